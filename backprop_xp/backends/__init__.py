@@ -1,0 +1,145 @@
+"""The array libraries, one small file each; adding one is adding a file.
+
+A backend is found from an array in hand, else by name, by the environment variable
+BACKPROP_XP_BACKEND, or by `with backend("jax"):`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from ..arrays import Array, BackpropError, listed
+from ._base import Backend, Standard
+
+__all__ = ["Backend", "asarray", "backend", "copy", "get", "names", "of", "place"]
+
+_chosen: ContextVar[str | None] = ContextVar("backend", default=None)
+_by_type: dict[type, Backend] = {}
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The backends there are, installed or not.
+
+    >>> names()
+    ('cupy', 'exact', 'jax', 'numpy', 'strict', 'torch')
+    """
+    return tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
+
+
+@cache
+def _open(name: str) -> Backend:
+    return import_module(f"{__name__}.{name}").load()  # type: ignore[no-any-return]
+
+
+def get(name: str | None = None) -> Backend:
+    """The backend of this name; without one, the chosen one, NumPy if none was chosen.
+
+    Raises:
+        BackendUnavailable: the library is not installed, or finds no device.
+        BackpropError: there is no backend of this name.
+    """
+    name = name or _chosen.get() or os.environ.get("BACKPROP_XP_BACKEND") or "numpy"
+    if name not in names():
+        msg = f"a backend is one of {listed(names())}, got {name!r}"
+        raise BackpropError(msg)
+    return _open(name)
+
+
+@contextmanager
+def backend(name: str) -> Iterator[Backend]:
+    """Within the block, this backend is used where no array decides; each thread has its own.
+
+    >>> with backend("exact") as chosen:
+    ...     get().name
+    'exact'
+    """
+    found = get(name)
+    token = _chosen.set(name)
+    try:
+        yield found
+    finally:
+        _chosen.reset(token)
+
+
+def of(a: Array) -> Backend:
+    """The backend of an array.
+
+    Raises:
+        BackpropError: what came is no array of a library known here.
+    """
+    kind = type(a)
+    if kind not in _by_type:
+        _by_type[kind] = _find(a)
+    return _by_type[kind]
+
+
+def _find(a: Any) -> Backend:
+    root = type(a).__module__
+    for name in names():
+        roots = import_module(f"{__name__}.{name}").TYPES
+        if any(root == each or root.startswith(f"{each}.") for each in roots):
+            found = _open(name)
+            if found.owns(a):
+                return found
+    if hasattr(a, "__array_namespace__"):
+        return Standard(root.partition(".")[0], a.__array_namespace__())
+    msg = (
+        f"expected an array of {listed(names())}, got a {type(a).__name__}: "
+        "write bp.asarray(data, like=w) or an array of your library"
+    )
+    raise BackpropError(msg)
+
+
+def place(like: Array, name: str | None, device: Any, dtype: str | None) -> tuple[Backend, Any, Any]:
+    """Backend, device and dtype from an array in hand, else from names."""
+    if like is None:
+        to = get(name)
+        return to, to.device(device), to.dtype(dtype)
+    to = of(like)
+    if name not in (None, to.name):
+        msg = f"give either like=, here a {to.name} array, or backend={name!r}"
+        raise BackpropError(msg)
+    same = to.xp.isdtype(like.dtype, "real floating") and dtype is None
+    return to, to.device(device) if device else to.device_of(like), like.dtype if same else to.dtype(dtype)
+
+
+def asarray(
+    data: Any, *, like: Array = None, backend: str | None = None, device: Any = None, dtype: str | None = None
+) -> Array:
+    """Data as an array of a backend: lists, NumPy arrays, or arrays of any backend.
+
+    Args:
+        data: numbers; integers stay integers unless a dtype is named.
+        like: an array whose library, device and dtype are used.
+        backend: else this library, by name.
+        device: of that library.
+        dtype: 'float32', 'float64', 'int32', ….
+
+    >>> asarray([[1, 2]], backend="exact", dtype="rational").tolist()
+    [[Fraction(1, 1), Fraction(2, 1)]]
+    """
+    to, where, kind = place(like, backend, device, dtype)
+    if not isinstance(data, (list, tuple, int, float)):
+        data = host(data) if of(data) is not to else data
+    return to.asarray(data, kind, where)
+
+
+def host(a: Array) -> Any:
+    """A NumPy array of the same values."""
+    return of(a).to_host(a)
+
+
+def copy(value: Any) -> Any:
+    """A copy of every array in a tuple of tuples."""
+    if isinstance(value, tuple):
+        parts = [copy(each) for each in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if not hasattr(value, "dtype"):
+        return value
+    return of(value).xp.asarray(value, copy=True)

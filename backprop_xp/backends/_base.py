@@ -1,0 +1,100 @@
+"""What every backend has, and the plain way to do it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..arrays import Array, BackendUnavailable, BackpropError, Namespace
+
+Step = Callable[..., Any]
+
+
+class Backend:
+    """One array library: its namespace, devices and transfers, and how it runs a step.
+
+    Attributes:
+        name: as it is asked for.
+        xp: the namespace layers receive.
+        floats: the names of its real types, the default first.
+    """
+
+    name: str
+    xp: Namespace
+    floats: tuple[str, ...] = ("float32", "float64")
+
+    def owns(self, a: Any) -> bool:
+        """Whether this value is an array of the library."""
+        return hasattr(a, "dtype") and hasattr(a, "shape")
+
+    def device(self, name: Any) -> Any:
+        """The device of this name, None for the default."""
+        if name in (None, "cpu"):
+            return None
+        msg = f"the {self.name} backend runs on device 'cpu', got {name!r}"
+        raise BackpropError(msg)
+
+    def device_of(self, a: Array) -> Any:
+        """Where an array lies; None where there is but one place."""
+        return None
+
+    def dtype(self, name: str | None) -> Any:
+        """The type of this name; None is the default."""
+        known = (*self.floats, "int32", "int64")
+        if name is None:
+            return getattr(self.xp, self.floats[0])
+        if name not in known:
+            msg = f"a dtype of the {self.name} backend is one of {known}, got {name!r}"
+            raise BackpropError(msg)
+        return getattr(self.xp, name)
+
+    def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
+        """Lists, NumPy arrays or arrays of this library, as an array of this dtype, here."""
+        return self.xp.asarray(data, dtype=dtype, device=device)
+
+    def to_host(self, a: Array) -> Any:
+        """A NumPy array of the same values."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait until all work handed out is done."""
+
+    def compile(self, step: Step) -> Step:
+        """The step in its fastest form; here as it is."""
+        return step
+
+    def scan(
+        self, step: Step, w: Array, s: Any, x: Array, t: Array, index: Array
+    ) -> tuple[Array, Any, Array]:
+        """One step for each row of index, in order, on those rows of x and t.
+
+        Args:
+            step: from `compile`.
+            w, s: weights and state; consumed.
+            x, t: the data, any number of rows.
+            index: shape (steps, batch), rows of x and t.
+
+        Returns:
+            The new w and s, and the losses, shape (steps,).
+        """
+        xp, losses = self.xp, []
+        for k in range(index.shape[0]):
+            rows = index[k, :]
+            w, s, loss = step(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))
+            losses.append(loss)
+        return w, s, xp.stack(losses)
+
+
+class Standard(Backend):
+    """Any other library that follows the Array API standard, met through an array of it."""
+
+    def __init__(self, name: str, xp: Namespace) -> None:
+        self.name = name
+        self.xp = xp
+
+    def device_of(self, a: Array) -> Any:
+        """The array's own device."""
+        return a.device
+
+
+def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:
+    """The error for a library that is not here: it names the extra to install."""
+    return BackendUnavailable(f"{library} {reason}: pip install 'backprop-xp[{extra}]'")

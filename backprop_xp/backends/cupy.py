@@ -1,0 +1,71 @@
+"""CuPy: NumPy's functions on an NVIDIA GPU."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from ..arrays import Array, BackendUnavailable, BackpropError
+from ._base import Backend, unavailable
+
+TYPES = ("cupy",)
+
+
+class CuPy(Backend):
+    """The namespace of array-api-compat."""
+
+    name = "cupy"
+
+    def __init__(self) -> None:
+        import array_api_compat.cupy as compat
+        import cupy
+
+        if not cupy.cuda.is_available():
+            msg = (
+                "CuPy is installed, but no GPU was found: it needs an NVIDIA GPU and its driver "
+                "(nvidia-smi shows both); use backend='numpy' on this machine"
+            )
+            raise BackendUnavailable(msg)
+        self.cupy = cupy
+        self.xp = SimpleNamespace(**{n: getattr(compat, n) for n in dir(compat) if n[0] != "_"})
+
+    def owns(self, a: Any) -> bool:
+        """CuPy arrays."""
+        return isinstance(a, self.cupy.ndarray)
+
+    def device(self, name: Any) -> Any:
+        """A GPU by number or name: 0, "cuda", "cuda:1"."""
+        if name is None:
+            return None
+        _, _, number = str(name).rpartition(":") if ":" in str(name) else ("", "", str(name))
+        number = "0" if number in ("cuda", "gpu") else number
+        count = self.cupy.cuda.runtime.getDeviceCount()
+        if not number.isdigit() or int(number) >= count:
+            msg = f"CuPy has GPUs 0 to {count - 1}, got {name!r}: write device='cuda:0'"
+            raise BackpropError(msg)
+        return self.cupy.cuda.Device(int(number))
+
+    def device_of(self, a: Array) -> Any:
+        """The array's GPU."""
+        return a.device
+
+    def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
+        """Lists, NumPy arrays or CuPy arrays, on the GPU."""
+        with device or self.cupy.cuda.Device():
+            return self.cupy.asarray(data, dtype=dtype)
+
+    def to_host(self, a: Array) -> Any:
+        """A NumPy copy."""
+        return self.cupy.asnumpy(a)
+
+    def synchronize(self) -> None:
+        """Wait for the current stream."""
+        self.cupy.cuda.get_current_stream().synchronize()
+
+
+def load() -> Backend:
+    """The CuPy backend."""
+    try:
+        return CuPy()
+    except BackendUnavailable:
+        raise
+    except ImportError as error:
+        raise unavailable("CuPy", "cuda12") from error

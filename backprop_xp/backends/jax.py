@@ -1,0 +1,75 @@
+"""JAX: compiled by XLA for CPU, GPU and TPU."""
+
+from typing import Any
+
+import numpy
+
+from ..arrays import Array, BackpropError
+from ._base import Backend, Step, unavailable
+
+TYPES = ("jax", "jaxlib")
+
+
+class Jax(Backend):
+    """jax.numpy is its own Array API namespace."""
+
+    name = "jax"
+
+    def __init__(self) -> None:
+        import jax
+
+        self.jax = jax
+        self.xp = jax.numpy
+
+    def owns(self, a: Any) -> bool:
+        """Arrays, and what stands for them while JAX traces."""
+        return isinstance(a, self.jax.Array)
+
+    def device(self, name: Any) -> Any:
+        """A platform ("cpu", "gpu"), one of its devices ("gpu:1"), or a JAX device."""
+        if not isinstance(name, str):
+            return name
+        platform, _, number = name.partition(":")
+        try:
+            return self.jax.devices(platform)[int(number or 0)]
+        except (RuntimeError, IndexError, ValueError) as error:
+            here = ", ".join(str(d) for d in self.jax.devices())
+            msg = f"JAX has no device {name!r}; it has {here}"
+            raise BackpropError(msg) from error
+
+    def device_of(self, a: Array) -> Any:
+        """The device; None while JAX traces."""
+        return None if isinstance(a, self.jax.core.Tracer) else a.device
+
+    def dtype(self, name: str | None) -> Any:
+        """The type of this name; 64 bits need JAX_ENABLE_X64."""
+        if name in ("float64", "int64") and not self.jax.config.jax_enable_x64:
+            msg = f"JAX has {name} only when the environment says JAX_ENABLE_X64=1; set it, or use {name[:-2]}32"
+            raise BackpropError(msg)
+        return super().dtype(name)
+
+    def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
+        """Lists, NumPy arrays or JAX arrays, as a JAX array."""
+        if not isinstance(data, self.jax.Array):
+            data = numpy.asarray(data)
+        return self.xp.asarray(data, dtype=dtype, device=device)
+
+    def to_host(self, a: Array) -> Any:
+        """A NumPy copy."""
+        return numpy.asarray(a)
+
+    def compile(self, step: Step) -> Step:
+        """`jax.jit`, weights and state donated."""
+        return self.jax.jit(step, donate_argnums=(0, 1))  # type: ignore[no-any-return]
+
+    def synchronize(self) -> None:
+        """Wait for all devices."""
+        self.jax.effects_barrier()
+
+
+def load() -> Backend:
+    """The JAX backend."""
+    try:
+        return Jax()
+    except ImportError as error:
+        raise unavailable("JAX", "jax") from error

@@ -1,0 +1,45 @@
+"""array-api-strict: the standard and nothing else. It proves formulas; it is not for speed."""
+
+from typing import Any
+
+from ..arrays import Array, BackpropError
+from ._base import Backend, unavailable
+
+TYPES = ("array_api_strict",)
+
+
+class Strict(Backend):
+    """The standard's own test library; the flags it runs under are the caller's."""
+
+    name = "strict"
+
+    def __init__(self) -> None:
+        import array_api_strict
+
+        self.xp = array_api_strict
+
+    def device(self, name: Any) -> Any:
+        """A device of the library, such as "device1"."""
+        if not isinstance(name, str) or name == "cpu":
+            return None if name == "cpu" else name
+        try:
+            return self.xp.Device(name)
+        except (ValueError, AssertionError, NotImplementedError) as error:
+            msg = f"array-api-strict has devices 'CPU_DEVICE', 'device1' and 'device2', got {name!r}"
+            raise BackpropError(msg) from error
+
+    def device_of(self, a: Array) -> Any:
+        """The array's device."""
+        return a.device
+
+    def to_host(self, a: Array) -> Any:
+        """A NumPy array."""
+        return self.xp.from_dlpack(a, device=self.xp.Device("CPU_DEVICE"), copy=True)._array  # noqa: SLF001
+
+
+def load() -> Backend:
+    """The array-api-strict backend."""
+    try:
+        return Strict()
+    except ImportError as error:
+        raise unavailable("array-api-strict", "test") from error

@@ -1,0 +1,151 @@
+"""What is checked at the edge, before anything is changed.
+
+A step checks what is static and free: library, shape, dtype, device. Values (NaN, infinity, labels
+out of range) are checked once, where data enters.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import backends
+from .arrays import Array, BackpropError, Shape, listed
+from .backends import Backend
+from .losses import Loss
+from .params import Layout
+
+
+def library(a: Any) -> str:
+    """What an array is, for a message."""
+    try:
+        return f"{backends.of(a).name} array of shape {tuple(a.shape)} and dtype {a.dtype}"
+    except BackpropError:
+        return f"{type(a).__name__} object"
+
+
+def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
+    """The inputs x are (batch, *sample), in the library, dtype and on the device of w.
+
+    Returns:
+        The backend of w.
+    """
+    to = backends.of(w)
+    want = f"inputs are a {to.name} array of shape {('batch', *sample)}".replace("'", "")
+    try:
+        same = backends.of(x) is to
+    except BackpropError:
+        same = False
+    if not same:
+        msg = f"{want}, as the weights are; got a {library(x)}: write bp.asarray(x, like=w)"
+        raise BackpropError(msg)
+    if tuple(x.shape[1:]) != sample or x.ndim != 1 + len(sample):
+        hint = ": write x[None, :] for a single sample" if tuple(x.shape) == sample else ""
+        msg = f"{want}, got shape {tuple(x.shape)}{hint}"
+        raise BackpropError(msg)
+    if x.shape[0] == 0:
+        msg = f"{want} with at least one row, got an empty batch"
+        raise BackpropError(msg)
+    if x.dtype != w.dtype:
+        msg = (
+            f"inputs have the weights' dtype {w.dtype}, got {x.dtype}: "
+            "write bp.asarray(x, like=w), or learner.init(like=x)"
+        )
+        raise BackpropError(msg)
+    _check_device(x, w, to, "inputs")
+    return to
+
+
+def _check_device(a: Array, w: Array, to: Backend, what: str) -> None:
+    here, there = to.device_of(a), to.device_of(w)
+    if here is not None and there is not None and here != there:
+        msg = f"{what} are on the weights' device {there}, got {here}: write bp.asarray(a, like=w)"
+        raise BackpropError(msg)
+
+
+def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None:
+    """The targets t fit n outputs: numbers (n, *output), or labels (n,) where the loss takes them."""
+    to = backends.of(w)
+    want = f"targets are a {to.name} array of shape {(n, *output)} and dtype {w.dtype}"
+    labels = loss.targets == "distribution"
+    if labels:
+        want += f", or integer labels of shape ({n},)"
+    try:
+        same = backends.of(t) is to
+    except BackpropError:
+        same = False
+    if not same:
+        msg = f"{want}; got a {library(t)}: write bp.asarray(t, like=w)"
+        raise BackpropError(msg)
+    integer = to.xp.isdtype(t.dtype, "integral")
+    if tuple(t.shape) == (n,) and labels and integer:
+        pass
+    elif tuple(t.shape) != (n, *output):
+        hint = ": write t[:, None]" if tuple(t.shape) == (n,) and output == (1,) else ""
+        msg = f"{want}, got shape {tuple(t.shape)} and dtype {t.dtype}{hint}"
+        raise BackpropError(msg)
+    elif t.dtype != w.dtype:
+        msg = f"{want}, got dtype {t.dtype}: write bp.asarray(t, like=w)"
+        raise BackpropError(msg)
+    _check_device(t, w, to, "targets")
+
+
+def check_batch(x: Array, t: Array, w: Array, sample: Shape, output: Shape, loss: Loss) -> Backend:
+    """A batch fits the weights, the net and the loss; static, no value is read."""
+    to = check_inputs(x, w, sample)
+    check_targets(t, w, x.shape[0], output, loss)
+    return to
+
+
+def check_vector(w: Array, layout: Layout) -> None:
+    """The weights are one vector of the layout's size."""
+    shape = getattr(w, "shape", None)
+    if shape is None or tuple(shape) != (layout.size,):
+        msg = (
+            f"the weights w are the vector of {layout.size} numbers that learner.init gave, got {library(w)}"
+        )
+        raise BackpropError(msg)
+
+
+def check_finite(a: Array, what: str) -> None:
+    """Every number is finite; reads the array once."""
+    to = backends.of(a)
+    if to.xp.isdtype(a.dtype, "real floating") and not bool(to.xp.all(to.xp.isfinite(a))):
+        n = int(to.xp.sum(to.xp.astype(~to.xp.isfinite(a), to.xp.int32)))
+        msg = f"{what} are finite numbers; {n} of {a.size} are NaN or infinite: find and mend them first"
+        raise BackpropError(msg)
+
+
+def check_data(x: Array, t: Array, loss: Loss | None = None, units: int | None = None) -> None:
+    """The values of a data set: finite, and targets within what the loss takes.
+
+    Raises:
+        BackpropError: NaN or infinity, labels outside 0, …, units - 1, probabilities outside [0, 1].
+    """
+    check_finite(x, "inputs")
+    check_finite(t, "targets")
+    if loss is None or loss.targets == "numbers":
+        return
+    xp = backends.of(t).xp
+    low, high = xp.min(t), xp.max(t)
+    if xp.isdtype(t.dtype, "integral"):
+        if units is not None and (bool(low < 0) or bool(high >= units)):
+            msg = f"labels are 0 to {units - 1} for {units} output units, got {int(low)} to {int(high)}"
+            raise BackpropError(msg)
+    elif bool(low < 0) or bool(high > 1):
+        kind = type(loss).__name__
+        msg = f"targets of {kind} are probabilities from 0 to 1, got {float(low)} to {float(high)}"
+        raise BackpropError(msg)
+
+
+def check_weights(given: Mapping[str, Any], shapes: Mapping[str, Shape]) -> None:
+    """The blocks of weights that were given are blocks of the net."""
+    if unknown := sorted(set(given) - set(shapes)):
+        msg = f"there is no block {listed(unknown)}; weights are given for {listed(shapes)}"
+        raise BackpropError(msg)
+
+
+def check_block(name: str, values: Array, shape: Shape) -> None:
+    """A block of weights has its shape (in × out) and is finite."""
+    if tuple(values.shape) != shape:
+        msg = f"weights '{name}' have shape {shape} (in × out), got {tuple(values.shape)}"
+        raise BackpropError(msg)
+    check_finite(values, f"weights '{name}'")

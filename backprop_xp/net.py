@@ -1,0 +1,272 @@
+"""A net: layers and the wires between them as data, and the two walks over it.
+
+The walk forward visits every node; the learning flow goes back along the nodes that learning needs
+and stops below the earliest that learns. Both yield what they find: recording is keeping it.
+"""
+
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from .arrays import Array, BackpropError, Namespace, Shape, listed
+from .layers import Add, Concat, Context, Flow, Input, Layer
+from .params import Layout, Param
+
+PREVIOUS = "<previous>"
+
+
+class Node(NamedTuple):
+    """A layer in a net: its name, and the names of the nodes whose outputs it takes."""
+
+    layer: Layer
+    name: str = ""
+    inputs: tuple[str, ...] = (PREVIOUS,)
+
+
+class Learn(NamedTuple):
+    """What the learning flow finds at node k.
+
+    Attributes:
+        k: the node's number; 0 is the input.
+        e: ∂E/∂o.
+        delta: ∂E/∂net.
+        grad: ∂E/∂w for each parameter, empty where none of them learns.
+    """
+
+    k: int
+    e: Array
+    delta: Array
+    grad: tuple[Array, ...]
+
+
+def name(label: str, layer: Layer | Node) -> Node:
+    """The layer under a name of its own, for skips, freezing and traces to refer to."""
+    node = layer if isinstance(layer, Node) else Node(layer)
+    return node._replace(name=label)
+
+
+def add(*sources: str) -> Node:
+    """A skip connection: the previous output plus those of the named nodes."""
+    return Node(Add(), inputs=(PREVIOUS, *sources))
+
+
+def concat(*sources: str) -> Node:
+    """A skip connection: the previous output with those of the named nodes at its side."""
+    return Node(Concat(), inputs=(PREVIOUS, *sources))
+
+
+def chain(first: int | Layer | Node, *rest: Layer | Node) -> "Net":
+    """A net of layers, each taking the output of the one before.
+
+    Layers without a name are called after their kind and number: input, dense1, dense2, add1.
+
+    Args:
+        first: the number of features, or an Input layer.
+        rest: layers, or what `name`, `add` and `concat` make of them.
+
+    >>> net = chain(2, name("early", Dense(3)), Dense(3), add("early"), Dense(1))
+    >>> [node.name for node in net.nodes], net.layout.size
+    (['input', 'early', 'dense1', 'add1', 'dense2'], 25)
+    """
+    items = [Input(first) if isinstance(first, int) else first, *rest]
+    nodes: list[Node] = []
+    counts: dict[str, int] = {}
+    for item in items:
+        if not isinstance(item, (Layer, Node)):
+            msg = f"a net is made of layers such as bp.Dense(10, bp.relu), got {item!r}"
+            raise BackpropError(msg)
+        node = item if isinstance(item, Node) else Node(item)
+        kind = type(node.layer).__name__.lower()
+        if not node.name:
+            counts[kind] = counts.get(kind, 0) + 1
+            node = node._replace(name=kind if kind == "input" else f"{kind}{counts[kind]}")
+        before = nodes[-1].name if nodes else ""
+        inputs = tuple(before if source == PREVIOUS else source for source in node.inputs)
+        nodes.append(node._replace(inputs=inputs if nodes else ()))
+    return Net(tuple(nodes))
+
+
+@dataclass(frozen=True)
+class Net:
+    """Nodes in the order they run, the first of them the input, the last the output.
+
+    Attributes:
+        nodes: each takes outputs of nodes before it.
+        frozen: names of layers or of blocks ("dense1", "dense1.b") that do not learn.
+
+    Raises:
+        BackpropError: names that are double or unknown, outputs that nothing takes, shapes that
+            do not fit.
+    """
+
+    nodes: tuple[Node, ...]
+    frozen: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        names = [node.name for node in self.nodes]
+        if not names or not isinstance(self.nodes[0].layer, Input):
+            msg = "a net begins with its number of features, as in bp.chain(8, bp.Dense(1))"
+            raise BackpropError(msg)
+        if len(set(names)) < len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            msg = f"each layer of a net has a name of its own, got {listed(twice)} more than once"
+            raise BackpropError(msg)
+        for k, node in enumerate(self.nodes):
+            if k and isinstance(node.layer, Input):
+                msg = f"a net has one Input, its first layer; '{node.name}' is another"
+                raise BackpropError(msg)
+            for source in node.inputs:
+                if source not in names[:k]:
+                    msg = f"'{node.name}' takes the output of '{source}': before it are {listed(names[:k])}"
+                    raise BackpropError(msg)
+        taken = {source for node in self.nodes for source in node.inputs}
+        if left := [n for n in names[:-1] if n not in taken]:
+            msg = f"every output but the last is taken by a layer; nothing takes {listed(left)}"
+            raise BackpropError(msg)
+        self._check_frozen()
+
+    def _check_frozen(self) -> None:
+        known = {node.name for node in self.nodes} | set(self.shapes)
+        if unknown := sorted(self.frozen - known):
+            msg = f"there is no layer or block {listed(unknown)} to freeze; there are {listed(self.shapes)}"
+            raise BackpropError(msg)
+
+    def freeze(self, *names: str) -> "Net":
+        """The same net in which the named layers or blocks do not learn."""
+        return replace(self, frozen=self.frozen | set(names))
+
+    def thaw(self, *names: str) -> "Net":
+        """The same net in which the named layers or blocks learn again."""
+        below = {n for n in self.frozen for name in names if n == name or n.startswith(f"{name}.")}
+        above = {n.rpartition(".")[0] for n in names} & self.frozen
+        siblings = {b for b in self.shapes if b.rpartition(".")[0] in above} - set(names)
+        if unknown := sorted(set(names) - {*self.shapes, *(node.name for node in self.nodes)}):
+            msg = f"there is no layer or block {listed(unknown)} to thaw; there are {listed(self.shapes)}"
+            raise BackpropError(msg)
+        return replace(self, frozen=(self.frozen - below - above) | siblings)
+
+    @cached_property
+    def wires(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the numbers of the nodes it takes."""
+        number = {node.name: k for k, node in enumerate(self.nodes)}
+        return tuple(tuple(number[source] for source in node.inputs) for node in self.nodes)
+
+    @cached_property
+    def outputs(self) -> tuple[Shape, ...]:
+        """The shape of one sample's output at each node."""
+        shapes: list[Shape] = []
+        for node, wires in zip(self.nodes, self.wires, strict=True):
+            shapes.append(node.layer.shape(*(shapes[j] for j in wires)))
+        return tuple(shapes)
+
+    @cached_property
+    def _params(self) -> tuple[dict[str, Param], ...]:
+        return tuple(
+            node.layer.params(*(self.outputs[j] for j in wires))
+            for node, wires in zip(self.nodes, self.wires, strict=True)
+        )
+
+    @cached_property
+    def params(self) -> dict[str, Param]:
+        """What the layers ask for, by block name ("dense1.w")."""
+        named = zip(self.nodes, self._params, strict=True)
+        return {f"{node.name}.{p}": param for node, own in named for p, param in own.items()}
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each block of parameters, by name."""
+        return {block: param.shape for block, param in self.params.items()}
+
+    @cached_property
+    def state(self) -> tuple[tuple[Param, ...], ...]:
+        """What each node's layer carries from step to step."""
+        return tuple(
+            node.layer.state(*(self.outputs[j] for j in wires))
+            for node, wires in zip(self.nodes, self.wires, strict=True)
+        )
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the parameters lie in the flat vector."""
+        held = [b for b in self.shapes if b in self.frozen or b.rpartition(".")[0] in self.frozen]
+        return Layout.of(self.shapes, held)
+
+    @cached_property
+    def trainable(self) -> frozenset[int]:
+        """The nodes with a block that learns."""
+        owners = {block.name.rpartition(".")[0] for block in self.layout.learning}
+        return frozenset(k for k, node in enumerate(self.nodes) if node.name in owners)
+
+    @cached_property
+    def path(self) -> frozenset[int]:
+        """The nodes the learning flow visits: those that learn, and all that follow from them."""
+        found: set[int] = set()
+        for k, wires in enumerate(self.wires):
+            if k in self.trainable or any(j in found for j in wires):
+                found.add(k)
+        return frozenset(found)
+
+    @cached_property
+    def _tuples(self) -> tuple[Any, ...]:
+        return tuple(namedtuple("P", own) for own in self._params)  # type: ignore[misc] # noqa: PYI024
+
+    def by_node(self, blocks: Mapping[str, Array]) -> tuple[Any, ...]:
+        """Each node's parameters as its layer reads them: p.w, p.b."""
+        each = iter(blocks.values())
+        return tuple(make(*(next(each) for _ in make._fields)) for make in self._tuples)
+
+
+def forward(
+    net: Net, params: tuple[Any, ...], x: Array, contexts: tuple[Context, ...], *, xp: Namespace
+) -> tuple[list[Flow], tuple[tuple[Array, ...], ...]]:
+    """The walk forward: the flow of every node and the layers' new state.
+
+    Args:
+        net: the net.
+        params: of each node, as `Net.by_node` gives them.
+        x: samples, shape (batch, features).
+        contexts: one for each node.
+        xp: the namespace of the arrays.
+    """
+    flows: list[Flow] = []
+    states = []
+    for k, node in enumerate(net.nodes):
+        inputs = [flows[j].o for j in net.wires[k]] if k else [x]
+        flow, state = node.layer.forward(params[k], *inputs, ctx=contexts[k], xp=xp)
+        flows.append(flow)
+        states.append(state)
+    return flows, tuple(states)
+
+
+def learning_flow(
+    net: Net, params: tuple[Any, ...], flows: list[Flow], e: Array, *, xp: Namespace, to_input: bool = False
+) -> Iterator[Learn]:
+    """The walk back: what each node on the path learns, the last node first.
+
+    Where paths join, their errors add. The walk stops below the earliest node that learns; with
+    `to_input` it goes on to the input, though nobody needs those deltas.
+
+    Args:
+        net: the net.
+        params: of each node.
+        flows: of each node, from `forward`.
+        e: ∂E/∂o at the last node, shape (batch, units).
+        xp: the namespace of the arrays.
+        to_input: go on to ∂E/∂x.
+    """
+    path = frozenset(range(len(net.nodes))) if to_input else net.path
+    errors = {len(net.nodes) - 1: e}
+    for k in sorted(path, reverse=True):
+        layer, wires, error = net.nodes[k].layer, net.wires[k], errors.pop(k)
+        inputs = [flows[j].o for j in wires]
+        delta = layer.delta(params[k], flows[k], error, xp=xp)
+        learns = k in net.trainable
+        grad = layer.grad(params[k], flows[k], delta, *inputs, xp=xp) if learns else ()
+        yield Learn(k, error, delta, grad)
+        if any(j in path for j in wires):
+            pulled = layer.pull(params[k], flows[k], delta, *inputs, xp=xp)
+            for j, more in zip(wires, pulled, strict=True):
+                if j in path:
+                    errors[j] = errors[j] + more if j in errors else more

@@ -1,0 +1,116 @@
+"""All parameters of a net as one flat vector, and the named views into it.
+
+The vector holds every block in net order, learning or not, so its shape never changes. Gradient and
+moments cover the learning blocks alone, in the same order.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import NamedTuple
+
+from .arrays import Array, Namespace, Shape
+
+_CONCAT_AT_MOST = 8  # CuPy copies a table from the host for more, which no CUDA graph takes
+
+
+class Param(NamedTuple):
+    """What a layer asks for: a shape, and first values drawn from centre ± spread, uniformly."""
+
+    shape: Shape
+    spread: float = 0.0
+    centre: float = 0.0
+
+
+class Block(NamedTuple):
+    """Where one parameter lies in the flat vector."""
+
+    name: str
+    shape: Shape
+    start: int
+    stop: int
+    learns: bool
+
+
+class Run(NamedTuple):
+    """Neighbouring blocks that learn: w[start:stop] has its gradient at g[first:last]."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A static table of the blocks of a flat vector.
+
+    >>> layout = Layout.of({"dense1.w": (2, 3), "dense1.b": (3,)}, frozen=["dense1.w"])
+    >>> layout.size, layout.runs
+    (9, (Run(start=6, stop=9, first=0, last=3),))
+    """
+
+    blocks: tuple[Block, ...]
+
+    @staticmethod
+    def of(shapes: Mapping[str, Shape], frozen: Iterable[str] = ()) -> "Layout":
+        """The layout of named shapes, in their order; the blocks named in `frozen` do not learn."""
+        held, blocks, start = set(frozen), [], 0
+        for name, shape in shapes.items():
+            stop = start + prod(shape)
+            blocks.append(Block(name, tuple(shape), start, stop, name not in held))
+            start = stop
+        return Layout(tuple(blocks))
+
+    @cached_property
+    def size(self) -> int:
+        """The number of parameters, learning or not."""
+        return self.blocks[-1].stop if self.blocks else 0
+
+    @cached_property
+    def learning(self) -> tuple[Block, ...]:
+        """The blocks that learn."""
+        return tuple(block for block in self.blocks if block.learns)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The learning blocks, neighbours joined."""
+        runs: list[Run] = []
+        for block in self.learning:
+            n = block.stop - block.start
+            if runs and runs[-1].stop == block.start:
+                runs[-1] = runs[-1]._replace(stop=block.stop, last=runs[-1].last + n)
+            else:
+                first = runs[-1].last if runs else 0
+                runs.append(Run(block.start, block.stop, first, first + n))
+        return tuple(runs)
+
+    def views(self, w: Array, *, xp: Namespace) -> dict[str, Array]:
+        """Each block of w by name, in its shape; taken afresh in each step."""
+        return {b.name: xp.reshape(w[b.start : b.stop], b.shape) for b in self.blocks}
+
+    def learning_part(self, w: Array, *, xp: Namespace) -> Array:
+        """The learning blocks of w in one vector."""
+        return join([w[run.start : run.stop] for run in self.runs], xp=xp)
+
+    def pack(self, grads: Mapping[str, Array], *, xp: Namespace) -> Array:
+        """The gradients of the learning blocks, by name, in one vector."""
+        return join([xp.reshape(grads[b.name], (-1,)) for b in self.learning], xp=xp)
+
+    def merge(self, w: Array, runs: list[Array], *, xp: Namespace) -> Array:
+        """The vector w with its learning runs replaced."""
+        parts, start = [], 0
+        for run, new in zip(self.runs, runs, strict=True):
+            parts += [w[start : run.start]] if start < run.start else []
+            parts.append(new)
+            start = run.stop
+        return join([*parts, w[start:]] if start < self.size else parts, xp=xp)
+
+
+def join(parts: list[Array], *, xp: Namespace) -> Array:
+    """The vectors one after the other, joined in groups of at most eight."""
+    while len(parts) > 1:
+        groups = [parts[i : i + _CONCAT_AT_MOST] for i in range(0, len(parts), _CONCAT_AT_MOST)]
+        parts = [xp.concat(group) if len(group) > 1 else group[0] for group in groups]
+    return parts[0]

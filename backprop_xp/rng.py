@@ -1,0 +1,149 @@
+"""Random bits as a function of (seed, stream, index): nothing is stored, any slice can be asked for.
+
+Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as
+1, 2, 3, SC 2011). Words are unsigned 32-bit integers, or signed ones where a library lacks the
+unsigned operations (`xp.word` says which); the bits are the same.
+"""
+
+from math import ceil, pi
+from typing import Any
+
+from .arrays import Array, Namespace
+
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_PARITY = 0x1BD11BDA
+_ROUNDS_OF_SHUFFLE = 8
+
+
+def word(xp: Namespace) -> Any:
+    """The 32-bit integer type that carries random bits in this library."""
+    return getattr(xp, "word", None) or xp.uint32
+
+
+def constant(value: int, dtype: Any, *, xp: Namespace) -> int:
+    """A number of 32 bits as a Python integer that fits `dtype`, signed or not."""
+    value &= 0xFFFFFFFF
+    signed = xp.isdtype(dtype, "signed integer")
+    return value - (1 << 32) if signed and value >= 1 << 31 else value
+
+
+def _rotate(x: Array, r: int) -> Array:
+    return (x << r) | ((x >> (32 - r)) & ((1 << r) - 1))
+
+
+def threefry(key: tuple[Any, Any], counter: tuple[Array, Array], *, xp: Namespace) -> tuple[Array, Array]:
+    """Two words of random bits for a key of two words and a counter of two words.
+
+    Args:
+        key: two words, Python integers or 0-d arrays.
+        counter: two arrays of words that broadcast together.
+        xp: their namespace.
+
+    Returns:
+        Two arrays of words, of the broadcast shape.
+
+    >>> import numpy as np
+    >>> zero = np.zeros(1, dtype=np.uint32)
+    >>> [hex(int(x[0])) for x in threefry((0, 0), (zero, zero), xp=np)]
+    ['0x6b200159', '0x99ba4efe']
+    """
+    x0, x1 = counter
+    dtype = x0.dtype
+    k0, k1 = (constant(k, dtype, xp=xp) if isinstance(k, int) else k for k in key)
+    keys = (k0, k1, k0 ^ k1 ^ constant(_PARITY, dtype, xp=xp))
+    x0, x1 = x0 + keys[0], x1 + keys[1]
+    for block in range(5):
+        for turn in range(4):
+            x0 = x0 + x1
+            x1 = _rotate(x1, _ROTATIONS[4 * (block % 2) + turn]) ^ x0
+        x0 = x0 + keys[(block + 1) % 3]
+        x1 = x1 + keys[(block + 2) % 3] + (block + 1)
+    return x0, x1
+
+
+def bits(
+    seed: int, stream: int, start: int, n: int, *, xp: Namespace, device: Any = None
+) -> tuple[Array, Array]:
+    """Two words for each of the indices start, …, start + n - 1 of a stream.
+
+    >>> import numpy as np
+    >>> whole, part = bits(7, 0, 0, 8, xp=np), bits(7, 0, 5, 3, xp=np)
+    >>> bool((whole[0][5:] == part[0]).all() and (whole[1][5:] == part[1]).all())
+    True
+    """
+    before_carry = (1 << 32) - start % (1 << 32)
+    if n > before_carry:
+        ends = (
+            bits(seed, stream, start, before_carry, xp=xp, device=device),
+            bits(seed, stream, start + before_carry, n - before_carry, xp=xp, device=device),
+        )
+        return tuple(xp.concat(pair) for pair in zip(*ends, strict=True))  # type: ignore[return-value]
+    dtype = word(xp)
+    low = xp.astype(xp.arange(n, dtype=xp.int32, device=device), dtype) + constant(start, dtype, xp=xp)
+    high = xp.full((n,), constant(start >> 32, dtype, xp=xp), dtype=dtype, device=device)
+    return threefry((seed & 0xFFFFFFFF, stream), (low, high), xp=xp)
+
+
+def uniform(words: tuple[Array, Array], dtype: Any, *, xp: Namespace) -> Array:
+    """Numbers in [0, 1): 24 random bits in float32, 53 in every other type; equal on all backends."""
+    first, second = words
+    if dtype == xp.float32:
+        return xp.astype((first >> 8) & 0xFFFFFF, dtype) / 16777216
+    high = xp.astype((first >> 5) & 0x7FFFFFF, dtype)
+    low = xp.astype((second >> 6) & 0x3FFFFFF, dtype)
+    return (high * 67108864 + low) / 9007199254740992
+
+
+def normal(words: tuple[Array, Array], dtype: Any, *, xp: Namespace) -> tuple[Array, Array]:
+    """Two independent standard normal numbers from each pair of words.
+
+    r = √(−2 ln(1 − u₁)), r cos 2πu₂ and r sin 2πu₂ (Box and Muller, 1958). Logarithm and cosine
+    differ by an ulp or two between libraries, so normals do too.
+    """
+    first, second = words
+    radius = xp.sqrt(-2 * xp.log(1 - uniform((first, second), dtype, xp=xp)))
+    angle = 2 * pi * uniform((second, first), dtype, xp=xp)
+    return radius * xp.cos(angle), radius * xp.sin(angle)
+
+
+def _mix(x: Array, key: Array) -> Array:
+    """A keyed hash of words, one to one in x (the finalizer of MurmurHash3, Appleby 2011)."""
+    x = x ^ key
+    x = (x ^ (x >> 16)) * 0x85EBCA6B
+    x = (x ^ (x >> 13)) * 0xC2B2AE35
+    return x ^ (x >> 16)
+
+
+def permutation(seed: int, stream: int, n: int, start: int, stop: int, *, xp: Namespace) -> Array:
+    """The entries start, …, stop - 1 of a random order of 0, …, n - 1, without storing the rest.
+
+    A Feistel network over the smallest even number of bits that holds n, walked until the value is
+    below n (Black and Rogaway, Ciphers with arbitrary finite domains, 2002). Made on the host: the
+    walk depends on values, and `xp` must have unsigned integers of 32 bits.
+
+    Args:
+        seed, stream: which order.
+        n: how many, up to 2³² - 1.
+        start, stop: which entries of it.
+        xp: a namespace that runs at once, such as NumPy.
+
+    Returns:
+        int64 array of length stop - start.
+
+    >>> import numpy as np
+    >>> sorted(permutation(1, 0, 10, 0, 10, xp=np).tolist())
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    half = max(1, ceil(max(n - 1, 1).bit_length() / 2))
+    mask = (1 << half) - 1
+    keys, _ = bits(seed, stream, 0, _ROUNDS_OF_SHUFFLE, xp=xp)
+    x = xp.astype(xp.arange(start, stop, dtype=xp.int64), xp.uint32)
+    outside = None
+    while outside is None or xp.any(outside):
+        left, right = x >> half, x & mask
+        for r in range(_ROUNDS_OF_SHUFFLE):
+            left, right = right, left ^ (_mix(right, keys[r]) & mask)
+        walked = (left << half) | right
+        x = walked if outside is None else xp.where(outside, walked, x)
+        outside = x >= n
+    return xp.astype(x, xp.int64)
