@@ -136,7 +136,7 @@ def check_data(x: Array, t: Array, loss: Loss | None = None, units: int | None =
         raise BackpropError(msg)
 
 
-def check_weights(given: Mapping[str, Any], shapes: Mapping[str, Shape]) -> None:
+def check_names(given: Mapping[str, Any], shapes: Mapping[str, Shape]) -> None:
     """The blocks of weights that were given are blocks of the net."""
     if unknown := sorted(set(given) - set(shapes)):
         msg = f"there is no block {listed(unknown)}; weights are given for {listed(shapes)}"

@@ -1,66 +1,33 @@
-"""The learner: a net, a loss and an update rule in one pure step.
+"""The learner: `init` once, then `step` for every batch.
 
-`step(w, s, x, t) -> (w, s, loss)` consumes w and s: after it, use what it returned. Keep old ones
-with `snapshot`.
+Here is the edge: what the caller hands in is checked, backends and first values are chosen. The
+mathematics is in `step`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from math import prod
+from typing import Any
 
 from . import backends, rng
 from .arrays import Array, BackpropError, Namespace, listed
 from .backends import Backend
-from .checks import check_batch, check_block, check_inputs, check_vector, check_weights
-from .layers import Context, Flow
-from .losses import Loss, half_squared_error
-from .net import Net, forward, learning_flow
+from .checks import check_batch, check_block, check_inputs, check_names, check_vector
+from .losses import Loss
+from .net import Net
 from .params import Block, Param, join
-from .updates import GradientDescent, RuleState, Update
+from .step import LAYER_STREAMS, State, Step
+from .updates import GradientDescent, RuleState
 
-Reduction = Literal["mean", "sum"]
-Order = Literal["together", "layer by layer"]
-_WEIGHTS, _LAYERS = 0, 1 << 16  # streams of random bits: first weights, then one a layer
-
-
-class State(NamedTuple):
-    """What lives from step to step besides the weights.
-
-    Attributes:
-        rule: of the update rule.
-        layers: of each node's layer.
-        step: updates made, a word.
-        seed: of the run, a word.
-    """
-
-    rule: RuleState
-    layers: tuple[tuple[Array, ...], ...]
-    step: Array
-    seed: Array
-
-
-class Pass(NamedTuple):
-    """What one walk forward over a batch finds.
-
-    Attributes:
-        params: of each node.
-        flows: of each node.
-        layers: the new state of each node's layer.
-        loss: E, reduced over the batch.
-        e: ∂E/∂o at the last node.
-    """
-
-    params: tuple[Any, ...]
-    flows: list[Flow]
-    layers: tuple[tuple[Array, ...], ...]
-    loss: Array
-    e: Array
+_WEIGHTS = 0  # the stream of random bits for first weights
 
 
 @dataclass(frozen=True)
-class Learner:
-    """A net that learns: `init` once, then `step` for every batch.
+class Learner(Step):
+    """A net that learns.
+
+    `step(w, s, x, t) -> (w, s, loss)` consumes w and s: after it, use what it returned. Keep old
+    ones with `snapshot`.
 
     Args:
         net: from `chain`.
@@ -83,13 +50,6 @@ class Learner:
     (2.0, [0.8, 1.8, -0.2])
     """
 
-    net: Net
-    loss: Loss = half_squared_error
-    update: Update = GradientDescent(0.1)
-    reduction: Reduction = "mean"
-    order: Order = "together"
-    to_input: bool = False
-
     def __post_init__(self) -> None:
         for value, known, what in (
             (self.reduction, ("mean", "sum"), "the reduction over the batch"),
@@ -98,10 +58,11 @@ class Learner:
             if value not in known:
                 msg = f"{what} is one of {listed(known)}, got {value!r}"
                 raise BackpropError(msg)
-        for value, kind, example in (
+        kinds: tuple[tuple[Any, type, str], ...] = (
             (self.net, Net, "the net is one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss is one such as bp.softmax_cross_entropy"),
-        ):
+        )
+        for value, kind, example in kinds:
             if not isinstance(value, kind):
                 msg = f"{example}, got {value!r}"
                 raise BackpropError(msg)
@@ -121,8 +82,6 @@ class Learner:
             msg = f"a mapping of rates names every layer that learns; '{layer}' is not in {listed(rates)}"
             raise BackpropError(msg)
         return rates.get(block.name, rates.get(layer))
-
-    # -------------------------------------------------------------- before and between steps
 
     def init(
         self,
@@ -153,13 +112,13 @@ class Learner:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
             msg = f"a seed is an integer with 0 <= seed < 2**32, got {seed!r}"
             raise BackpropError(msg)
-        to, device, dtype = backends.place(like, backend, device, dtype)
+        to, device, kind = backends.place(like, backend, device, dtype)
         given = weights or {}
-        check_weights(given, self.net.shapes)
-        values = _draw(self.net.params, seed, _WEIGHTS)
+        check_names(given, self.net.shapes)
+        values = {**_draw(self.net.params, seed, _WEIGHTS), **given}
         parts = []
         for block, shape in self.net.shapes.items():
-            part = to.asarray(given[block] if block in given else values[block], dtype, device)
+            part = to.asarray(values[block], kind, device)
             check_block(block, part, shape)
             parts.append(to.xp.reshape(part, (-1,)))
         w = join(parts, xp=to.xp)
@@ -169,14 +128,16 @@ class Learner:
         xp, device = to.xp, to.device_of(w)
         word = rng.word(xp)
         learning = self.net.layout.learning_part(w, xp=xp)
-        moments = tuple(xp.zeros_like(learning) for _ in range(self.update.moments))
-        count = xp.zeros((), dtype=xp.int32, device=device)
         layers = []
         for k, params in enumerate(self.net.state):
-            drawn = _draw({str(i): p for i, p in enumerate(params)}, seed, _LAYERS + k)
+            drawn = _draw({str(i): p for i, p in enumerate(params)}, seed, LAYER_STREAMS + k)
             layers.append(tuple(to.asarray(value, w.dtype, device) for value in drawn.values()))
         return State(
-            rule=RuleState(count, self._rates(w, xp=xp), moments),
+            rule=RuleState(
+                count=xp.zeros((), dtype=xp.int32, device=device),
+                rates=self._rates(w, xp=xp),
+                moments=tuple(xp.zeros_like(learning) for _ in range(self.update.moments)),
+            ),
             layers=tuple(layers),
             step=xp.zeros((), dtype=word, device=device),
             seed=xp.full((), rng.constant(seed, word, xp=xp), dtype=word, device=device),
@@ -198,54 +159,39 @@ class Learner:
         check_vector(w, self.net.layout)
         return self.net.layout.views(w, xp=backends.of(w).xp)
 
-    def freeze(self, names: str | list[str], w: Array, s: State) -> tuple["Learner", Array, State]:
+    def freeze(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
         """The learner in which the named layers or blocks learn no more, with w and s that fit it."""
         return self._carried(self.net.freeze(*_names(names)), w, s)
 
-    def thaw(self, names: str | list[str], w: Array, s: State) -> tuple["Learner", Array, State]:
+    def thaw(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
         """The learner in which the named layers or blocks learn again, with w and s that fit it.
 
-        Moments and counts of blocks that learned before are kept; new ones start at 0.
+        Moments and counts of the blocks that learned before are kept; new ones start at 0.
         """
         return self._carried(self.net.thaw(*_names(names)), w, s)
 
     def _carried(self, net: Net, w: Array, s: State) -> tuple["Learner", Array, State]:
-        learner = replace(self, net=net)
-        xp = backends.of(w).xp
-        old = {}
-        for block, (first, last) in self._places.items():
-            old[block] = slice(first, last)
+        learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.places
 
-        def carried(vector: Array, fresh: Array) -> Array:
+        def carried(vector: Array) -> Array:
             return join(
                 [
-                    vector[old[b.name]] if b.name in old else fresh[b.start : b.stop]
+                    vector[old[b.name]]
+                    if b.name in old
+                    else xp.astype(xp.zeros_like(w[b.start : b.stop]), vector.dtype)
                     for b in net.layout.learning
                 ],
                 xp=xp,
             )
 
         rule = s.rule._replace(
-            moments=tuple(carried(m, xp.zeros_like(w)) for m in s.rule.moments),
-            rates=learner._rates(w, xp=xp),
+            rates=learner._rates(w, xp=xp),  # noqa: SLF001
+            moments=tuple(carried(m) for m in s.rule.moments),
         )
         if s.rule.moments:
-            fresh = xp.zeros(w.shape, dtype=s.rule.count.dtype, device=backends.of(w).device_of(w))
-            ran = xp.zeros_like(self.net.layout.learning_part(fresh, xp=xp)) + s.rule.count
-            rule = rule._replace(count=carried(ran, fresh))
+            ran = xp.astype(xp.zeros_like(s.rule.moments[0]), s.rule.count.dtype) + s.rule.count
+            rule = rule._replace(count=carried(ran))
         return learner, w, s._replace(rule=rule)
-
-    @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        """Where the gradient of each learning block lies."""
-        places, first = {}, 0
-        for block in self.net.layout.learning:
-            last = first + block.stop - block.start
-            places[block.name] = (first, last)
-            first = last
-        return places
-
-    # -------------------------------------------------------------- the step
 
     def step(self, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Array]:
         """One update from a batch; consumes w and s.
@@ -268,93 +214,6 @@ class Learner:
         """Whether a batch fits, by what is static: the check that `step` makes."""
         check_vector(w, self.net.layout)
         return check_batch(x, t, w, self.net.outputs[0], self.net.outputs[-1], self.loss)
-
-    def pure_step(
-        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace
-    ) -> tuple[Array, State, Array]:
-        """The step itself, unchecked: what `compile` compiles and the recorder records."""
-        if self.order == "layer by layer":
-            w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp)
-            rule = s.rule._replace(count=s.rule.count + 1)
-        else:
-            seen = self.look(w, s, x, t, xp=xp)
-            g = self.gradient_of(seen, xp=xp)
-            w, rule = self.apply(g, w, s.rule, xp=xp)
-            layers, loss = seen.layers, seen.loss
-        return w, State(rule, layers, s.step + 1, s.seed), loss
-
-    def look(self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace) -> Pass:
-        """The walk forward of a training step, its loss and the error at the output."""
-        params, flows, layers = self.walk(w, s, x, training=True, xp=xp)
-        o = flows[-1].o
-        t = self.loss.encode(t, o, xp=xp)
-        values, e = self.loss.value(o, t, xp=xp), self.loss.error(o, t, xp=xp)
-        if self.reduction == "mean":
-            return Pass(params, flows, layers, xp.mean(values), e / o.shape[0])
-        return Pass(params, flows, layers, xp.sum(values), e)
-
-    def walk(
-        self, w: Array, s: State, x: Array, *, training: bool, xp: Namespace
-    ) -> tuple[tuple[Any, ...], list[Flow], tuple[tuple[Array, ...], ...]]:
-        """The walk forward: each node's parameters, flow and new state."""
-        params = self.net.by_node(self.net.layout.views(w, xp=xp))
-        contexts = tuple(
-            Context(training, s.seed, s.step, _LAYERS + k, own) for k, own in enumerate(s.layers)
-        )
-        flows, layers = forward(self.net, params, x, contexts, xp=xp)
-        return params, flows, layers
-
-    def gradient_of(self, seen: Pass, *, xp: Namespace) -> Array:
-        """∂E/∂w of the learning blocks, one vector, from the learning flow."""
-        grads: dict[str, Array] = {}
-        for learn in learning_flow(self.net, seen.params, seen.flows, seen.e, xp=xp, to_input=self.to_input):
-            fields = seen.params[learn.k]._fields
-            owner = self.net.nodes[learn.k].name
-            grads |= {f"{owner}.{p}": grad for p, grad in zip(fields, learn.grad, strict=False)}
-        return self.net.layout.pack(grads, xp=xp)
-
-    def apply(self, g: Array, w: Array, rule: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
-        """The update rule on the learning runs of w."""
-        layout, vectors = self.net.layout, (g, *rule.moments)
-        scalars = self.update.scalars(rule, xp=xp)
-        if len(layout.learning) == len(layout.blocks):
-            w, *moments = self.update.element(g, w, *rule.moments, *scalars, xp=xp)
-        else:
-            done = []
-            for run in layout.runs:
-                part = slice(run.first, run.last)
-                grad, *own = (v[part] for v in vectors)
-                each = (v[part] if getattr(v, "ndim", 0) else v for v in scalars)
-                done.append(self.update.element(grad, w[run.start : run.stop], *own, *each, xp=xp))
-            new, *moments = ([*column] for column in zip(*done, strict=True))
-            w, moments = layout.merge(w, new, xp=xp), [join(column, xp=xp) for column in moments]
-        return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
-
-    def _layer_by_layer(
-        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace
-    ) -> tuple[Array, tuple[tuple[Array, ...], ...], Array]:
-        first: Pass | None = None
-        for learner, (start, stop) in self._one_layer_each:
-            seen = learner.look(w, s, x, t, xp=xp)
-            first = first or seen
-            rates = s.rule.rates
-            rule = s.rule if isinstance(rates, tuple) else s.rule._replace(rates=rates[start:stop])
-            w, _ = learner.apply(learner.gradient_of(seen, xp=xp), w, rule, xp=xp)
-        assert first is not None
-        return w, first.layers, first.loss
-
-    @cached_property
-    def _one_layer_each(self) -> tuple[tuple["Learner", tuple[int, int]], ...]:
-        """For each layer that learns, the last first: the learner of that layer alone."""
-        found = []
-        for k in sorted(self.net.trainable, reverse=True):
-            own = [b for b in self._places if b.rpartition(".")[0] == self.net.nodes[k].name]
-            others = [b for b in self._places if b not in own]
-            learner = replace(self, net=self.net.freeze(*others), order="together")
-            found.append((learner, (self._places[own[0]][0], self._places[own[-1]][1])))
-        return tuple(found)
-
-    # -------------------------------------------------------------- looking, without learning
 
     def predict(self, w: Array, s: State, x: Array, *, net_input: bool = False) -> Array:
         """What the net makes of x, as the loss reads it: probabilities for losses on net input.
@@ -382,14 +241,12 @@ class Learner:
 
     def gradient(self, w: Array, s: State, x: Array, t: Array) -> dict[str, Array]:
         """∂E/∂w of each learning block by name, without learning."""
-        xp = self.check(w, x, t).xp
+        xp, layout = self.check(w, x, t).xp, self.net.layout
         g = self.gradient_of(self.look(w, s, x, t, xp=xp), xp=xp)
-        return {
-            b.name: xp.reshape(g[slice(*self._places[b.name])], b.shape) for b in self.net.layout.learning
-        }
+        return {b.name: xp.reshape(g[layout.places[b.name]], b.shape) for b in layout.learning}
 
 
-def _names(names: str | list[str]) -> list[str]:
+def _names(names: str | Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
@@ -397,9 +254,7 @@ def _draw(params: Mapping[str, Param], seed: int, stream: int) -> dict[str, Arra
     """First values, uniform in centre ± spread, made on the host in float64."""
     xp, values, start = backends.get("numpy").xp, {}, 0
     for block, param in params.items():
-        size = 1
-        for n in param.shape:
-            size *= n
+        size = prod(param.shape)
         u = rng.uniform(rng.bits(seed, stream, start, size, xp=xp), xp.float64, xp=xp)
         values[block] = xp.reshape(param.centre + param.spread * (2 * u - 1), param.shape)
         start += size

@@ -147,7 +147,7 @@ class CategoricalCrossEntropy(Loss):
 
     >>> import numpy as np
     >>> categorical_cross_entropy.error(np.asarray([[0.5, 0.5]]), np.asarray([[1.0, 0.0]]), xp=np).tolist()
-    [[-2.0, 0.0]]
+    [[-2.0, -0.0]]
     """
 
     targets = "distribution"

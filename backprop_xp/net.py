@@ -57,7 +57,7 @@ def concat(*sources: str) -> Node:
     return Node(Concat(), inputs=(PREVIOUS, *sources))
 
 
-def chain(first: int | Layer | Node, *rest: Layer | Node) -> "Net":
+def chain(first: Any, *rest: Any) -> "Net":
     """A net of layers, each taking the output of the one before.
 
     Layers without a name are called after their kind and number: input, dense1, dense2, add1.
@@ -66,6 +66,7 @@ def chain(first: int | Layer | Node, *rest: Layer | Node) -> "Net":
         first: the number of features, or an Input layer.
         rest: layers, or what `name`, `add` and `concat` make of them.
 
+    >>> from backprop_xp import Dense
     >>> net = chain(2, name("early", Dense(3)), Dense(3), add("early"), Dense(1))
     >>> [node.name for node in net.nodes], net.layout.size
     (['input', 'early', 'dense1', 'add1', 'dense2'], 25)
@@ -210,7 +211,16 @@ class Net:
 
     @cached_property
     def _tuples(self) -> tuple[Any, ...]:
-        return tuple(namedtuple("P", own) for own in self._params)  # type: ignore[misc] # noqa: PYI024
+        return tuple(namedtuple("P", own) for own in self._params)
+
+    def named(self, k: int, values: tuple[Array, ...]) -> dict[str, Array]:
+        """Values of node k's parameters, in the order of its layer, by block name."""
+        return dict(zip(self._blocks[k], values, strict=False))
+
+    @cached_property
+    def _blocks(self) -> tuple[tuple[str, ...], ...]:
+        named = zip(self.nodes, self._params, strict=True)
+        return tuple(tuple(f"{node.name}.{p}" for p in own) for node, own in named)
 
     def by_node(self, blocks: Mapping[str, Array]) -> tuple[Any, ...]:
         """Each node's parameters as its layer reads them: p.w, p.b."""

@@ -86,6 +86,16 @@ class Layout:
                 runs.append(Run(block.start, block.stop, first, first + n))
         return tuple(runs)
 
+    @cached_property
+    def places(self) -> dict[str, slice]:
+        """Where the gradient of each learning block lies, by name."""
+        places, first = {}, 0
+        for block in self.learning:
+            last = first + block.stop - block.start
+            places[block.name] = slice(first, last)
+            first = last
+        return places
+
     def views(self, w: Array, *, xp: Namespace) -> dict[str, Array]:
         """Each block of w by name, in its shape; taken afresh in each step."""
         return {b.name: xp.reshape(w[b.start : b.stop], b.shape) for b in self.blocks}

@@ -77,7 +77,7 @@ def bits(
             bits(seed, stream, start, before_carry, xp=xp, device=device),
             bits(seed, stream, start + before_carry, n - before_carry, xp=xp, device=device),
         )
-        return tuple(xp.concat(pair) for pair in zip(*ends, strict=True))  # type: ignore[return-value]
+        return tuple(xp.concat(pair) for pair in zip(*ends, strict=True))
     dtype = word(xp)
     low = xp.astype(xp.arange(n, dtype=xp.int32, device=device), dtype) + constant(start, dtype, xp=xp)
     high = xp.full((n,), constant(start >> 32, dtype, xp=xp), dtype=dtype, device=device)
@@ -122,9 +122,11 @@ def permutation(seed: int, stream: int, n: int, start: int, stop: int, *, xp: Na
     walk depends on values, and `xp` must have unsigned integers of 32 bits.
 
     Args:
-        seed, stream: which order.
+        seed: which order.
+        stream: likewise.
         n: how many, up to 2³² - 1.
-        start, stop: which entries of it.
+        start: the first entry wanted.
+        stop: the one after the last.
         xp: a namespace that runs at once, such as NumPy.
 
     Returns:

@@ -5,7 +5,7 @@ A rule is two functions. `scalars` is called once a step and gives what is the s
 can run on the whole vector, in blocks, or fused. `ALL` lists them: what is in the list is tested.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -32,8 +32,12 @@ class RuleState(NamedTuple):
 class Update(Protocol):
     """What the learner needs to know of a rule."""
 
-    rate: Rate
     moments: ClassVar[int]
+
+    @property
+    def rate(self) -> Rate:
+        """A number, a mapping of names to numbers, or a schedule."""
+        ...
 
     def scalars(self, state: RuleState, *, xp: Namespace) -> tuple[Array, ...]:
         """What this step's `element` needs besides the vectors."""
@@ -42,13 +46,6 @@ class Update(Protocol):
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """New weights and moments for a slice of g, w, the moments, and the scalars."""
         ...
-
-
-def constant(rate: Callable[..., Array] | float) -> Callable[..., Array]:
-    """A rate as a schedule: a function of the count of updates made."""
-    if callable(rate):
-        return rate
-    return lambda count, *, xp: rate
 
 
 def check_rate(rate: Rate) -> None:
@@ -125,7 +122,9 @@ class GradientDescent:
 
 def rate_now(rate: Rate, state: RuleState, *, xp: Namespace) -> Array:
     """The rate of this step: a number, 0-d, or one a learning weight."""
-    return state.rates if isinstance(rate, Mapping) else constant(rate)(state.count, xp=xp)
+    if isinstance(rate, Mapping):
+        return state.rates
+    return rate(state.count, xp=xp) if callable(rate) else rate
 
 
 ALL: dict[str, type[Update]] = {"gradient_descent": GradientDescent}

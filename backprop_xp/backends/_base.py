@@ -68,8 +68,10 @@ class Backend:
 
         Args:
             step: from `compile`.
-            w, s: weights and state; consumed.
-            x, t: the data, any number of rows.
+            w: the weights; consumed.
+            s: the state; consumed.
+            x: inputs, any number of rows.
+            t: their targets.
             index: shape (steps, batch), rows of x and t.
 
         Returns:

@@ -1,164 +1,24 @@
-"""Exact numbers: an array type over fractions, and its Array API namespace.
+"""The Array API namespace of exact numbers.
 
-Thin, over NumPy object arrays of `fractions.Fraction`. On plain object arrays `z * 0.5`,
-`maximum(z, 0)` or `zeros` leak floats and ints silently; here every result is checked. A float
-handed in means the decimal that was written (its shortest repr): 0.01 is 1/100. Integer and boolean
-arrays are NumPy's own, in the same wrapper. A function with no rational value is an error.
+On plain object arrays of fractions `z * 0.5`, `maximum(z, 0)` or `zeros` leak floats and ints
+silently; here every result is checked. A float handed in means the decimal that was written (its
+shortest repr): 0.01 is 1/100. A function with no rational value is an error.
 """
 
 import builtins
-import operator
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..arrays import BackpropError
+from ._exact_array import ExactArray, fraction, fractions, pair, rational, raw, wrap
+
+__all__ = ["ExactArray", "fraction", "rational"]
 
 pi, newaxis = 3.141592653589793, None
-
-
-class _RationalType:
-    """The dtype of exact numbers."""
-
-    def __repr__(self) -> str:
-        return "rational"
-
-
-rational = _RationalType()
 bool, int32, int64, uint32 = (np.dtype(n) for n in ("bool", "int32", "int64", "uint32"))
 float32 = float64 = None  # formulas compare dtypes with them; nothing here has either
-
-
-def fraction(value: Any) -> Fraction:
-    """One number as a fraction; a float means the decimal that was written.
-
-    >>> fraction(0.01), fraction("-3000/11600000")
-    (Fraction(1, 100), Fraction(-3, 11600))
-    """
-    try:
-        if isinstance(value, (np.floating, np.integer)):
-            return Fraction(str(value))
-        if isinstance(value, float):
-            return Fraction(repr(value))
-        return Fraction(value)
-    except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
-        msg = f"an exact number is a finite int, float, Fraction or text such as '1/3', got {value!r}"
-        raise BackpropError(msg) from error
-
-
-_to_fractions = np.frompyfunc(fraction, 1, 1)
-
-
-def _fractions(data: Any) -> Any:
-    """A NumPy object array of fractions, whatever numbers came."""
-    return np.asarray(_to_fractions(np.asarray(data)), dtype=object)
-
-
-class ExactArray:
-    """An array of fractions, of integers or of booleans. Values never change in place."""
-
-    __slots__ = ("_data", "dtype")
-    __array_ufunc__ = None  # NumPy leaves mixed expressions to us, and we refuse them
-
-    def __init__(self, data: Any) -> None:
-        data = np.asarray(data)
-        if data.dtype == object:
-            wrong = {type(v).__name__ for v in data.flat if type(v) is not Fraction}
-            if wrong:
-                msg = f"exact results hold fractions alone, got {sorted(wrong)}"
-                raise BackpropError(msg)
-        elif data.dtype.kind not in "biu":
-            msg = f"exact arrays hold fractions, integers or booleans, got {data.dtype}"
-            raise BackpropError(msg)
-        self._data = data
-        self.dtype = rational if data.dtype == object else data.dtype
-
-    # ------------------------------------------------------------ what the standard asks for
-    shape = property(lambda self: self._data.shape)
-    ndim = property(lambda self: self._data.ndim)
-    size = property(lambda self: self._data.size)
-    device = property(lambda self: "cpu")
-
-    @property
-    def T(self) -> "ExactArray":  # noqa: N802 (the standard's name)
-        """The transpose of a matrix."""
-        return matrix_transpose(self)
-
-    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        """This module."""
-        return __import__(__name__, fromlist=["asarray"])
-
-    def __getitem__(self, key: Any) -> "ExactArray":
-        keys = key if isinstance(key, tuple) else (key,)
-        return _wrap(self._data[tuple(k._data if isinstance(k, ExactArray) else k for k in keys)])
-
-    def __iter__(self) -> Iterator["ExactArray"]:
-        return (self[k] for k in range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __bool__(self) -> Any:
-        return self._data.__bool__()
-
-    def __int__(self) -> int:
-        return int(self._data.item())
-
-    def __index__(self) -> int:
-        return operator.index(self._data.item())
-
-    def __float__(self) -> float:
-        return float(self._data.item())
-
-    __hash__ = None  # type: ignore[assignment]
-
-    # ------------------------------------------------------------ on the way out
-    def tolist(self) -> Any:
-        """Nested lists of Python numbers."""
-        return self._data.tolist()
-
-    def to_numpy(self) -> Any:
-        """A NumPy array: rationals rounded to float64, others as they are."""
-        return self._data.astype(np.float64) if self.dtype is rational else self._data
-
-    def __repr__(self) -> str:
-        shown = np.vectorize(str, otypes=[object])(self._data) if self._data.size else self._data
-        return f"exact.asarray({shown.tolist()})"
-
-
-def _wrap(data: Any) -> ExactArray:
-    """A result of a NumPy operation, whose sums of nothing may be plain ints."""
-    data = np.asarray(data)
-    if data.dtype == object:
-        for k, value in enumerate(data.flat):
-            if type(value) is int:
-                data.flat[k] = Fraction(value)
-    return ExactArray(data)
-
-
-def _operand(value: Any) -> Any:
-    if isinstance(value, ExactArray):
-        return value
-    if isinstance(value, (Fraction, float)) and not isinstance(value, np.generic):
-        return ExactArray(_fractions(value))
-    if isinstance(value, int):
-        return value
-    msg = f"exact arrays go with exact arrays and Python numbers, got {type(value).__name__}: write bp.exact.asarray(it)"
-    raise BackpropError(msg)
-
-
-def _pair(a: Any, b: Any, *, division: Any = False) -> tuple[Any, Any]:
-    """The data of two operands, both of fractions or neither."""
-    a, b = _operand(a), _operand(b)
-    exact = division or builtins.any(isinstance(v, ExactArray) and v.dtype is rational for v in (a, b))
-
-    def data(v: Any) -> Any:
-        own = v._data if isinstance(v, ExactArray) else v  # noqa: SLF001
-        return own if not exact or (isinstance(v, ExactArray) and v.dtype is rational) else _fractions(own)
-
-    return data(a), data(b)
 
 
 def _power(a: Any, b: Any) -> Any:
@@ -171,7 +31,7 @@ def _power(a: Any, b: Any) -> Any:
 def _binary(ufunc: Callable[..., Any], *, division: Any = False) -> Callable[[Any, Any], ExactArray]:
     def apply(a: Any, b: Any) -> ExactArray:
         try:
-            return _wrap(ufunc(*_pair(a, b, division=division)))
+            return wrap(ufunc(*pair(a, b, division=division)))
         except ZeroDivisionError as error:
             msg = "an exact division by zero has no value"
             raise BackpropError(msg) from error
@@ -181,9 +41,9 @@ def _binary(ufunc: Callable[..., Any], *, division: Any = False) -> Callable[[An
 
 def pow(a: Any, b: Any) -> ExactArray:
     """The power a^b, for integer exponents."""
-    left, right = _pair(a, b)
-    exact = getattr(left, "dtype", None) == object or getattr(right, "dtype", None) == object
-    return _wrap(np.frompyfunc(_power, 2, 1)(left, right) if exact else np.power(left, right))
+    left, right = pair(a, b)
+    exact = object in (getattr(left, "dtype", None), getattr(right, "dtype", None))
+    return wrap(np.frompyfunc(_power, 2, 1)(left, right) if exact else np.power(left, right))
 
 
 add, subtract, multiply = _binary(np.add), _binary(np.subtract), _binary(np.multiply)
@@ -200,16 +60,9 @@ logical_and, logical_or = _binary(np.logical_and), _binary(np.logical_or)
 
 def _unary(ufunc: Callable[[Any], Any]) -> Callable[[ExactArray], ExactArray]:
     def apply(x: ExactArray) -> ExactArray:
-        return _wrap(ufunc(_data(x)))
+        return wrap(ufunc(raw(x)))
 
     return apply
-
-
-def _data(x: Any) -> Any:
-    if not isinstance(x, ExactArray):
-        msg = f"expected an exact array, got {type(x).__name__}: write bp.exact.asarray(it)"
-        raise BackpropError(msg)
-    return x._data  # noqa: SLF001
 
 
 negative, positive, abs = _unary(np.negative), _unary(lambda x: x), _unary(np.abs)
@@ -260,35 +113,33 @@ for _name, _unary_function in {
 
 
 # ---------------------------------------------------------------- making arrays
-def _of_type(data: Any, dtype: Any) -> ExactArray:
-    """NumPy data as the dtype asked for; without one, numbers that are no integers are fractions."""
+def _of_type(values: Any, dtype: Any) -> ExactArray:
+    """NumPy values as the dtype asked for; without one, integers and booleans stay what they are."""
     if dtype is None:
-        dtype = data.dtype if data.dtype.kind in "biu" else rational
-    if dtype is rational:
-        return ExactArray(
-            data
-            if data.dtype == object and builtins.all(type(v) is Fraction for v in data.flat)
-            else _fractions(data)
-        )
-    return ExactArray(data.astype(dtype))
+        dtype = values.dtype if values.dtype.kind in "biu" else rational
+    return ExactArray(fractions(values) if dtype is rational else values.astype(dtype))
 
 
 def asarray(data: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> ExactArray:
-    """Numbers as an exact array: nested lists, NumPy arrays; floats mean the decimal written.
+    """Numbers as an exact array; a float means the decimal that was written.
 
-    >>> asarray([[0.5, 1]], dtype=rational)
-    exact.asarray([['1/2', '1']])
+    Args:
+        data: nested lists of numbers or texts such as "1/3", a NumPy array, or an exact array.
+        dtype: `rational`, or an integer type; NumPy integers stay integers by themselves.
+        device: there is one.
+        copy: values never change, so none is ever needed.
+
+    >>> asarray([[0.5, 1, "1/3"]])
+    exact.asarray([['1/2', '1', '1/3']])
     """
     if isinstance(data, ExactArray):
-        return data if dtype in (None, data.dtype) else _of_type(data._data, dtype)
-    if isinstance(data, np.ndarray) and data.dtype == object:
-        return ExactArray(_fractions(data))
-    if not isinstance(data, (np.ndarray, np.generic)):
-        whole = np.asarray(data, dtype=object)
-        kinds = {type(v) for v in whole.flat}
-        integers = kinds and kinds <= {int}
-        data = np.asarray(data) if integers or kinds == {type(True)} else _fractions(whole)
-    return _of_type(np.asarray(data), dtype)
+        return data if dtype in (None, data.dtype) else _of_type(raw(data), dtype)
+    if isinstance(data, (np.ndarray, np.generic)):
+        return _of_type(np.asarray(data), dtype)
+    values = np.asarray(data, dtype=object)
+    if dtype is None and values.size and builtins.all(isinstance(v, builtins.bool) for v in values.flat):
+        dtype = bool
+    return _of_type(values, rational if dtype is None else dtype)
 
 
 def _made(make: Callable[..., Any]) -> Callable[..., ExactArray]:
@@ -302,8 +153,8 @@ zeros, ones = _made(lambda shape: np.zeros(shape, dtype=int)), _made(lambda shap
 full = _made(
     lambda shape, value: np.full(
         shape,
-        value._data if isinstance(value, ExactArray) else value,
-        dtype=None if type(value) is int else object,
+        raw(value) if isinstance(value, ExactArray) else value,
+        dtype=None if isinstance(value, int) else object,
     )
 )
 eye = _made(lambda n: np.eye(n, dtype=int))
@@ -313,8 +164,8 @@ def arange(
     start: int, stop: int | None = None, step: int = 1, *, dtype: Any = None, device: Any = None
 ) -> ExactArray:
     """Integers in a range."""
-    data = np.arange(0 if stop is None else start, start if stop is None else stop, step)
-    return _of_type(data, int64 if dtype is None else dtype)
+    values = np.arange(0 if stop is None else start, start if stop is None else stop, step)
+    return _of_type(values, int64 if dtype is None else dtype)
 
 
 def zeros_like(x: ExactArray, *, dtype: Any = None, device: Any = None) -> ExactArray:
@@ -329,7 +180,7 @@ def ones_like(x: ExactArray, *, dtype: Any = None, device: Any = None) -> ExactA
 
 def astype(x: ExactArray, dtype: Any, *, copy: Any = True) -> ExactArray:
     """Integers and booleans as fractions, or fractions as integers (towards zero)."""
-    return _of_type(_data(x), dtype)
+    return _of_type(raw(x), dtype)
 
 
 def isdtype(dtype: Any, kind: Any) -> Any:
@@ -343,12 +194,12 @@ def isdtype(dtype: Any, kind: Any) -> Any:
 # ---------------------------------------------------------------- shapes
 def reshape(x: ExactArray, shape: Any, *, copy: Any = None) -> ExactArray:
     """The same elements in another shape."""
-    return ExactArray(_data(x).reshape(shape))
+    return ExactArray(raw(x).reshape(shape))
 
 
 def _shaping(function: Callable[..., Any]) -> Callable[..., ExactArray]:
     def apply(x: ExactArray, *args: Any, **kw: Any) -> ExactArray:
-        return ExactArray(function(_data(x), *args, **kw))
+        return ExactArray(function(raw(x), *args, **kw))
 
     return apply
 
@@ -360,10 +211,10 @@ matrix_transpose = _shaping(lambda x: np.swapaxes(x, -1, -2))
 
 def _joining(function: Callable[..., Any]) -> Callable[..., ExactArray]:
     def apply(arrays: Any, *, axis: int | None = 0) -> ExactArray:
-        parts = [_data(a) for a in arrays]
+        parts = [raw(a) for a in arrays]
         mixed = builtins.any(p.dtype == object for p in parts)
         return ExactArray(
-            function([_fractions(p) if mixed and p.dtype != object else p for p in parts], axis=axis)
+            function([fractions(p) if mixed and p.dtype != object else p for p in parts], axis=axis)
         )
 
     return apply
@@ -374,21 +225,21 @@ concat, stack = _joining(np.concatenate), _joining(np.stack)
 
 def take(x: ExactArray, indices: ExactArray, *, axis: int | None = None) -> ExactArray:
     """The entries of an axis at these indices."""
-    return ExactArray(np.take(_data(x), _data(indices), axis=axis))
+    return ExactArray(np.take(raw(x), raw(indices), axis=axis))
 
 
 # ---------------------------------------------------------------- products, sums, choices
 def matmul(a: ExactArray, b: ExactArray) -> ExactArray:
     """The matrix product, without rounding."""
-    return _wrap(np.matmul(*_pair(a, b)))
+    return wrap(np.matmul(*pair(a, b)))
 
 
-ExactArray.__matmul__ = _operator(matmul)  # type: ignore[attr-defined]
+setattr(ExactArray, "__matmul__", _operator(matmul))  # noqa: B010 (it is made here, after matmul)
 
 
 def _reduction(function: Callable[..., Any]) -> Callable[..., ExactArray]:
     def apply(x: ExactArray, *, axis: Any = None, keepdims: Any = False) -> ExactArray:
-        return _wrap(function(_data(x), axis=axis, keepdims=keepdims))
+        return wrap(function(raw(x), axis=axis, keepdims=keepdims))
 
     return apply
 
@@ -401,12 +252,12 @@ argmax, argmin = _reduction(np.argmax), _reduction(np.argmin)
 def mean(x: ExactArray, *, axis: Any = None, keepdims: Any = False) -> ExactArray:
     """Σ x / n."""
     total = sum(x, axis=axis, keepdims=keepdims)
-    return total / (x.size // total.size)
+    return divide(total, x.size // total.size)
 
 
 def where(condition: ExactArray, a: Any, b: Any) -> ExactArray:
     """Entries of a where the condition holds, else of b."""
-    return _wrap(np.where(_data(condition), *_pair(a, b)))
+    return wrap(np.where(raw(condition), *pair(a, b)))
 
 
 def _irrational(name: str) -> Callable[..., ExactArray]:

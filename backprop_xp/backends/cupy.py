@@ -68,4 +68,4 @@ def load() -> Backend:
     except BackendUnavailable:
         raise
     except ImportError as error:
-        raise unavailable("CuPy", "cuda12") from error
+        raise unavailable(library="CuPy", extra="cuda12") from error

@@ -6,7 +6,7 @@ from ..arrays import Array
 from . import _rational
 from ._base import Backend
 
-TYPES = ("backprop_xp.backends._rational",)
+TYPES = ("backprop_xp.backends._exact_array",)
 
 
 class Exact(Backend):

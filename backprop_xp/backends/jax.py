@@ -44,7 +44,9 @@ class Jax(Backend):
     def dtype(self, name: str | None) -> Any:
         """The type of this name; 64 bits need JAX_ENABLE_X64."""
         if name in ("float64", "int64") and not self.jax.config.jax_enable_x64:
-            msg = f"JAX has {name} only when the environment says JAX_ENABLE_X64=1; set it, or use {name[:-2]}32"
+            msg = (
+                f"JAX has {name} only with JAX_ENABLE_X64=1 in the environment; set it, or use {name[:-2]}32"
+            )
             raise BackpropError(msg)
         return super().dtype(name)
 
@@ -72,4 +74,4 @@ def load() -> Backend:
     try:
         return Jax()
     except ImportError as error:
-        raise unavailable("JAX", "jax") from error
+        raise unavailable(library="JAX", extra="jax") from error

@@ -42,4 +42,4 @@ def load() -> Backend:
     try:
         return Strict()
     except ImportError as error:
-        raise unavailable("array-api-strict", "test") from error
+        raise unavailable(library="array-api-strict", extra="test") from error

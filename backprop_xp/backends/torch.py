@@ -61,4 +61,4 @@ def load() -> Backend:
     try:
         return Torch()
     except ImportError as error:
-        raise unavailable("PyTorch", "torch") from error
+        raise unavailable(library="PyTorch", extra="torch") from error

@@ -1,0 +1,151 @@
+"""Traces: every number of a step, by layer.
+
+A trace keeps what the step's own walks yield; it has no formula of its own.
+"""
+
+from dataclasses import dataclass
+
+from .. import backends
+from ..arrays import Array
+from ..learner import Learner
+from ..net import Learn
+from ..step import Pass, State
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer did in one step.
+
+    Attributes:
+        name: of the layer.
+        net: net input, shape (batch, units).
+        o: output.
+        e: ∂E/∂o, None below the earliest layer that learns.
+        delta: ∂E/∂net, likewise.
+        grad: ∂E/∂w by parameter ("w", "b"), empty where nothing learns.
+        change: what was added to each parameter.
+        w_before: each parameter before the update.
+        w_after: each parameter after it.
+    """
+
+    name: str
+    net: Array
+    o: Array
+    e: Array | None
+    delta: Array | None
+    grad: dict[str, Array]
+    change: dict[str, Array]
+    w_before: dict[str, Array]
+    w_after: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every number of one step.
+
+    Attributes:
+        x: the inputs.
+        t: the targets.
+        loss: E before the update.
+        layers: of each layer, the input first.
+    """
+
+    x: Array
+    t: Array
+    loss: Array
+    layers: tuple[LayerTrace, ...]
+
+    def __getitem__(self, name: str) -> LayerTrace:
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def __str__(self) -> str:
+        lines = [f"loss {_text(self.loss)}"]
+        for layer in self.layers:
+            lines.append(f"{layer.name}")
+            rows = [(what, getattr(layer, what)) for what in ("net", "o", "e", "delta")]
+            for what in ("grad", "change", "w_before", "w_after"):
+                rows += [(f"{what} {p}", value) for p, value in getattr(layer, what).items()]
+            lines += [f"  {what:<11} {_text(value)}" for what, value in rows if value is not None]
+        return "\n".join(lines)
+
+
+def _text(a: Array) -> str:
+    values = a.tolist() if hasattr(a, "tolist") else backends.asarray(a, backend="numpy").tolist()
+
+    def each(v: object) -> str:
+        if isinstance(v, list):
+            return "[" + ", ".join(each(part) for part in v) + "]"
+        return f"{v:.6g}" if isinstance(v, float) else str(v)
+
+    return each(values)
+
+
+def explain(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
+    """Every number of the step that would be made from this batch; w and s stay as they are.
+
+    Raises:
+        BackpropError: a batch that does not fit.
+
+    >>> import backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(2, bp.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
+    >>> w, s = learner.init(backend="exact", weights={"dense1.w": [["1/2"], ["1/4"]]})
+    >>> trace = explain(learner, w, s, bp.exact.asarray([[1, 2]], dtype=bp.exact.rational),
+    ...                 bp.exact.asarray([[0]], dtype=bp.exact.rational))
+    >>> trace["dense1"].delta, trace["dense1"].change["w"]
+    (exact.asarray([['1']]), exact.asarray([['-1/2'], ['-1']]))
+    """
+    return _step(learner, *learner.snapshot(w, s), x, t)[2]
+
+
+def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, list[Trace]]:
+    """Learning one data input at a time, in the given order, with every number kept.
+
+    Args:
+        learner: makes the steps.
+        w: the weights; consumed.
+        s: the state; consumed.
+        x: inputs, shape (n, features).
+        t: targets, shape (n, units), or labels (n,).
+
+    Returns:
+        The new weights, the new state, and a trace for each data input.
+    """
+    traces = []
+    for k in range(x.shape[0]):
+        w, s, found = _step(learner, w, s, x[k : k + 1], t[k : k + 1])
+        traces.append(found)
+    return w, s, traces
+
+
+def _step(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Trace]:
+    xp = learner.check(w, x, t).xp
+    kept: dict[int, tuple[Pass, Learn]] = {}
+
+    def keep(seen: Pass, learn: Learn) -> None:
+        if learn.k not in kept or learn.grad:  # layer by layer: a layer's own pass counts
+            kept[learn.k] = seen, learn
+
+    before = {name: backends.copy(block) for name, block in learner.weights(w).items()}
+    w, s, loss = learner.pure_step(w, s, x, t, xp=xp, keep=keep)
+    after = {name: backends.copy(block) for name, block in learner.weights(w).items()}
+    last, _ = next(iter(kept.values()))
+    layers = []
+    for k, node in enumerate(learner.net.nodes):
+        seen, learn = kept.get(k, (last, None))
+        own = [b for b in before if b.rpartition(".")[0] == node.name]
+        short = {b: b.rpartition(".")[2] for b in own}
+        grads = learner.net.named(k, learn.grad) if learn else {}
+        layers.append(
+            LayerTrace(
+                node.name,
+                seen.flows[k].net,
+                seen.flows[k].o,
+                learn.e if learn else None,
+                learn.delta if learn else None,
+                grad={short[b]: grad for b, grad in grads.items()},
+                change={short[b]: after[b] - before[b] for b in own},
+                w_before={short[b]: before[b] for b in own},
+                w_after={short[b]: after[b] for b in own},
+            )
+        )
+    return w, s, Trace(x, t, loss, tuple(layers))

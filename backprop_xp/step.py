@@ -1,0 +1,164 @@
+"""The step: forward, loss, learning flow and update as pure functions of the namespace.
+
+Nothing is checked here and no value is read: this is what eager code runs, what compilers compile
+and what the recorder records.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from .arrays import Array, Namespace
+from .layers import Context, Flow
+from .losses import Loss, half_squared_error
+from .net import Learn, Net, forward, learning_flow
+from .params import join
+from .updates import GradientDescent, RuleState, Update
+
+Reduction = Literal["mean", "sum"]
+Order = Literal["together", "layer by layer"]
+LAYER_STREAMS = 1 << 16  # each layer draws from a stream of random bits of its own, from here on
+
+
+class State(NamedTuple):
+    """What lives from step to step besides the weights.
+
+    Attributes:
+        rule: of the update rule.
+        layers: of each node's layer.
+        step: updates made, a word.
+        seed: of the run, a word.
+    """
+
+    rule: RuleState
+    layers: tuple[tuple[Array, ...], ...]
+    step: Array
+    seed: Array
+
+
+class Pass(NamedTuple):
+    """What one walk forward over a batch finds.
+
+    Attributes:
+        params: of each node.
+        flows: of each node.
+        layers: the new state of each node's layer.
+        loss: E, reduced over the batch.
+        e: ∂E/∂o at the last node.
+    """
+
+    params: tuple[Any, ...]
+    flows: list[Flow]
+    layers: tuple[tuple[Array, ...], ...]
+    loss: Array
+    e: Array
+
+
+Keep = Callable[[Pass, Learn], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A net, a loss and an update rule, and the step they make."""
+
+    net: Net
+    loss: Loss = half_squared_error
+    update: Update = GradientDescent(0.1)
+    reduction: Reduction = "mean"
+    order: Order = "together"
+    to_input: bool = False
+
+    def pure_step(
+        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace, keep: Keep | None = None
+    ) -> tuple[Array, State, Array]:
+        """One update from a batch, unchecked.
+
+        Args:
+            w: the weights; consumed.
+            s: the state; consumed.
+            x: inputs, shape (batch, features).
+            t: targets.
+            xp: the namespace of the arrays.
+            keep: is handed all that the learning flow yields, with the pass it belongs to.
+        """
+        if self.order == "layer by layer":
+            w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp, keep=keep)
+            rule = s.rule._replace(count=s.rule.count + 1)
+        else:
+            seen = self.look(w, s, x, t, xp=xp)
+            g = self.gradient_of(seen, xp=xp, keep=keep)
+            w, rule = self.apply(g, w, s.rule, xp=xp)
+            layers, loss = seen.layers, seen.loss
+        return w, State(rule, layers, s.step + 1, s.seed), loss
+
+    def look(self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace) -> Pass:
+        """The walk forward of a training step, its loss and the error at the output."""
+        params, flows, layers = self.walk(w, s, x, training=True, xp=xp)
+        o = flows[-1].o
+        t = self.loss.encode(t, o, xp=xp)
+        values, e = self.loss.value(o, t, xp=xp), self.loss.error(o, t, xp=xp)
+        if self.reduction == "mean":
+            return Pass(params, flows, layers, xp.mean(values), e / o.shape[0])
+        return Pass(params, flows, layers, xp.sum(values), e)
+
+    def walk(
+        self, w: Array, s: State, x: Array, *, training: bool, xp: Namespace
+    ) -> tuple[tuple[Any, ...], list[Flow], tuple[tuple[Array, ...], ...]]:
+        """The walk forward: each node's parameters, flow and new state."""
+        params = self.net.by_node(self.net.layout.views(w, xp=xp))
+        contexts = tuple(
+            Context(training, s.seed, s.step, LAYER_STREAMS + k, own) for k, own in enumerate(s.layers)
+        )
+        flows, layers = forward(self.net, params, x, contexts, xp=xp)
+        return params, flows, layers
+
+    def gradient_of(self, seen: Pass, *, xp: Namespace, keep: Keep | None = None) -> Array:
+        """∂E/∂w of the learning blocks, one vector, from the learning flow."""
+        grads: dict[str, Array] = {}
+        for learn in learning_flow(self.net, seen.params, seen.flows, seen.e, xp=xp, to_input=self.to_input):
+            if keep is not None:
+                keep(seen, learn)
+            grads |= self.net.named(learn.k, learn.grad)
+        return self.net.layout.pack(grads, xp=xp)
+
+    def apply(self, g: Array, w: Array, rule: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
+        """The update rule on the learning runs of w."""
+        layout, vectors = self.net.layout, (g, *rule.moments)
+        scalars = self.update.scalars(rule, xp=xp)
+        if len(layout.learning) == len(layout.blocks):
+            w, *moments = self.update.element(g, w, *rule.moments, *scalars, xp=xp)
+        else:
+            done = []
+            for run in layout.runs:
+                part = slice(run.first, run.last)
+                grad, *own = (v[part] for v in vectors)
+                each = (v[part] if getattr(v, "ndim", 0) else v for v in scalars)
+                done.append(self.update.element(grad, w[run.start : run.stop], *own, *each, xp=xp))
+            new, *columns = ([*column] for column in zip(*done, strict=True))
+            w, moments = layout.merge(w, new, xp=xp), [join(column, xp=xp) for column in columns]
+        return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
+
+    def _layer_by_layer(
+        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace, keep: Keep | None
+    ) -> tuple[Array, tuple[tuple[Array, ...], ...], Array]:
+        first: Pass | None = None
+        for step, part in self._one_layer_each:
+            seen = step.look(w, s, x, t, xp=xp)
+            first = first or seen
+            rates = s.rule.rates
+            rule = s.rule if isinstance(rates, tuple) else s.rule._replace(rates=rates[part])
+            w, _ = step.apply(step.gradient_of(seen, xp=xp, keep=keep), w, rule, xp=xp)
+        assert first is not None
+        return w, first.layers, first.loss
+
+    @cached_property
+    def _one_layer_each(self) -> tuple[tuple["Step", slice], ...]:
+        """For each layer that learns, the last first: the step of that layer alone."""
+        found, places = [], self.net.layout.places
+        for k in sorted(self.net.trainable, reverse=True):
+            own = [b for b in places if b.rpartition(".")[0] == self.net.nodes[k].name]
+            net = self.net.freeze(*(b for b in places if b not in own))
+            part = slice(places[own[0]].start, places[own[-1]].stop)
+            found.append((replace(self, net=net, order="together"), part))
+        return tuple(found)
