@@ -23,6 +23,9 @@ from .backends import Backend as Backend
 from .backends import _rational
 from .backends import asarray as asarray
 from .backends import backend as backend
+from .data import Source as Source
+from .data import Stored as Stored
+from .data import Teacher as Teacher
 from .insight import LayerTrace as LayerTrace
 from .insight import Trace as Trace
 from .insight import explain as explain
@@ -56,7 +59,13 @@ from .net import name as name
 from .params import Layout as Layout
 from .params import Param as Param
 from .step import State as State
+from .train import Fitted as Fitted
+from .train import Report as Report
+from .train import fit as fit
+from .train import per_sample as per_sample
+from .updates import Adam as Adam
 from .updates import GradientDescent as GradientDescent
+from .updates import Momentum as Momentum
 from .updates import RuleState as RuleState
 
 exact = _rational

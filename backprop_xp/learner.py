@@ -11,13 +11,13 @@ from typing import Any
 
 from . import backends, rng
 from .arrays import Array, BackpropError, Namespace, listed
-from .backends import Backend
+from .backends import Backend, Compiled
 from .checks import check_batch, check_block, check_inputs, check_names, check_vector
 from .losses import Loss
 from .net import Net
 from .params import Block, Param, join
 from .step import LAYER_STREAMS, State, Step
-from .updates import GradientDescent, RuleState
+from .updates import GradientDescent, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for first weights
 
@@ -61,6 +61,7 @@ class Learner(Step):
         kinds: tuple[tuple[Any, type, str], ...] = (
             (self.net, Net, "the net is one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss is one such as bp.softmax_cross_entropy"),
+            (self.update, Update, "the update rule is one such as bp.GradientDescent(0.1)"),
         )
         for value, kind, example in kinds:
             if not isinstance(value, kind):
@@ -73,6 +74,8 @@ class Learner(Step):
             msg = "'layer by layer' goes with GradientDescent alone; write order='together'"
             raise BackpropError(msg)
         if isinstance(self.update.rate, Mapping):
+            names = [*(node.name for node in self.net.nodes), *self.net.shapes]
+            check_names(self.update.rate, names, "rates")
             for block in self.net.layout.learning:
                 self._rate_of(block)
 
@@ -113,15 +116,18 @@ class Learner(Step):
             msg = f"a seed is an integer with 0 <= seed < 2**32, got {seed!r}"
             raise BackpropError(msg)
         to, device, kind = backends.place(like, backend, device, dtype)
+        if not to.xp.isdtype(kind, "real floating"):
+            msg = f"the dtype of weights is one of {listed(to.floats)}, got {dtype!r}"
+            raise BackpropError(msg)
         given = weights or {}
-        check_names(given, self.net.shapes)
+        check_names(given, self.net.shapes, "weights")
         values = {**_draw(self.net.params, seed, _WEIGHTS), **given}
         parts = []
         for block, shape in self.net.shapes.items():
-            part = to.asarray(values[block], kind, device)
+            part = backends.convert(values[block], to, kind, device)
             check_block(block, part, shape)
             parts.append(to.xp.reshape(part, (-1,)))
-        w = join(parts, xp=to.xp)
+        w = backends.copy(join(parts, xp=to.xp))  # a single block would be the caller's own array
         return w, self._first_state(seed, w, to)
 
     def _first_state(self, seed: int, w: Array, to: Backend) -> State:
@@ -209,6 +215,24 @@ class Learner(Step):
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
         return self.pure_step(w, s, x, t, xp=self.check(w, x, t).xp)
+
+    def compile(self, w: Array) -> Compiled:
+        """The step in its fastest form on the library of w: recorded and replayed, or jitted.
+
+        The result is called as `step` is, and has `scan` for many steps in one call. Batches are
+        checked when their shapes are met for the first time; each set of shapes compiles once.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+        >>> w, s = learner.init()
+        >>> step = learner.compile(w)
+        >>> x, t = np.ones((4, 2), dtype="float32"), np.zeros((4, 1), dtype="float32")
+        >>> for _ in range(3):
+        ...     w, s, loss = step(w, s, x, t)
+        >>> step.compilations
+        1
+        """
+        return backends.of(w).compile(self.pure_step, self.check)
 
     def check(self, w: Array, x: Array, t: Array) -> Backend:
         """Whether a batch fits, by what is static: the check that `step` makes."""

@@ -7,8 +7,9 @@ can run on the whole vector, in blocks, or fused. `ALL` lists them: what is in t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any, ClassVar, NamedTuple, Protocol
+from math import isfinite, log
+from numbers import Real
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from .arrays import Array, BackpropError, Namespace
 
@@ -29,6 +30,7 @@ class RuleState(NamedTuple):
     moments: tuple[Array, ...]
 
 
+@runtime_checkable
 class Update(Protocol):
     """What the learner needs to know of a rule."""
 
@@ -50,13 +52,10 @@ class Update(Protocol):
 
 def check_rate(rate: Rate) -> None:
     """A constant rate is a positive finite number; a schedule is taken as it is."""
-    if isinstance(rate, Mapping):
-        for each in rate.values():
-            check_rate(each)
-    elif not callable(rate):
-        ok = not isinstance(rate, (bool, str)) and isfinite(rate) and rate > 0
-        if not ok:
-            msg = f"a rate is a positive finite number such as 0.1, got {rate!r}"
+    constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
+    for each in constants:
+        if not isinstance(each, Real) or isinstance(each, bool) or not (isfinite(each) and each > 0):
+            msg = f"a rate is a positive finite number such as 0.1, got {each!r}"
             raise BackpropError(msg)
 
 
@@ -120,6 +119,114 @@ class GradientDescent:
         return (bounded(w, w - rate * g, self.limit, self.floor, xp=xp),)
 
 
+@dataclass(frozen=True)
+class Momentum:
+    """v ← β v + g, w ← w − η v; with Nesterov's correction w ← w − η (g + β v).
+
+    (Polyak: Some methods of speeding up the convergence of iteration methods, 1964; Nesterov's in
+    the form of Sutskever et al., 2013.) Libraries differ in where η stands: here, as in Torch, it
+    multiplies the whole sum.
+
+    Args:
+        rate: η, as for GradientDescent.
+        beta: β, 0 <= β < 1.
+        nesterov: look one step ahead.
+
+    Raises:
+        BackpropError: a rate that is not positive and finite, or a β outside [0, 1).
+
+    >>> import numpy as np
+    >>> g, w, v = np.asarray([1.0]), np.asarray([1.0]), np.asarray([2.0])
+    >>> [a.tolist() for a in Momentum(0.1, 0.5).element(g, w, v, 0.1, xp=np)]
+    [[0.8], [2.0]]
+    """
+
+    rate: Rate = 0.1
+    beta: float = 0.9
+    nesterov: bool = False
+    moments: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
+        check_beta(self.beta)
+
+    def scalars(self, state: RuleState, *, xp: Namespace) -> tuple[Array, ...]:
+        """The rate."""
+        return (rate_now(self.rate, state, xp=xp),)
+
+    def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
+        """The new weights and velocity."""
+        v, rate = rest
+        v *= self.beta
+        v += g
+        w -= rate * (g + self.beta * v if self.nesterov else v)
+        return w, v
+
+
+@dataclass(frozen=True)
+class Adam:
+    """w ← w − η m̂ / (√v̂ + ε), m and v the moving means of g and g².
+
+    m ← m + (1 − β₁) (g − m), v ← v + (1 − β₂) (g² − v), m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
+    (Kingma and Ba: Adam: a method for stochastic optimization, 2015). As in the paper's algorithm
+    and in Torch, ε is added to the corrected root. The corrections are taken as −expm1(t ln β), so
+    that they keep their digits in float32.
+
+    Args:
+        rate: η, as for GradientDescent.
+        beta1: β₁.
+        beta2: β₂.
+        epsilon: ε.
+
+    Raises:
+        BackpropError: a rate or ε that is not positive and finite, or a β outside [0, 1).
+
+    >>> import backprop_xp as bp, numpy as np
+    >>> learner = bp.Learner(bp.chain(1, bp.Linear(1, bias=False)), update=Adam(0.5))
+    >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[1]]})
+    >>> w, s, _ = learner.step(w, s, np.ones((1, 1)), np.zeros((1, 1)))
+    >>> round(float(w[0]), 6)
+    0.5
+    """
+
+    rate: Rate = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    moments: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
+        check_beta(self.beta1)
+        check_beta(self.beta2)
+        if not (isfinite(self.epsilon) and self.epsilon > 0):
+            msg = f"Adam's epsilon is a positive finite number such as 1e-8, got {self.epsilon!r}"
+            raise BackpropError(msg)
+
+    def scalars(self, state: RuleState, *, xp: Namespace) -> tuple[Array, ...]:
+        """η / (1 − β₁ᵗ), and 1 / √(1 − β₂ᵗ)."""
+        t = xp.astype(state.count + 1, state.moments[0].dtype)
+        first, second = (
+            -xp.expm1(t * log(beta)) if beta else xp.ones_like(t) for beta in (self.beta1, self.beta2)
+        )
+        return rate_now(self.rate, state, xp=xp) / first, 1 / xp.sqrt(second)
+
+    def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
+        """The new weights and moments."""
+        m, v, rate, root = rest
+        m += (1 - self.beta1) * (g - m)
+        v += (1 - self.beta2) * (g * g - v)
+        w -= rate * m / (xp.sqrt(v) * root + self.epsilon)
+        return w, m, v
+
+
+def check_beta(beta: Any) -> None:
+    """A share of the past that is kept is in [0, 1)."""
+    if not (isinstance(beta, (int, float)) and 0 <= beta < 1):
+        msg = f"beta is a number with 0 <= beta < 1, such as 0.9, got {beta!r}"
+        raise BackpropError(msg)
+
+
 def rate_now(rate: Rate, state: RuleState, *, xp: Namespace) -> Array:
     """The rate of this step: a number, 0-d, or one a learning weight."""
     if isinstance(rate, Mapping):
@@ -127,4 +234,8 @@ def rate_now(rate: Rate, state: RuleState, *, xp: Namespace) -> Array:
     return rate(state.count, xp=xp) if callable(rate) else rate
 
 
-ALL: dict[str, type[Update]] = {"gradient_descent": GradientDescent}
+ALL: dict[str, type[Update]] = {
+    "gradient_descent": GradientDescent,
+    "momentum": Momentum,
+    "adam": Adam,
+}

@@ -14,9 +14,9 @@ from pkgutil import iter_modules
 from typing import Any
 
 from ..arrays import Array, BackpropError, listed
-from ._base import Backend, Standard
+from ._base import Backend, Compiled, Standard
 
-__all__ = ["Backend", "asarray", "backend", "copy", "get", "names", "of", "place"]
+__all__ = ["Backend", "Compiled", "asarray", "backend", "copy", "get", "names", "of", "place"]
 
 _chosen: ContextVar[str | None] = ContextVar("backend", default=None)
 _by_type: dict[type, Backend] = {}
@@ -73,10 +73,10 @@ def of(a: Array) -> Backend:
     Raises:
         BackpropError: what came is no array of a library known here.
     """
-    kind = type(a)
-    if kind not in _by_type:
-        _by_type[kind] = _find(a)
-    return _by_type[kind]
+    found = _by_type.get(type(a))
+    if found is None or not found.owns(a):
+        found = _by_type[type(a)] = _find(a)
+    return found
 
 
 def _find(a: Any) -> Backend:
@@ -125,9 +125,24 @@ def asarray(
     [[Fraction(1, 1), Fraction(2, 1)]]
     """
     to, where, kind = place(like, backend, device, dtype)
+    return convert(data, to, kind, where)
+
+
+def convert(data: Any, to: Backend, dtype: Any, device: Any) -> Array:
+    """Data as an array of this backend, of its own dtype and device.
+
+    Raises:
+        BackpropError: what came is no array and no nested list of numbers.
+    """
     if not isinstance(data, (list, tuple, int, float)):
         data = host(data) if of(data) is not to else data
-    return to.asarray(data, kind, where)
+    try:
+        return to.asarray(data, dtype, device)
+    except BackpropError:
+        raise
+    except (TypeError, ValueError) as error:
+        msg = f"expected numbers, in nested lists of equal lengths or an array: {error}"
+        raise BackpropError(msg) from error
 
 
 def host(a: Array) -> Any:

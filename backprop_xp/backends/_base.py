@@ -57,17 +57,42 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until all work handed out is done."""
 
-    def compile(self, step: Step) -> Step:
-        """The step in its fastest form; here as it is."""
-        return step
+    def compile(self, step: Step, check: Step | None = None) -> "Compiled":
+        """A step(w, s, x, t, *, xp) in its fastest form on this library.
 
-    def scan(
-        self, step: Step, w: Array, s: Any, x: Array, t: Array, index: Array
-    ) -> tuple[Array, Any, Array]:
+        Args:
+            step: a pure function.
+            check: called as check(w, x, t) before the step meets shapes for the first time.
+        """
+        return Compiled(self, step, check)
+
+
+class Compiled:
+    """A step to be called many times; here it runs as it is.
+
+    Args:
+        backend: of the arrays.
+        step: a pure function step(w, s, x, t, *, xp) -> (w, s, loss).
+        check: called as check(w, x, t) before the step meets shapes for the first time.
+
+    Attributes:
+        compilations: how often the step was compiled, once for each set of shapes.
+    """
+
+    def __init__(self, backend: Backend, step: Step, check: Step | None = None) -> None:
+        self.backend, self.step = backend, step
+        self.check = check or (lambda w, x, t: None)
+        self.compilations = 0
+
+    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
+        """One step; consumes w and s."""
+        self.check(w, x, t)
+        return self.step(w, s, x, t, xp=self.backend.xp)  # type: ignore[no-any-return]
+
+    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """One step for each row of index, in order, on those rows of x and t.
 
         Args:
-            step: from `compile`.
             w: the weights; consumed.
             s: the state; consumed.
             x: inputs, any number of rows.
@@ -77,10 +102,10 @@ class Backend:
         Returns:
             The new w and s, and the losses, shape (steps,).
         """
-        xp, losses = self.xp, []
+        xp, losses = self.backend.xp, []
         for k in range(index.shape[0]):
             rows = index[k, :]
-            w, s, loss = step(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))
+            w, s, loss = self(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))
             losses.append(loss)
         return w, s, xp.stack(losses)
 

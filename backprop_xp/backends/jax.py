@@ -5,7 +5,7 @@ from typing import Any
 import numpy
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, Step, unavailable
+from ._base import Backend, Compiled, Step, unavailable
 
 TYPES = ("jax", "jaxlib")
 
@@ -53,20 +53,54 @@ class Jax(Backend):
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or JAX arrays, as a JAX array."""
         if not isinstance(data, self.jax.Array):
-            data = numpy.asarray(data)
+            data = numpy.array(data)  # a copy: JAX may keep host memory, which NumPy steps write into
         return self.xp.asarray(data, dtype=dtype, device=device)
 
     def to_host(self, a: Array) -> Any:
         """A NumPy copy."""
         return numpy.asarray(a)
 
-    def compile(self, step: Step) -> Step:
-        """`jax.jit`, weights and state donated."""
-        return self.jax.jit(step, donate_argnums=(0, 1))  # type: ignore[no-any-return]
+    def compile(self, step: Step, check: Step | None = None) -> Compiled:
+        """`jax.jit` and `jax.lax.scan`, weights and state donated."""
+        return Jitted(self, step, check)
 
     def synchronize(self) -> None:
         """Wait for all devices."""
         self.jax.effects_barrier()
+
+
+class Jitted(Compiled):
+    """A step under `jax.jit`, and many of them under `jax.lax.scan`."""
+
+    def __init__(self, backend: Jax, step: Step, check: Step | None = None) -> None:
+        super().__init__(backend, step, check)
+        jax = backend.jax
+
+        def one(w: Array, s: Any, x: Array, t: Array) -> Any:
+            self.compilations += 1
+            self.check(w, x, t)
+            return step(w, s, x, t, xp=backend.xp)
+
+        def many(w: Array, s: Any, x: Array, t: Array, index: Array) -> Any:
+            self.compilations += 1
+            self.check(w, x, t)
+
+            def body(carry: Any, rows: Array) -> Any:
+                w, s, loss = step(*carry, x[rows], t[rows], xp=backend.xp)
+                return (w, s), loss
+
+            (w, s), losses = jax.lax.scan(body, (w, s), index)
+            return w, s, losses
+
+        self._one, self._many = (jax.jit(f, donate_argnums=(0, 1)) for f in (one, many))
+
+    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
+        """One step."""
+        return self._one(w, s, x, t)  # type: ignore[no-any-return]
+
+    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
+        """Many steps in one call."""
+        return self._many(w, s, x, t, index)  # type: ignore[no-any-return]
 
 
 def load() -> Backend:

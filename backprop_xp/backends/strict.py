@@ -32,6 +32,10 @@ class Strict(Backend):
         """The array's device."""
         return a.device
 
+    def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
+        """Lists, NumPy arrays or arrays of this library, as a copy."""
+        return self.xp.asarray(data, dtype=dtype, device=device, copy=True)
+
     def to_host(self, a: Array) -> Any:
         """A NumPy array."""
         return self.xp.from_dlpack(a, device=self.xp.Device("CPU_DEVICE"), copy=True)._array  # noqa: SLF001

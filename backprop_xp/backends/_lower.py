@@ -1,0 +1,138 @@
+"""A record as NumPy calls that write into buffers.
+
+An instruction is `function(*args, out)`, with every temporary named, so that buffers can be given
+out in advance. Where NumPy has a slow and a fast form of the same numbers, the fast one is chosen
+here, and nowhere else.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._record import ELEMENTWISE, Op, Record, Ref, refs
+
+_UFUNC = {
+    "abs": np.absolute, "negative": np.negative, "positive": np.positive, "bitwise_invert": np.invert,
+    "bitwise_left_shift": np.left_shift, "bitwise_right_shift": np.right_shift, "pow": np.power,
+}  # fmt: skip
+_REDUCE = {"sum": np.add, "mean": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply,
+           "all": np.logical_and, "any": np.logical_or}  # fmt: skip
+_BITS = {4: np.int32, 8: np.int64}
+
+
+class Call(NamedTuple):
+    """One NumPy call: function(*args, out), then keyword arguments.
+
+    Attributes:
+        function: a NumPy function.
+        args: Refs, constant arrays and plain values.
+        out: the value it writes, as a Ref.
+        kw: further keyword arguments.
+        elementwise: whether out[i] depends on the i-th elements of the arguments alone.
+        by_name: whether out is given by name.
+    """
+
+    function: Any
+    args: tuple[Any, ...]
+    out: Ref
+    kw: dict[str, Any]
+    elementwise: bool = False
+    by_name: bool = True
+
+
+class Lowering:
+    """Instructions for a record; it adds values of its own for the temporaries it needs."""
+
+    def __init__(self, record: Record) -> None:
+        self.values = list(record.values)
+        self.views: dict[int, tuple[int, Any]] = {}  # value: (of which value, how)
+
+    def temporary(self, like: Any, dtype: Any) -> Ref:
+        """A new value of the shape of another."""
+        self.values.append(np.empty(np.shape(like), dtype=dtype))
+        return Ref(len(self.values) - 1)
+
+    def bits(self, ref: Ref) -> Ref:
+        """The same memory, seen as integers."""
+        value = self.values[ref.value]
+        kind = _BITS[value.dtype.itemsize]
+        self.values.append(value.view(kind))
+        self.views[len(self.values) - 1] = (ref.value, lambda a: a.view(kind))
+        return Ref(len(self.values) - 1)
+
+    def lower(self, op: Op) -> Iterator[Call]:
+        """The calls that do one operation."""
+        out = Ref(op.out)
+        if op.name == "where":
+            yield from self._where(op, out)
+        elif op.name == "astype":
+            yield Call(np.copyto, (out, op.args[0]), out, {"casting": "unsafe"}, elementwise=True, by_name=False)
+        elif op.name in ELEMENTWISE:
+            function = _UFUNC.get(op.name) or getattr(np, op.name)
+            args = tuple(self.operand(a, op) for a in op.args)
+            if op.name in ("maximum", "minimum"):
+                args = tuple(self.spread(a, op) for a in args)
+            yield Call(function, args, out, {}, elementwise=True)
+        elif op.name in _REDUCE:
+            axis, keep = op.kw.get("axis"), op.kw.get("keepdims", False)
+            yield Call(_REDUCE[op.name].reduce, (op.args[0],), out, {"axis": axis, "keepdims": keep})
+            if op.name == "mean":
+                source = self.values[op.args[0].value]
+                count = source.size // max(1, self.values[op.out].size)
+                yield Call(np.true_divide, (out, self.number(count, self.values[op.out].dtype)), out, {}, elementwise=True)
+        elif op.name == "take":
+            yield Call(np.take, op.args, out, {**op.kw, "mode": "clip"})
+        else:
+            function = {"concat": np.concatenate}.get(op.name) or getattr(np, op.name)
+            yield Call(function, op.args, out, op.kw)
+
+    def operand(self, a: Any, op: Op) -> Any:
+        """A Python number as a 0-d array of the type it takes beside the arrays of the operation."""
+        if isinstance(a, Ref):
+            return a
+        kinds = [self.values[r.value].dtype for r in refs(op.args)]
+        return self.number(a, kinds[0]) if kinds else np.asarray(a)
+
+    @staticmethod
+    def number(a: Any, dtype: Any) -> Any:
+        """A 0-d constant, by NumPy's rule for Python numbers beside arrays."""
+        return np.asarray(a, dtype=np.result_type(dtype, a) if isinstance(a, float) else dtype)
+
+    def spread(self, a: Any, op: Op) -> Any:
+        """A 0-d constant spread out: NumPy's maximum and minimum run faster on two whole arrays."""
+        shape = self.values[op.out].shape
+        return np.full(shape, a) if isinstance(a, np.ndarray) and a.ndim == 0 and shape else a
+
+    def _where(self, op: Op, out: Ref) -> Iterator[Call]:
+        """Entries of a or b by a mask, as bits: np.where takes a branch for each element."""
+        mask, a, b = op.args[0], self.operand(op.args[1], op), self.operand(op.args[2], op)
+        result = self.values[op.out]
+        a, b = (self._typed(v, result.dtype) for v in (a, b))
+        same = all(np.shape(self._array(v)) == result.shape for v in (mask, a))
+        if not same or result.dtype.itemsize not in _BITS or not result.shape:
+            yield from self._where_plain(mask, a, b, out)
+            return
+        to_bits = self.bits(out)
+        if isinstance(b, np.ndarray) and b.ndim == 0 and b.view(_BITS[b.dtype.itemsize]) == 0:
+            yield Call(np.multiply, (self._bits_of(a), mask), to_bits, {}, elementwise=True)
+            return
+        select = self.temporary(result, _BITS[result.dtype.itemsize])
+        yield Call(np.bitwise_xor, (self._bits_of(a), self._bits_of(b)), select, {}, elementwise=True)
+        yield Call(np.multiply, (select, mask), select, {}, elementwise=True)
+        yield Call(np.bitwise_xor, (select, self._bits_of(b)), to_bits, {}, elementwise=True)
+
+    def _where_plain(self, mask: Any, a: Any, b: Any, out: Ref) -> Iterator[Call]:
+        chosen = self.temporary(self.values[out.value], self.values[out.value].dtype)
+        yield Call(np.copyto, (chosen, b), chosen, {}, by_name=False)
+        yield Call(np.copyto, (chosen, a), chosen, {"where": mask}, by_name=False)
+        yield Call(np.copyto, (out, chosen), out, {}, by_name=False)
+
+    def _typed(self, v: Any, dtype: Any) -> Any:
+        return v.astype(dtype) if isinstance(v, np.ndarray) else v
+
+    def _array(self, v: Any) -> Any:
+        return self.values[v.value] if isinstance(v, Ref) else v
+
+    def _bits_of(self, v: Any) -> Any:
+        return self.bits(v) if isinstance(v, Ref) else v.view(_BITS[v.dtype.itemsize])
