@@ -4,7 +4,7 @@ A step checks what is static and free: library, shape, dtype, device. Values (Na
 out of range) are checked once, where data enters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from . import backends
@@ -22,6 +22,10 @@ def library(a: Any) -> str:
         return f"{type(a).__name__} object"
 
 
+def _same_library(a: Any, to: Backend) -> bool:
+    return hasattr(a, "dtype") and backends.of(a) is to
+
+
 def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
     """The inputs x are (batch, *sample), in the library, dtype and on the device of w.
 
@@ -30,11 +34,7 @@ def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
     """
     to = backends.of(w)
     want = f"inputs are a {to.name} array of shape {('batch', *sample)}".replace("'", "")
-    try:
-        same = backends.of(x) is to
-    except BackpropError:
-        same = False
-    if not same:
+    if not _same_library(x, to):
         msg = f"{want}, as the weights are; got a {library(x)}: write bp.asarray(x, like=w)"
         raise BackpropError(msg)
     if tuple(x.shape[1:]) != sample or x.ndim != 1 + len(sample):
@@ -68,12 +68,9 @@ def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None
     labels = loss.targets == "distribution"
     if labels:
         want += f", or integer labels of shape ({n},)"
-    try:
-        same = backends.of(t) is to
-    except BackpropError:
-        same = False
-    if not same:
-        msg = f"{want}; got a {library(t)}: write bp.asarray(t, like=w)"
+    if not _same_library(t, to):
+        kind = ", dtype='int32'" if labels and getattr(t, "ndim", None) == 1 else ""
+        msg = f"{want}; got a {library(t)}: write bp.asarray(t, like=w{kind})"
         raise BackpropError(msg)
     integer = to.xp.isdtype(t.dtype, "integral")
     if tuple(t.shape) == (n,) and labels and integer:
@@ -96,11 +93,12 @@ def check_batch(x: Array, t: Array, w: Array, sample: Shape, output: Shape, loss
 
 
 def check_vector(w: Array, layout: Layout) -> None:
-    """The weights are one vector of the layout's size."""
-    shape = getattr(w, "shape", None)
-    if shape is None or tuple(shape) != (layout.size,):
+    """The weights are one vector of the layout's size, of real numbers."""
+    fits = hasattr(w, "dtype") and tuple(w.shape) == (layout.size,)
+    if not fits or not backends.of(w).xp.isdtype(w.dtype, "real floating"):
         msg = (
-            f"the weights w are the vector of {layout.size} numbers that learner.init gave, got {library(w)}"
+            f"the weights w are the vector of {layout.size} real numbers that learner.init gave, "
+            f"got {library(w)}"
         )
         raise BackpropError(msg)
 
@@ -136,10 +134,10 @@ def check_data(x: Array, t: Array, loss: Loss | None = None, units: int | None =
         raise BackpropError(msg)
 
 
-def check_names(given: Mapping[str, Any], shapes: Mapping[str, Shape]) -> None:
-    """The blocks of weights that were given are blocks of the net."""
-    if unknown := sorted(set(given) - set(shapes)):
-        msg = f"there is no block {listed(unknown)}; weights are given for {listed(shapes)}"
+def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """The names that were given are names of the net."""
+    if unknown := sorted(set(given) - set(known)):
+        msg = f"the net has no {listed(unknown)}; {what} are given for {listed(known)}"
         raise BackpropError(msg)
 
 

@@ -115,11 +115,11 @@ def asarray(
     """Data as an array of a backend: lists, NumPy arrays, or arrays of any backend.
 
     Args:
-        data: numbers; integers stay integers unless a dtype is named.
+        data: numbers; they become floats of the default type unless `like` or `dtype` says otherwise.
         like: an array whose library, device and dtype are used.
         backend: else this library, by name.
         device: of that library.
-        dtype: 'float32', 'float64', 'int32', ….
+        dtype: 'float32', 'float64'; 'int32' for labels.
 
     >>> asarray([[1, 2]], backend="exact", dtype="rational").tolist()
     [[Fraction(1, 1), Fraction(2, 1)]]

@@ -41,8 +41,9 @@ _each = np.frompyfunc(fraction, 1, 1)
 
 
 def fractions(data: Any) -> Any:
-    """A NumPy object array of fractions, whatever numbers came."""
-    return np.asarray(_each(np.asarray(data)), dtype=object)
+    """A NumPy object array of fractions, whatever numbers came; floats of any width as written."""
+    data = np.asarray(data)
+    return np.asarray(_each(data.astype(str) if data.dtype.kind == "f" else data), dtype=object)
 
 
 class ExactArray:
@@ -133,7 +134,7 @@ class ExactArray:
 
 def wrap(data: Any) -> ExactArray:
     """A result of a NumPy operation, whose sums of nothing may be plain ints."""
-    data = np.asarray(data)
+    data = np.asarray(data, dtype=object if type(data) is int else None)
     if data.dtype == object:
         for k, value in enumerate(data.flat):
             if type(value) is int:

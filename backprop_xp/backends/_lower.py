@@ -106,10 +106,11 @@ class Lowering:
 
     def _where(self, op: Op, out: Ref) -> Iterator[Call]:
         """Entries of a or b by a mask, as bits: np.where takes a branch for each element."""
-        mask, a, b = op.args[0], self.operand(op.args[1], op), self.operand(op.args[2], op)
-        result = self.values[op.out]
-        a, b = (self._typed(v, result.dtype) for v in (a, b))
-        same = all(np.shape(self._array(v)) == result.shape for v in (mask, a))
+        mask, result = op.args[0], self.values[op.out]
+        a, b = (self._typed(v, result.dtype) for v in op.args[1:])
+        same = np.shape(self._array(mask)) == result.shape and all(
+            np.shape(self._array(v)) in (result.shape, ()) and self._array(v).dtype == result.dtype for v in (a, b)
+        )
         if not same or result.dtype.itemsize not in _BITS or not result.shape:
             yield from self._where_plain(mask, a, b, out)
             return
@@ -129,7 +130,7 @@ class Lowering:
         yield Call(np.copyto, (out, chosen), out, {}, by_name=False)
 
     def _typed(self, v: Any, dtype: Any) -> Any:
-        return v.astype(dtype) if isinstance(v, np.ndarray) else v
+        return v if isinstance(v, Ref) else np.asarray(v, dtype=dtype)
 
     def _array(self, v: Any) -> Any:
         return self.values[v.value] if isinstance(v, Ref) else v

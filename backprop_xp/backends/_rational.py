@@ -39,13 +39,12 @@ def _binary(ufunc: Callable[..., Any], *, division: Any = False) -> Callable[[An
     return apply
 
 
-def pow(a: Any, b: Any) -> ExactArray:
-    """The power a^b, for integer exponents."""
-    left, right = pair(a, b)
-    exact = object in (getattr(left, "dtype", None), getattr(right, "dtype", None))
-    return wrap(np.frompyfunc(_power, 2, 1)(left, right) if exact else np.power(left, right))
+def _powers(a: Any, b: Any) -> Any:
+    exact = object in (getattr(a, "dtype", None), getattr(b, "dtype", None))
+    return np.frompyfunc(_power, 2, 1)(a, b) if exact else np.power(a, b)
 
 
+pow = _binary(_powers)
 add, subtract, multiply = _binary(np.add), _binary(np.subtract), _binary(np.multiply)
 divide = _binary(np.true_divide, division=True)
 remainder, floor_divide = _binary(np.remainder), _binary(np.floor_divide)
@@ -150,13 +149,7 @@ def _made(make: Callable[..., Any]) -> Callable[..., ExactArray]:
 
 
 zeros, ones = _made(lambda shape: np.zeros(shape, dtype=int)), _made(lambda shape: np.ones(shape, dtype=int))
-full = _made(
-    lambda shape, value: np.full(
-        shape,
-        raw(value) if isinstance(value, ExactArray) else value,
-        dtype=None if isinstance(value, int) else object,
-    )
-)
+full = _made(lambda shape, value: np.full(shape, raw(value) if isinstance(value, ExactArray) else value))
 eye = _made(lambda n: np.eye(n, dtype=int))
 
 
@@ -234,7 +227,8 @@ def matmul(a: ExactArray, b: ExactArray) -> ExactArray:
     return wrap(np.matmul(*pair(a, b)))
 
 
-setattr(ExactArray, "__matmul__", _operator(matmul))  # noqa: B010 (it is made here, after matmul)
+for _name, _swapped in (("matmul", False), ("rmatmul", True)):
+    setattr(ExactArray, f"__{_name}__", _operator(matmul, swapped=_swapped))
 
 
 def _reduction(function: Callable[..., Any]) -> Callable[..., ExactArray]:

@@ -1,0 +1,190 @@
+"""The one runner: every example of the articles computed by the library, beside what is printed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import isclose
+from typing import Any, Literal
+
+from ..arrays import BackpropError, listed
+from . import backwards, broccoli, general, sigmoids
+from .examples import Example, Printed
+from .nets import Arithmetic, Inputs
+
+Kind = Callable[[Inputs, Arithmetic], dict[str, Any]]
+Mark = Literal[
+    "equal", "equal after rounding", "erratum of the article", "differs: float branch", "WRONG: should agree"
+]
+EQUAL: Mark = "equal"
+ROUNDED: Mark = "equal after rounding"
+ERRATUM: Mark = "erratum of the article"
+BRANCH: Mark = "differs: float branch"
+WRONG: Mark = "WRONG: should agree"
+MARKS: tuple[Mark, ...] = (EQUAL, ROUNDED, ERRATUM, BRANCH, WRONG)
+
+KINDS: dict[str, Kind] = {
+    "net": general.net,
+    "broccoli_table": broccoli.table,
+    "broccoli_step": broccoli.step,
+    "broccoli_epoch": broccoli.epoch,
+    "threshold": broccoli.threshold,
+    "float_trap": broccoli.float_trap,
+    "sign_flow": broccoli.sign_flow,
+    "balance": broccoli.balance,
+    "update_direction": broccoli.update_direction,
+    "flow_skip": broccoli.flow_skip,
+    "convexity": broccoli.convexity,
+    "sugden": sigmoids.sugden,
+    "losses": sigmoids.losses,
+    "eq44": sigmoids.formula_4_4,
+    "eq410": sigmoids.formula_4_10,
+    "closer_look": sigmoids.closer_look,
+    "ascii": backwards.ascii_net,
+    "saturate": backwards.saturate,
+    "weight_floor": backwards.weight_floor,
+    "effective_rate": backwards.effective_rate,
+    "effective_rate_general": backwards.effective_rate_general,
+}
+CLOSE = {"float64": 1e-12, "float32": 1e-5}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A printed figure with ours beside it.
+
+    Attributes:
+        printed: the article's.
+        ours: our value.
+        mark: how they compare.
+    """
+
+    printed: Printed
+    ours: Any
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Result:
+    """An example that was run.
+
+    Attributes:
+        example: what was run.
+        arithmetic: the backend and dtype it ran in.
+        values: all that it shows, by the article's names; numbers are fractions or floats.
+        figures: the printed ones, compared.
+    """
+
+    example: Example
+    arithmetic: Arithmetic
+    values: dict[str, Any]
+    figures: tuple[Figure, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every figure is as it should be."""
+        return all(figure.mark != WRONG for figure in self.figures)
+
+    @property
+    def branch(self) -> str | None:
+        """What became of an example that floats send another way, or None."""
+        if all(figure.mark != BRANCH for figure in self.figures):
+            return None
+        said = f"{self.arithmetic.kind} takes another branch"
+        grads = self.values.get("dw2", [step["grad_W"] for step in self.values.get("steps", [])])
+        if grads and not any(flat(grads)):
+            said += ": nothing is learnt"
+            if "after" in self.values:
+                outputs = ", ".join(f"{float(o):g}" for o in flat(self.values["after"]["outputs"]))
+                said += f"; outputs stay {outputs}"
+        return f"{said} (a sum that is exactly 0 before a ReLU comes out slightly off 0)"
+
+
+def flat(values: Any) -> list[Any]:
+    """The leaves of nested lists.
+
+    >>> flat([[1, 2], [[3]]])
+    [1, 2, 3]
+    """
+    return [leaf for each in values for leaf in flat(each)] if isinstance(values, list) else [values]
+
+
+def arithmetic_for(example: Example, backend: str | None, dtype: str | None = None) -> Arithmetic:
+    """Where an example runs: fractions by default, NumPy's float64 where values are irrational."""
+    if backend in (None, "exact"):
+        return Arithmetic("exact") if example.numbers != "floats" else Arithmetic("numpy", dtype)
+    return Arithmetic(str(backend), dtype)
+
+
+def run(example: Example, backend: str | None = None, dtype: str | None = None) -> Result:
+    """An example computed by the library, with its printed figures compared.
+
+    Args:
+        example: one of `load()`.
+        backend: by name; without one, or with 'exact', fractions are used wherever the values are
+            rational, else NumPy.
+        dtype: of float backends; 'float64' without one.
+
+    Raises:
+        BackendUnavailable: the library is not installed.
+        BackpropError: an example of an unknown kind.
+
+    >>> from backprop_xp.articles import load
+    >>> result = run(load(2)[0].examples[3])
+    >>> result.values["dw2"], result.ok
+    ([Fraction(0, 1), Fraction(-2000, 1), Fraction(-3000, 1)], True)
+    """
+    if example.kind not in KINDS:
+        msg = f"the kind of an example is one of {listed(KINDS)}, got {example.kind!r}"
+        raise BackpropError(msg)
+    arithmetic = arithmetic_for(example, backend, dtype)
+    values = KINDS[example.kind](example.inputs, arithmetic)
+    figures = tuple(_compared(printed, example, arithmetic, values) for printed in example.printed)
+    return Result(example, arithmetic, values, figures)
+
+
+def _compared(printed: Printed, example: Example, arithmetic: Arithmetic, values: dict[str, Any]) -> Figure:
+    ours = _at(printed.path, {**values, "inputs": example.inputs})
+    tolerance = None if arithmetic.exact else CLOSE[arithmetic.kind]
+    if agrees(ours, printed.value, printed.how, tolerance) == printed.agrees:
+        mark = ERRATUM if not printed.agrees else EQUAL if printed.how == "exact" else ROUNDED
+    else:
+        mark = BRANCH if example.numbers == "fractions alone" and not arithmetic.exact else WRONG
+    return Figure(printed, ours, mark)
+
+
+def _at(path: str, values: Any) -> Any:
+    for key in path.split("."):
+        values = values[int(key)] if isinstance(values, list) else values[key]
+    return values
+
+
+def agrees(ours: Any, printed: Any, how: str, tolerance: float | None = None) -> bool:
+    """Whether our value is the printed one.
+
+    Args:
+        ours: a number, a word, a truth, or a list of these.
+        printed: the same, numbers as text.
+        how: 'exact', or 'rounded' to the decimals the text has.
+        tolerance: relative, for floats; None asks for equal fractions.
+
+    >>> from fractions import Fraction
+    >>> agrees(Fraction(9245, 100000), "0.092", "rounded"), agrees(Fraction(1, 3), "0.333", "exact")
+    (True, False)
+    """
+    if isinstance(printed, list):
+        pairs = zip(ours, printed, strict=True)
+        return len(ours) == len(printed) and all(agrees(a, b, how, tolerance) for a, b in pairs)
+    if isinstance(ours, bool) or isinstance(printed, bool) or not _is_number(printed):
+        return bool(ours == printed)
+    value, mine = Fraction(printed), Fraction(ours)
+    if how == "rounded":
+        return abs(mine - value) <= Fraction(1, 2 * 10 ** len(printed.partition(".")[2]))
+    return mine == value if tolerance is None else isclose(mine, value, rel_tol=tolerance)
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        Fraction(text)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,250 @@
+"""What the recorder accepts can be replayed and captured; what it refuses cannot."""
+
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp import activations, layers, losses, updates
+from backprop_xp.backends import _record, get
+from backprop_xp.backends._record import record
+
+ONE_OF_EACH = bp.chain(
+    4,
+    bp.name("early", bp.Dense(5, bp.relu)),
+    bp.Dense(5, bp.tanh, bias=False),
+    bp.add("early"),
+    bp.Activate(bp.sigmoid),
+    bp.concat("early"),
+    bp.Dense(3, bp.softmax),
+)
+RULES = {
+    "gradient_descent": bp.GradientDescent(0.1),
+    "gradient_descent, bounded": bp.GradientDescent(0.1, limit=0.9, floor=0.01),
+    "gradient_descent, scheduled": bp.GradientDescent(
+        lambda count, *, xp: 0.1 / (1 + xp.astype(count, xp.float32))
+    ),
+    "gradient_descent, by layer": bp.GradientDescent({"early": 0.1, "dense1": 0.05, "dense2": 0.01}),
+    "momentum": bp.Momentum(0.1),
+    "momentum, nesterov": bp.Momentum(0.1, nesterov=True),
+    "adam": bp.Adam(0.01),
+}
+LEARNERS = {
+    **{f"loss {name}": bp.Learner(ONE_OF_EACH, loss) for name, loss in losses.ALL.items()},
+    **{
+        f"rule {name}": bp.Learner(ONE_OF_EACH, losses.softmax_cross_entropy, rule)
+        for name, rule in RULES.items()
+    },
+    **{
+        f"activation {name}": bp.Learner(bp.chain(4, bp.Dense(5, f), bp.Activate(f), bp.Dense(3)))
+        for name, f in activations.ALL.items()
+    },
+    "gate >": bp.Learner(bp.chain(4, bp.Dense(5, bp.ReLU(">")), bp.Dense(3, bp.LeakyReLU(0.1, ">")))),
+    "reduction sum": bp.Learner(ONE_OF_EACH, reduction="sum"),
+    "layer by layer": bp.Learner(ONE_OF_EACH, order="layer by layer"),
+    "to the input": bp.Learner(ONE_OF_EACH, to_input=True),
+    "frozen": bp.Learner(ONE_OF_EACH.freeze("dense1", "dense2.b"), update=bp.Adam(0.01)),
+}
+
+
+def batch(learner, k, dtype="float32"):
+    """The k-th batch of four samples; integer labels where the loss takes them."""
+    draw = np.random.default_rng(k)
+    x = draw.standard_normal((4, 4)).astype(dtype)
+    if learner.loss.targets == "distribution":
+        return x, draw.integers(0, 3, 4).astype(np.int32)
+    return x, draw.random((4, 3)).astype(dtype)
+
+
+def same_bits(one, other):
+    return one.dtype == other.dtype and np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_learners_here_hold_every_layer_loss_and_rule():
+    kinds = {type(node.layer) for learner in LEARNERS.values() for node in learner.net.nodes}
+    assert kinds == set(layers.ALL.values())
+    assert {type(learner.loss) for learner in LEARNERS.values()} == {
+        type(loss) for loss in losses.ALL.values()
+    }
+    assert {type(learner.update) for learner in LEARNERS.values()} == set(updates.ALL.values())
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_replay_equals_eager_bit_for_bit(name, dtype):
+    learner = LEARNERS[name]
+    w, s = learner.init(seed=2, dtype=dtype)
+    w_eager, s_eager = learner.snapshot(w, s)
+    step = learner.compile(w)
+    for k in range(6):
+        x, t = batch(learner, k, dtype)
+        w, s, loss = step(w, s, x, t)
+        w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
+        assert same_bits(loss, loss_eager)
+        assert same_bits(w, w_eager)
+    for replayed, eager in zip(_record.leaves(s), _record.leaves(s_eager), strict=True):
+        assert same_bits(replayed, eager)
+    assert int(s.step) == 6
+    assert step.compilations == 1
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_scan_equals_its_steps_bit_for_bit(name):
+    learner = LEARNERS[name]
+    x, t = (np.concatenate(parts) for parts in zip(*(batch(learner, k) for k in range(3)), strict=True))
+    index = np.random.default_rng(0).permutation(12).reshape(6, 2)
+    w, s = learner.init(seed=2)
+    w_eager, s_eager = learner.snapshot(w, s)
+    w, s, values = learner.compile(w).scan(w, s, x, t, index)
+    for k, rows in enumerate(index):
+        w_eager, s_eager, loss = learner.step(w_eager, s_eager, x[rows], t[rows])
+        assert same_bits(values[k], loss)
+    assert same_bits(w, w_eager)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_jit_accepts_every_learner(name):
+    pytest.importorskip("jax", reason="jax is not installed")
+    learner = LEARNERS[name]
+    w, s = learner.init(seed=2, backend="jax")
+    w_eager, s_eager = learner.init(seed=2)
+    step = learner.compile(w)
+    for k in range(3):
+        x, t = batch(learner, k)
+        w, s, loss = step(
+            w, s, bp.asarray(x, like=w), bp.asarray(t, like=w, dtype="int32" if t.ndim == 1 else None)
+        )
+        w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
+        np.testing.assert_allclose(float(loss), float(loss_eager), rtol=2e-5)
+    np.testing.assert_allclose(np.asarray(w), w_eager, rtol=1e-4, atol=1e-6)
+    assert step.compilations == 1
+
+
+def test_long_vectors_are_updated_in_blocks_bit_for_bit():
+    learner = bp.Learner(bp.chain(300, bp.Dense(301, bp.relu), bp.Dense(2)), update=bp.Adam(0.01))
+    w, s = learner.init(seed=1)
+    w_eager, s_eager = learner.snapshot(w, s)
+    step = learner.compile(w)
+    draw = np.random.default_rng(3)
+    for _ in range(3):
+        x, t = draw.standard_normal((5, 300)).astype("f4"), draw.standard_normal((5, 2)).astype("f4")
+        w, s, _ = step(w, s, x, t)
+        w_eager, s_eager, _ = learner.step(w_eager, s_eager, x, t)
+    (plan,) = step.plans.values()
+    assert len({group for group in plan.groups if group is not None}) == 1
+    assert same_bits(w, w_eager)
+
+
+def test_new_shapes_compile_once_each():
+    learner = LEARNERS["rule adam"]
+    w, s = learner.init()
+    step = learner.compile(w)
+    x, t = batch(learner, 0)
+    for rows in (4, 2, 4, 2, 3):
+        w, s, _ = step(w, s, x[:rows], t[:rows])
+    assert step.compilations == 3
+
+
+def test_two_runs_of_one_compiled_step_do_not_disturb_each_other():
+    learner = LEARNERS["rule adam"]
+    step = learner.compile(learner.init()[0])
+    runs = {seed: learner.init(seed=seed) for seed in (1, 2)}
+    alone = {}
+    for seed in runs:
+        w, s = learner.init(seed=seed)
+        for k in range(4):
+            w, s, _ = learner.step(w, s, *batch(learner, k))
+        alone[seed] = w
+    for k in range(4):
+        for seed, (w, s) in runs.items():
+            runs[seed] = step(w, s, *batch(learner, k))[:2]
+    assert all(same_bits(runs[seed][0], alone[seed]) for seed in runs)
+
+
+PLANTED = {
+    "if on a value": lambda a, *, xp: a if a > 0 else -a,
+    "float of a value": lambda a, *, xp: a * float(a),
+    "int of a value": lambda a, *, xp: a * int(a),
+    "a NumPy function": lambda a, *, xp: np.asarray(a),
+    "a host array as operand": lambda a, *, xp: a + np.ones(3),
+    "a list made an array": lambda a, *, xp: a + xp.asarray([1.0, 2.0, 3.0]),
+    "a boolean mask": lambda a, *, xp: a[a > 0],
+    "an index array": lambda a, *, xp: a[np.asarray([0, 1])],
+    "nonzero": lambda a, *, xp: xp.nonzero(a),
+    "unique": lambda a, *, xp: xp.unique_values(a),
+    "clip": lambda a, *, xp: xp.clip(a, 0, 1),
+    "sign": lambda a, *, xp: xp.sign(a),
+    "a loop over elements": lambda a, *, xp: sum(a),
+    "writing into a slice": lambda a, *, xp: a.__setitem__(slice(0, 1), 0),
+    "an array method": lambda a, *, xp: a.sum(),
+    "more than eight arrays joined": lambda a, *, xp: xp.concat([a] * 9),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_recorder_refuses(name):
+    with pytest.raises((bp.BackpropError, AttributeError), match=r"captured|attribute"):
+        record(PLANTED[name], np.ones(3))
+
+
+def replayed(step, *states):
+    """What a step recorded on the first state makes of the others, one after the other."""
+    from backprop_xp.backends._plan import Plan, Replay
+
+    x = np.zeros((1, 1))
+    first = record(lambda w, s, x, t, *, xp: (*step(w, s, xp=xp), xp.sum(w)), *states[0], x, x)
+    replay = Replay(Plan(first), *states[0])
+    for _ in range(3):
+        replay.run()
+    return replay.w, replay.s
+
+
+def test_a_counter_that_is_no_array_is_frozen_and_shows():
+    calls = []
+
+    def step(w, s, *, xp):
+        calls.append(1)
+        return w + len(calls), s
+
+    w, _ = replayed(step, (np.zeros(2), (np.zeros(()),)))
+    assert w.tolist() == [3.0, 3.0]  # three times the count at recording, not 1 + 2 + 3
+
+
+def test_state_that_is_rebound_is_written_back():
+    def step(w, s, *, xp):
+        (v,) = s
+        v = v + 1
+        return w + v, (v,)
+
+    w, (v,) = replayed(step, (np.zeros(2), (np.zeros(2),)))
+    assert (w.tolist(), v.tolist()) == ([6.0, 6.0], [3.0, 3.0])
+
+
+def test_states_that_change_places_are_replayed():
+    w, (v,) = replayed(lambda w, s, *, xp: (s[0] + 0, (w + 0,)), (np.zeros(2), (np.ones(2),)))
+    assert (w.tolist(), v.tolist()) == ([1.0, 1.0], [0.0, 0.0])
+
+
+def test_operations_per_step_stay_within_their_budget():
+    learner = bp.Learner(
+        bp.chain(32, bp.Dense(64, bp.relu), bp.Dense(64, bp.relu), bp.Dense(10)),
+        bp.softmax_cross_entropy,
+        bp.Adam(),
+    )
+    w, s = learner.init()
+    step = learner.compile(w)
+    step(w, s, np.zeros((8, 32), dtype="f4"), np.zeros(8, dtype=np.int32))
+    (plan,) = step.plans.values()
+    assert len(plan.calls) <= 63
+
+
+def test_compiling_is_the_same_call_on_every_backend():
+    for name in ("numpy", "exact", "jax", "torch", "strict"):
+        try:
+            get(name)
+        except bp.BackendUnavailable:
+            continue
+        learner = bp.Learner(bp.chain(2, bp.Linear(1)))
+        w, s = learner.init(backend=name)
+        x, t = (bp.asarray(a, like=w) for a in ([[1.0, 2.0]], [[1.0]]))
+        w, s, loss = learner.compile(w)(w, s, x, t)
+        assert float(loss) >= 0
