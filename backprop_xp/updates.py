@@ -7,7 +7,7 @@ can run on the whole vector, in blocks, or fused. `ALL` lists them: what is in t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, log
+from math import inf, isfinite, log
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -54,7 +54,7 @@ def check_rate(rate: Rate) -> None:
     """A constant rate is a positive finite number; a schedule is taken as it is."""
     constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
     for each in constants:
-        if not isinstance(each, Real) or isinstance(each, bool) or not (isfinite(each) and each > 0):
+        if isinstance(each, bool) or not isinstance(each, Real) or not 0 < each < inf:
             msg = f"a rate is a positive finite number such as 0.1, got {each!r}"
             raise BackpropError(msg)
 

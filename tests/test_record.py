@@ -169,8 +169,8 @@ PLANTED = {
     "a list made an array": lambda a, *, xp: a + xp.asarray([1.0, 2.0, 3.0]),
     "a boolean mask": lambda a, *, xp: a[a > 0],
     "an index array": lambda a, *, xp: a[np.asarray([0, 1])],
-    "nonzero": lambda a, *, xp: xp.nonzero(a),
-    "unique": lambda a, *, xp: xp.unique_values(a),
+    "nonzero": lambda a, *, xp: xp.nonzero(a)[0],
+    "unique": lambda a, *, xp: xp.unique_values(a) + 1,
     "clip": lambda a, *, xp: xp.clip(a, 0, 1),
     "sign": lambda a, *, xp: xp.sign(a),
     "a loop over elements": lambda a, *, xp: sum(a),
@@ -188,7 +188,8 @@ def test_recorder_refuses(name):
 
 def replayed(step, *states):
     """What a step recorded on the first state makes of the others, one after the other."""
-    from backprop_xp.backends._plan import Plan, Replay
+    from backprop_xp.backends._plan import Plan
+    from backprop_xp.backends._replay import Replay
 
     x = np.zeros((1, 1))
     first = record(lambda w, s, x, t, *, xp: (*step(w, s, xp=xp), xp.sum(w)), *states[0], x, x)

@@ -81,7 +81,7 @@ class Compiled:
 
     def __init__(self, backend: Backend, step: Step, check: Step | None = None) -> None:
         self.backend, self.step = backend, step
-        self.check = check or (lambda w, x, t: None)
+        self.check = check or (lambda *_: None)
         self.compilations = 0
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:

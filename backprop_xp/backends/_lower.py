@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
     function: Any
     args: tuple[Any, ...]
-    out: Ref
+    out: Any
     kw: dict[str, Any]
     elementwise: bool = False
     by_name: bool = True
@@ -67,7 +67,9 @@ class Lowering:
         if op.name == "where":
             yield from self._where(op, out)
         elif op.name == "astype":
-            yield Call(np.copyto, (out, op.args[0]), out, {"casting": "unsafe"}, elementwise=True, by_name=False)
+            yield Call(
+                np.copyto, (out, op.args[0]), out, {"casting": "unsafe"}, elementwise=True, by_name=False
+            )
         elif op.name in ELEMENTWISE:
             function = _UFUNC.get(op.name) or getattr(np, op.name)
             args = tuple(self.operand(a, op) for a in op.args)
@@ -80,7 +82,13 @@ class Lowering:
             if op.name == "mean":
                 source = self.values[op.args[0].value]
                 count = source.size // max(1, self.values[op.out].size)
-                yield Call(np.true_divide, (out, self.number(count, self.values[op.out].dtype)), out, {}, elementwise=True)
+                yield Call(
+                    np.true_divide,
+                    (out, self.number(count, self.values[op.out].dtype)),
+                    out,
+                    {},
+                    elementwise=True,
+                )
         elif op.name == "take":
             yield Call(np.take, op.args, out, {**op.kw, "mode": "clip"})
         else:
@@ -109,7 +117,8 @@ class Lowering:
         mask, result = op.args[0], self.values[op.out]
         a, b = (self._typed(v, result.dtype) for v in op.args[1:])
         same = np.shape(self._array(mask)) == result.shape and all(
-            np.shape(self._array(v)) in (result.shape, ()) and self._array(v).dtype == result.dtype for v in (a, b)
+            np.shape(self._array(v)) in (result.shape, ()) and self._array(v).dtype == result.dtype
+            for v in (a, b)
         )
         if not same or result.dtype.itemsize not in _BITS or not result.shape:
             yield from self._where_plain(mask, a, b, out)

@@ -1,8 +1,8 @@
 """A recorded step replayed on NumPy: one straight line of calls into buffers given out in advance.
 
-record -> simplify -> lower -> place -> emit. Gradients are computed where the flat gradient wants
-them, an update rule runs in blocks that stay in the processor's cache, and weights and state change
-in the arrays the caller handed in.
+record -> simplify -> lower -> place (here) -> bind to arrays and run (`_replay`). Gradients are
+computed where the flat gradient wants them, an update rule runs in blocks that stay in the
+processor's cache, and new state goes where the old one was.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._lower import Call, Lowering
-from ._record import VIEWS, Record, Ref, apply, leaves, mapped, refs
+from ._record import VIEWS, Record, Ref, apply, refs
 from ._simplify import simplify
 
 BLOCK = 32768  # elements: the vectors of an update rule, so long, stay in the second-level cache
@@ -62,6 +62,7 @@ class Plan:
 
     Attributes:
         calls: in order.
+        constants: the arrays of values that depend on no input.
         groups: for each call the number of its group of blocks, None outside one.
         buffers: the arrays the plan owns, by value; state is bound later.
         views: values that lie in another's memory, in an order in which they can be made.
@@ -69,7 +70,8 @@ class Plan:
     """
 
     def __init__(self, record: Record) -> None:
-        self.record, self.buffers = simplify(record)
+        self.record, self.constants = simplify(record)
+        self.buffers = dict(self.constants)
         lowering = Lowering(self.record)
         self.values = lowering.values
         self.views: dict[int, tuple[int, Callable[[Any], Any]]] = {}
@@ -112,7 +114,11 @@ class Plan:
             writers = [k for k, c in enumerate(self.calls) if self.root(c.out.value) == root]
             readers = [k for k, c in enumerate(self.calls) if old.value in self.touched(c)]
             straight = len(writers) == 1 and root == new.value and max(readers, default=-1) <= writers[0]
-            if straight and self.calls[writers[0]].elementwise and self._aligned(self.calls[writers[0]], old.value):
+            if (
+                straight
+                and self.calls[writers[0]].elementwise
+                and self._aligned(self.calls[writers[0]], old.value)
+            ):
                 self.views[root] = old.value, lambda a: a
             else:
                 self.calls.append(Call(np.copyto, (old, new), old, {}, by_name=False))
@@ -218,121 +224,3 @@ class Plan:
 
 def _view(name: str, rest: tuple[Any, ...], kw: dict[str, Any]) -> Callable[[Any], Any]:
     return lambda a: apply(name, (a, *rest), kw)
-
-
-class Replay:
-    """A plan bound to weights and state: runs steps on them.
-
-    Args:
-        plan: what to run.
-        w: the weights.
-        s: the state; arrays are changed in place from now on.
-    """
-
-    def __init__(self, plan: Plan, w: Any, s: Any) -> None:
-        self.w, self.s = mapped((w, s), _writable)
-        arrays: dict[int, Any] = dict(plan.buffers)
-        arrays |= {r.value: a for r, a in zip(plan.state, leaves((self.w, self.s)), strict=True)}
-        for value in plan.views:
-            self._make(value, plan, arrays)
-        self.x, self.t = (arrays[r.value] for r in plan.batch)
-        self.loss = arrays[plan.loss.value]
-        names: dict[str, Any] = {"take": np.take, "x": self.x, "t": self.t, "loss": self.loss}
-        source = emit(plan, arrays, names)
-        exec(compile(source, "<replay>", "exec"), names)  # noqa: S102 (the source is made here, from the record)
-        self.run, self.scan = names["run"], names["scan"]
-
-    def _make(self, value: int, plan: Plan, arrays: dict[int, Any]) -> Any:
-        if value not in arrays:
-            source, how = plan.views[value]
-            arrays[value] = how(self._make(source, plan, arrays))
-        return arrays[value]
-
-
-def _writable(a: Any) -> Any:
-    plain = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
-    return a if plain else np.array(a)
-
-
-class _Name(str):
-    """A name in the source."""
-
-    __slots__ = ()
-
-
-def emit(plan: Plan, arrays: dict[int, Any], names: dict[str, Any]) -> str:
-    """The source of `run()` and `scan(X, T, index, losses)`; `names` receives what it refers to."""
-    body: list[str] = []
-    k = 0
-    while k < len(plan.calls):
-        group = plan.groups[k]
-        if group is None:
-            body.append(_line(plan.calls[k], k, lambda v: arrays[v], names, ""))
-            k += 1
-            continue
-        stop = k
-        while stop < len(plan.calls) and plan.groups[stop] == group:
-            stop += 1
-        body += _blocks(plan, range(k, stop), arrays, names)
-        k = stop
-    rows = "take(X, rows, 0, x, 'clip'); take(T, rows, 0, t, 'clip')"
-    run = "\n".join(["def run():", *(f"    {line}" for line in body)])
-    scan = "\n".join(["def scan(X, T, index, losses):", "    for k, rows in enumerate(index):", f"        {rows}",
-                      *(f"        {line}" for line in body), "        losses[k] = loss"])  # fmt: skip
-    return f"{run}\n{scan}\n"
-
-
-def _line(call: Call, k: int, array: Callable[[int], Any], names: dict[str, Any], prefix: str) -> str:
-    """One call as source; arrays and functions go into names under names of their own."""
-
-    def named(a: Any) -> str:
-        if isinstance(a, _Name):
-            return a
-        if isinstance(a, Ref):
-            label = f"{prefix}v{a.value}"
-            names.setdefault(label, array(a.value))
-        elif isinstance(a, (tuple, list)):
-            return "(" + "".join(f"{named(each)}, " for each in a) + ")"
-        else:
-            label = f"c{len(names)}"
-            names[label] = a
-        return label
-
-    names[f"f{k}"] = call.function
-    parts = [named(a) for a in call.args]
-    if call.by_name:
-        parts.append(f"out={named(call.out)}")
-    parts += [f"{key}={named(value)}" for key, value in call.kw.items()]
-    return f"f{k}({', '.join(parts)})"
-
-
-def _blocks(plan: Plan, calls: range, arrays: dict[int, Any], names: dict[str, Any]) -> list[str]:
-    """A group of calls as a loop over blocks."""
-    n = plan.values[plan.calls[calls[0]].out.value].shape[0]
-    columns: dict[str, list[Any]] = {}
-    lines = []
-    for k in calls:
-        call = plan.calls[k]
-        args = []
-        for a in call.args:
-            whole = arrays[a.value] if isinstance(a, Ref) else a
-            if np.ndim(whole) == 0:
-                args.append(a)
-                continue
-            label = f"b{a.value}" if isinstance(a, Ref) else f"b_{id(a)}"
-            columns.setdefault(label, _cut(whole, n))
-            args.append(_Name(label))
-        label = f"b{call.out.value}"
-        columns.setdefault(label, _cut(arrays[call.out.value], n))
-        lines.append(_line(call._replace(args=tuple(args), out=_Name(label)), k,  # type: ignore[arg-type]
-            lambda v: arrays[v], names, ""))
-    names[f"g{calls[0]}"] = list(zip(*columns.values(), strict=True))
-    return [f"for {', '.join(columns)}, in g{calls[0]}:", *(f"    {line}" for line in lines)]
-
-
-def _cut(whole: Any, n: int) -> list[Any]:
-    """A vector in blocks; a buffer of one block serves them all."""
-    starts = range(0, n, BLOCK)
-    if whole.shape[0] < n:
-        return [whole[: min(BLOCK, n - start)] for start in starts]
-    return [whole[start : start + BLOCK] for start in starts]

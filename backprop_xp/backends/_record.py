@@ -23,7 +23,9 @@ _COMPARISON = {
     "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
 }  # fmt: skip
 _UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
-VIEWS = frozenset({"reshape", "getitem", "matrix_transpose", "permute_dims", "expand_dims", "broadcast_to", "squeeze"})
+VIEWS = frozenset(
+    {"reshape", "getitem", "matrix_transpose", "permute_dims", "expand_dims", "broadcast_to", "squeeze"}
+)
 ELEMENTWISE = frozenset({
     *_BINARY.values(), *_COMPARISON.values(), *_UNARY.values(), "pow", "square", "exp", "expm1", "log",
     "log1p", "sqrt", "tanh", "sin", "cos", "maximum", "minimum", "where", "astype", "isfinite", "isnan",
@@ -213,7 +215,9 @@ class Traced:
         return self.tape
 
     def __getitem__(self, key: Any) -> "Traced":
-        if any(isinstance(k, (Traced, np.ndarray, list)) for k in (key if isinstance(key, tuple) else (key,))):
+        if any(
+            isinstance(k, (Traced, np.ndarray, list)) for k in (key if isinstance(key, tuple) else (key,))
+        ):
             _refuse("indexes with an array; xp.take does that")
         return self.tape.run("getitem", self, key)
 

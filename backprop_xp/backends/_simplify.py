@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._record import CREATION, VIEWS, Op, Record, Ref, apply, refs, mapped
+from ._record import CREATION, VIEWS, Op, Record, Ref, apply, mapped, refs
 
 
 class Roots:

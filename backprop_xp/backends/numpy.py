@@ -4,13 +4,16 @@ from typing import Any
 
 import numpy
 
-from ._plan import Plan, Replay
-from ._record import record
-
 from ..arrays import Array, BackpropError
+from . import _unroll
 from ._base import Backend, Compiled, Step
+from ._plan import Plan
+from ._record import leaves, record
+from ._replay import Replay
+from ._unroll import Scalars
 
 TYPES = ("numpy",)
+_ENOUGH = 8  # steps in a scan for which unrolling is worth while
 
 
 class NumPy(Backend):
@@ -45,6 +48,7 @@ class Replayed(Compiled):
         super().__init__(backend, step, check)
         self.plans: dict[Any, Plan] = {}
         self.bound: dict[Any, Replay] = {}
+        self.scalars: dict[Plan, Scalars | None] = {}
 
     def _replay(self, w: Array, s: Any, x: Array, t: Array, rows: int) -> Replay:
         try:
@@ -72,9 +76,30 @@ class Replayed(Compiled):
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps, replayed; the rows are gathered into the plan's own buffers."""
         replay = self._replay(w, s, x, t, index.shape[1])
+        if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
+            msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
+            raise BackpropError(msg)
         losses = numpy.empty(index.shape[0], dtype=replay.loss.dtype)
-        replay.scan(x, t, index, losses)
+        if not self._as_scalars(replay, x, t, index, losses):
+            replay.scan(x, t, index, losses)
         return replay.w, replay.s, losses
+
+    def _as_scalars(self, replay: Replay, x: Array, t: Array, index: Array, losses: Array) -> bool:
+        """The scan in single numbers, where the net is small enough for them to be faster."""
+        steps = index.shape[0]
+        if steps < _ENOUGH or replay.w.size > _unroll.MOST:
+            return False
+        plan = replay.plan
+        if plan not in self.scalars:
+            try:
+                self.scalars[plan] = _unroll.Scalars(plan.record, plan.constants)
+            except _unroll.NotUnrolled:
+                self.scalars[plan] = None
+        scalars = self.scalars[plan]
+        if scalars is None:
+            return False
+        inputs, targets = (numpy.take(a, index, axis=0).reshape(steps, -1) for a in (x, t))
+        return scalars.scan(leaves((replay.w, replay.s)), inputs, targets, losses)
 
 
 def load() -> Backend:
