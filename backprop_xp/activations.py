@@ -7,6 +7,7 @@ is in the list is tested.
 
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 from typing import Any, Literal, Protocol
 
 from . import arrays
@@ -96,7 +97,7 @@ class LeakyReLU:
 
     def __post_init__(self) -> None:
         _check_gate(self.gate)
-        if not isfinite(self.slope):
+        if not isinstance(self.slope, Real) or not isfinite(self.slope):
             msg = f"the slope of a leaky ReLU is a finite number such as 0.01, got {self.slope!r}"
             raise BackpropError(msg)
 

@@ -92,6 +92,13 @@ def check_count(n: Any, what: str) -> None:
         raise BackpropError(msg)
 
 
+def check_activation(f: Any) -> None:
+    """An activation has the two methods of one."""
+    if not hasattr(f, "delta"):
+        msg = f"the activation of a layer is one such as bp.relu or bp.tanh, got {f!r}"
+        raise BackpropError(msg)
+
+
 @dataclass(frozen=True)
 class Input(Layer):
     """o⁰ = x: where a net begins.
@@ -137,9 +144,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         check_count(self.units, "the number of units of a Dense layer")
-        if not hasattr(self.f, "delta"):
-            msg = f"the activation of a Dense layer is one such as bp.relu or bp.tanh, got {self.f!r}"
-            raise BackpropError(msg)
+        check_activation(self.f)
 
     def shape(self, *inputs: Shape) -> Shape:
         """The shape (units,)."""
@@ -182,6 +187,9 @@ class Activate(Layer):
     """An activation as a layer of its own: net = x, o = f(net), delta = e f′(net)."""
 
     f: Activation
+
+    def __post_init__(self) -> None:
+        check_activation(self.f)
 
     def forward(self, p: Any, *x: Array, ctx: Context, xp: Namespace) -> tuple[Flow, tuple[Array, ...]]:
         """net = x, o = f(net)."""

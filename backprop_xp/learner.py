@@ -232,7 +232,8 @@ class Learner(Step):
         >>> step.compilations
         1
         """
-        return backends.of(w).compile(self.pure_step, self.check)
+        layout = self.net.layout if self.order == "together" else None
+        return backends.of(w).compile(self.pure_step, self.check, layout)
 
     def check(self, w: Array, x: Array, t: Array) -> Backend:
         """Whether a batch fits, by what is static: the check that `step` makes."""

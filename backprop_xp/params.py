@@ -98,14 +98,26 @@ class Layout:
 
     def views(self, w: Array, *, xp: Namespace) -> dict[str, Array]:
         """Each block of w by name, in its shape; taken afresh in each step."""
+        if isinstance(w, tuple):
+            return {b.name: block for b, block in zip(self.blocks, w, strict=True)}
         return {b.name: xp.reshape(w[b.start : b.stop], b.shape) for b in self.blocks}
+
+    def split(self, w: Array, *, xp: Namespace) -> tuple[Array, ...]:
+        """The blocks of w as arrays of their own: the other form in which a step takes weights."""
+        return tuple(self.views(w, xp=xp).values())
+
+    def split_learning(self, g: Array, *, xp: Namespace) -> tuple[Array, ...]:
+        """The learning blocks of a gradient or a moment, likewise."""
+        return tuple(xp.reshape(g[self.places[b.name]], b.shape) for b in self.learning)
 
     def learning_part(self, w: Array, *, xp: Namespace) -> Array:
         """The learning blocks of w in one vector."""
         return join([w[run.start : run.stop] for run in self.runs], xp=xp)
 
-    def pack(self, grads: Mapping[str, Array], *, xp: Namespace) -> Array:
-        """The gradients of the learning blocks, by name, in one vector."""
+    def pack(self, grads: Mapping[str, Array], *, xp: Namespace, split: bool = False) -> Array:
+        """The gradients of the learning blocks, by name, in one vector; or split, in a tuple."""
+        if split:
+            return tuple(grads[b.name] for b in self.learning)
         return join([xp.reshape(grads[b.name], (-1,)) for b in self.learning], xp=xp)
 
     def merge(self, w: Array, runs: list[Array], *, xp: Namespace) -> Array:

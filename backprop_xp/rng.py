@@ -49,7 +49,11 @@ def threefry(key: tuple[Any, Any], counter: tuple[Array, Array], *, xp: Namespac
     """
     x0, x1 = counter
     dtype = x0.dtype
-    k0, k1 = (constant(k, dtype, xp=xp) if isinstance(k, int) else k for k in key)
+    device = getattr(x0, "device", None)  # none while JAX traces
+    k0, k1 = (
+        xp.full((), constant(k, dtype, xp=xp), dtype=dtype, device=device) if isinstance(k, int) else k
+        for k in key
+    )
     keys = (k0, k1, k0 ^ k1 ^ constant(_PARITY, dtype, xp=xp))
     x0, x1 = x0 + keys[0], x1 + keys[1]
     for block in range(5):
@@ -79,8 +83,9 @@ def bits(
         )
         return tuple(xp.concat(pair) for pair in zip(*ends, strict=True))
     dtype = word(xp)
-    low = xp.astype(xp.arange(n, dtype=xp.int32, device=device), dtype) + constant(start, dtype, xp=xp)
-    high = xp.full((n,), constant(start >> 32, dtype, xp=xp), dtype=dtype, device=device)
+    low, high = (constant(part, dtype, xp=xp) for part in (start, start >> 32))
+    low, high = (xp.full((n,), part, dtype=dtype, device=device) for part in (low, high))
+    low = low + xp.astype(xp.arange(n, dtype=xp.int32, device=device), dtype)
     return threefry((seed & 0xFFFFFFFF, stream), (low, high), xp=xp)
 
 

@@ -75,7 +75,7 @@ class Step:
         """One update from a batch, unchecked.
 
         Args:
-            w: the weights; consumed.
+            w: the weights, one vector; or split by `Layout.split`, moments likewise. Consumed.
             s: the state; consumed.
             x: inputs, shape (batch, features).
             t: targets.
@@ -87,7 +87,7 @@ class Step:
             rule = s.rule._replace(count=s.rule.count + 1)
         else:
             seen = self.look(w, s, x, t, xp=xp)
-            g = self.gradient_of(seen, xp=xp, keep=keep)
+            g = self.gradient_of(seen, xp=xp, keep=keep, split=isinstance(w, tuple))
             w, rule = self.apply(g, w, s.rule, xp=xp)
             layers, loss = seen.layers, seen.loss
         return w, State(rule, layers, s.step + 1, s.seed), loss
@@ -113,18 +113,25 @@ class Step:
         flows, layers = forward(self.net, params, x, contexts, xp=xp)
         return params, flows, layers
 
-    def gradient_of(self, seen: Pass, *, xp: Namespace, keep: Keep | None = None) -> Array:
-        """∂E/∂w of the learning blocks, one vector, from the learning flow."""
+    def gradient_of(
+        self, seen: Pass, *, xp: Namespace, keep: Keep | None = None, split: bool = False
+    ) -> Array:
+        """∂E/∂w of the learning blocks from the learning flow: one vector, or split."""
         grads: dict[str, Array] = {}
         for learn in learning_flow(self.net, seen.params, seen.flows, seen.e, xp=xp, to_input=self.to_input):
             if keep is not None:
                 keep(seen, learn)
             grads |= self.net.named(learn.k, learn.grad)
-        return self.net.layout.pack(grads, xp=xp)
+        return self.net.layout.pack(grads, xp=xp, split=split)
 
     def apply(self, g: Array, w: Array, rule: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
         """The update rule on the learning runs of w."""
         layout, vectors = self.net.layout, (g, *rule.moments)
+        if isinstance(w, tuple):
+            one = rule._replace(moments=tuple(blocks[0] for blocks in rule.moments))
+            scalars = self.update.scalars(one, xp=xp)
+            w, moments = self._apply_split(vectors, w, scalars, xp=xp)
+            return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
         scalars = self.update.scalars(rule, xp=xp)
         if len(layout.learning) == len(layout.blocks):
             w, *moments = self.update.element(g, w, *rule.moments, *scalars, xp=xp)
@@ -138,6 +145,25 @@ class Step:
             new, *columns = ([*column] for column in zip(*done, strict=True))
             w, moments = layout.merge(w, new, xp=xp), [join(column, xp=xp) for column in columns]
         return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
+
+    def _apply_split(
+        self, vectors: tuple[Array, ...], w: tuple[Array, ...], scalars: tuple[Array, ...], *, xp: Namespace
+    ) -> tuple[tuple[Array, ...], list[Array]]:
+        """The update rule on each block that learns."""
+        layout, done, new = self.net.layout, [], []
+        own = iter(zip(*vectors, strict=True))
+        for block, old in zip(layout.blocks, w, strict=True):
+            if block.learns:
+                grad, *moments = next(own)
+                part = layout.places[block.name]
+                each = (
+                    xp.reshape(v[part], block.shape) if getattr(v, "ndim", 0) else v for v in scalars
+                )
+                done.append(self.update.element(grad, old, *moments, *each, xp=xp))
+                new.append(done[-1][0])
+            else:
+                new.append(old)
+        return tuple(new), list(zip(*(each[1:] for each in done), strict=True))
 
     def _layer_by_layer(
         self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace, keep: Keep | None

@@ -54,7 +54,7 @@ def check_rate(rate: Rate) -> None:
     """A constant rate is a positive finite number; a schedule is taken as it is."""
     constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
     for each in constants:
-        if isinstance(each, bool) or not isinstance(each, Real) or not 0 < each < inf:
+        if isinstance(each, bool) or not isinstance(each, Real) or not 0 < float(each) < inf:
             msg = f"a rate is a positive finite number such as 0.1, got {each!r}"
             raise BackpropError(msg)
 

@@ -149,9 +149,8 @@ def steps() -> Any:
     """`steps(learner, place, k)`: weights, losses and state after k steps on k batches, on the host."""
 
     def run(learner: bp.Learner, place: Place, k: int = 4, **init: Any) -> Any:
-        step = place.backend.compile(learner.pure_step)
         w, s = place.init(learner, **init)
-        losses = []
+        step, losses = learner.compile(w), []
         for i in range(k):
             x, t = _batch(learner, seed=i)
             w, s, loss = step(w, s, place.array(x), place.array(t))

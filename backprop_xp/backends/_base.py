@@ -57,13 +57,15 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until all work handed out is done."""
 
-    def compile(self, step: Step, check: Step | None = None) -> "Compiled":
+    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> "Compiled":
         """A step(w, s, x, t, *, xp) in its fastest form on this library.
 
         Args:
             step: a pure function.
             check: called as check(w, x, t) before the step meets shapes for the first time.
+            layout: of the weights, where the step takes them split too.
         """
+        del layout
         return Compiled(self, step, check)
 
 

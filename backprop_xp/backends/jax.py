@@ -8,6 +8,7 @@ from ..arrays import Array, BackpropError
 from ._base import Backend, Compiled, Step, unavailable
 
 TYPES = ("jax", "jaxlib")
+_FLAT_AT_MOST = 20_000  # weights
 
 
 class Jax(Backend):
@@ -60,9 +61,9 @@ class Jax(Backend):
         """A NumPy copy."""
         return numpy.asarray(a)
 
-    def compile(self, step: Step, check: Step | None = None) -> Compiled:
+    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """`jax.jit` and `jax.lax.scan`, weights and state donated."""
-        return Jitted(self, step, check)
+        return Jitted(self, step, check, layout)
 
     def synchronize(self) -> None:
         """Wait for all devices."""
@@ -70,11 +71,15 @@ class Jax(Backend):
 
 
 class Jitted(Compiled):
-    """A step under `jax.jit`, and many of them under `jax.lax.scan`."""
+    """A step under `jax.jit`, and many of them under `jax.lax.scan`.
 
-    def __init__(self, backend: Jax, step: Step, check: Step | None = None) -> None:
+    Inside a scan the weights of large nets are carried split, one array a block: XLA copies a flat
+    vector in every step, and splitting pays from some thousand weights on.
+    """
+
+    def __init__(self, backend: Jax, step: Step, check: Step | None = None, layout: Any = None) -> None:
         super().__init__(backend, step, check)
-        jax = backend.jax
+        jax, self.layout = backend.jax, layout
 
         def one(w: Array, s: Any, x: Array, t: Array) -> Any:
             self.compilations += 1
@@ -89,10 +94,26 @@ class Jitted(Compiled):
                 w, s, loss = step(*carry, x[rows], t[rows], xp=backend.xp)
                 return (w, s), loss
 
-            (w, s), losses = jax.lax.scan(body, (w, s), index)
+            split = self.layout is not None and w.size > _FLAT_AT_MOST
+            carry, losses = jax.lax.scan(body, self._split(w, s) if split else (w, s), index)
+            w, s = self._joined(*carry) if split else carry
             return w, s, losses
 
         self._one, self._many = (jax.jit(f, donate_argnums=(0, 1)) for f in (one, many))
+
+    def _split(self, w: Array, s: Any) -> tuple[Any, Any]:
+        xp = self.backend.xp
+        moments = tuple(self.layout.split_learning(m, xp=xp) for m in s.rule.moments)
+        return self.layout.split(w, xp=xp), s._replace(rule=s.rule._replace(moments=moments))
+
+    def _joined(self, w: Any, s: Any) -> tuple[Array, Any]:
+        xp = self.backend.xp
+
+        def joined(blocks: Any) -> Array:
+            return xp.concat([xp.reshape(block, (-1,)) for block in blocks])
+
+        moments = tuple(joined(m) for m in s.rule.moments)
+        return joined(w), s._replace(rule=s.rule._replace(moments=moments))
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""

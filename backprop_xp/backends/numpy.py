@@ -36,7 +36,7 @@ class NumPy(Backend):
         """The array itself."""
         return a
 
-    def compile(self, step: Step, check: Step | None = None) -> Compiled:
+    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """The step recorded once for each set of shapes, then replayed."""
         return Replayed(self, step, check)
 
@@ -50,9 +50,11 @@ class Replayed(Compiled):
         self.bound: dict[Any, Replay] = {}
         self.scalars: dict[Plan, Scalars | None] = {}
 
-    def _replay(self, w: Array, s: Any, x: Array, t: Array, rows: int) -> Replay:
+    def _replay(self, w: Array, s: Any, x: Array, t: Array, rows: int | None = None) -> Replay:
         try:
-            key = type(x), rows, x.shape[1:], x.dtype, t.shape[1:], t.dtype, w.shape, w.dtype
+            matched = x.shape[:1] == t.shape[:1]  # else there is no plan, and the check tells why
+            rows = x.shape[0] if rows is None else rows
+            key = type(x), rows, matched, x.shape[1:], x.dtype, t.shape[1:], t.dtype, w.shape, w.dtype
         except AttributeError:
             self.check(w, x, t)
             raise
@@ -68,7 +70,7 @@ class Replayed(Compiled):
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step, replayed."""
-        replay = self._replay(w, s, x, t, x.shape[0])
+        replay = self._replay(w, s, x, t)
         replay.x[...], replay.t[...] = x, t
         replay.run()
         return replay.w, replay.s, replay.loss[()]
@@ -76,6 +78,7 @@ class Replayed(Compiled):
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps, replayed; the rows are gathered into the plan's own buffers."""
         replay = self._replay(w, s, x, t, index.shape[1])
+        index = numpy.asarray(index, dtype=numpy.intp)
         if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
             msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
             raise BackpropError(msg)

@@ -1,10 +1,11 @@
 """PyTorch: its tensors on CPU and GPU, without its autograd."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, unavailable
+from ._base import Backend, Compiled, Step, unavailable
 
 TYPES = ("torch",)
 
@@ -21,6 +22,7 @@ class Torch(Backend):
         self.torch = torch
         self.xp = SimpleNamespace(**{n: getattr(compat, n) for n in dir(compat) if n[0] != "_"})
         self.xp.word = torch.int32
+        vars(self.xp).update(_native(torch))
 
     def owns(self, a: Any) -> bool:
         """Tensors."""
@@ -50,10 +52,64 @@ class Torch(Backend):
         """A NumPy array."""
         return a.detach().cpu().numpy()
 
+    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
+        """The step outside autograd."""
+        return Detached(self, step, check)
+
     def synchronize(self) -> None:
         """Wait for the GPU, where there is one."""
         if self.torch.cuda.is_available():
             self.torch.cuda.synchronize()
+
+
+class Detached(Compiled):
+    """A step that no autograd graph is built for, whatever the caller's tensors ask for."""
+
+    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
+        """One step."""
+        with self.backend.torch.no_grad():  # type: ignore[attr-defined]
+            return super().__call__(w, s, x, t)
+
+    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
+        """Many steps."""
+        with self.backend.torch.no_grad():  # type: ignore[attr-defined]
+            self.check(w, x, t)
+            xp, losses = self.backend.xp, []
+            for rows in index.unbind():
+                w, s, loss = self.step(w, s, x[rows], t[rows], xp=xp)
+                losses.append(loss)
+            return w, s, self.backend.torch.stack(losses)  # type: ignore[attr-defined]
+
+
+def _native(torch: Any) -> dict[str, Callable[..., Any]]:
+    """Torch's own functions where they do what the standard asks; the wrapped ones cost twice."""
+
+    def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+        def reduced(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
+            return function(x, dim=axis, keepdim=keepdims) if axis is not None else function(x)
+
+        return reduced
+
+    def bounded(two: Callable[..., Any], one: Callable[..., Any]) -> Callable[..., Any]:
+        def bound(a: Any, b: Any) -> Any:
+            return two(a, b) if isinstance(b, torch.Tensor) else one(a, b)
+
+        return bound
+
+    same = ("matmul", "where", "exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "abs", "reshape",
+            "isfinite", "zeros_like", "ones_like")  # fmt: skip
+    return {
+        **{name: getattr(torch, name) for name in same},
+        "sum": reduction(torch.sum),
+        "mean": reduction(torch.mean),
+        "max": reduction(torch.amax),
+        "maximum": bounded(torch.maximum, torch.clamp_min),
+        "minimum": bounded(torch.minimum, torch.clamp_max),
+        "concat": lambda arrays, *, axis=0: torch.cat(tuple(arrays), dim=axis),
+        "matrix_transpose": lambda x: x.mT,
+        "astype": lambda x, dtype, *, copy=True: x.to(dtype, copy=copy),  # noqa: ARG005
+        "expand_dims": lambda x, *, axis=0: x.unsqueeze(axis),
+    }
 
 
 def load() -> Backend:

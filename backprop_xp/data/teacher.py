@@ -1,0 +1,215 @@
+"""Data from a teacher: a random net labels random inputs, so the best loss there is, is known.
+
+Every row is a function of (seed, index): nothing is stored, and any slice can be asked for.
+"""
+
+from math import log, pi, sqrt
+from typing import Any, Literal
+
+from .. import backends, rng
+from ..activations import tanh
+from ..arrays import Array, BackpropError, listed
+from ..layers import Dense, Linear, check_count
+from ..learner import Learner
+from ..losses import (
+    CategoricalCrossEntropy,
+    HalfSquaredError,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+    SquaredError,
+)
+from ..net import chain
+from .source import check_slice
+
+Task = Literal["regression", "classification"]
+_NET, _SCALE, _INPUTS, _NOISE = (1 << 25, (1 << 25) + 1, (1 << 25) + 2, (1 << 25) + 3)  # streams
+_PAIRS = 1 << 15  # random pairs made in one call: fastest from 8k to 50k
+_WINDOW = 1 << 16
+_SCALED_ON = 4096
+
+
+class Teacher:
+    """Random inputs and the answers of a random tanh net, with noise; made when asked for.
+
+    Inputs are standard normal. The teacher's outputs y have mean 0 and variance 1 each.
+    Regression targets are y + noise · z with z standard normal, shape (rows, outputs).
+    Classification labels, int32 of shape (rows,), are the unit with the largest y, replaced with
+    probability `noise` by one of the others.
+
+    Inputs and labels are always made in the same blocks of rows, so on one backend a slice equals
+    the same rows of the whole, bit for bit. Between backends the random bits are equal; numbers
+    differ by some ulps.
+
+    Args:
+        seed: 0 <= seed < 2³²; another seed is another teacher with other inputs.
+        n: rows.
+        features: numbers in a row of inputs.
+        outputs: numbers, or classes, to predict.
+        hidden: units of the teacher's hidden layers.
+        task: 'regression' or 'classification'.
+        noise: standard deviation, or probability of a wrong label.
+        like: an array whose library, device and dtype are used.
+        backend: else this library, by name.
+        device: of that library.
+        dtype: of the inputs and numeric targets.
+        window: rows that are made, and shuffled, together.
+
+    Raises:
+        BackpropError: settings out of range; a backend without exponentials (exact).
+
+    >>> teacher = Teacher(0, 1000, features=4, outputs=1, noise=0.5)
+    >>> x, t = teacher.rows(10, 13)
+    >>> x.shape, t.shape
+    ((3, 4), (3, 1))
+    >>> import backprop_xp as bp
+    >>> teacher.floor(bp.half_squared_error)
+    0.125
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        n: int,
+        features: int,
+        outputs: int = 1,
+        *,
+        hidden: tuple[int, ...] = (16,),
+        task: Task = "regression",
+        noise: float = 0.1,
+        like: Array = None,
+        backend: str | None = None,
+        device: Any = None,
+        dtype: str | None = None,
+        window: int | None = None,
+    ) -> None:
+        _check(seed, outputs, task, noise)
+        check_count(n, "the number of rows")
+        check_count(window or 1, "the window of rows shuffled together")
+        self.n, self.features, self.outputs = n, features, outputs
+        self.seed, self.task, self.noise = seed, task, noise
+        self.window = min(n, window or _WINDOW)
+        self.net = chain(features, *(Dense(units, tanh) for units in hidden), Linear(outputs))
+        self._learner = Learner(self.net)
+        self.weights = _scaled(self._learner, seed)
+        self._to, self._device, dtype = backends.place(like, backend, device, dtype)
+        if "rational" in self._to.floats:
+            msg = (
+                f"a teacher needs tanh and log, which the {self._to.name} backend lacks: use backend='numpy'"
+            )
+            raise BackpropError(msg)
+        self._dtype = dtype
+        given = {name: self._to.asarray(v, dtype, self._device) for name, v in self.weights.items()}
+        self._w, self._s = self._learner.init(like=given["dense1.w"], weights=given)
+        self._block = _block(features)
+
+    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
+        """The rows start, …, stop - 1: inputs (rows, features), and targets."""
+        check_slice(start, stop, self.n)
+        size, xp = self._block, self._to.xp
+        first, last = start // size, -(-stop // size)
+        made = [self._made(k * size) for k in range(first, last)]
+        x, t = made[0] if len(made) == 1 else (xp.concat(column) for column in zip(*made, strict=True))
+        part = slice(start - first * size, stop - first * size)
+        return x[part, ...], t[part, ...]
+
+    def floor(self, loss: Loss) -> float:
+        """The mean loss that no net can beat on rows it has not seen: that of the noise alone.
+
+        With σ = noise and k outputs: half squared error k σ²/2, squared error k σ², mean squared
+        error σ², mean absolute error σ √(2/π). With ε = noise and K classes, cross-entropies:
+        −(1 − ε) ln(1 − ε) − ε ln(ε / (K − 1)).
+
+        Raises:
+            BackpropError: the floor of this loss on this task is not known.
+        """
+        kind, noise, k = type(loss), self.noise, self.outputs
+        known = {
+            HalfSquaredError: k * noise**2 / 2,
+            SquaredError: k * noise**2,
+            MeanSquaredError: noise**2,
+            MeanAbsoluteError: noise * sqrt(2 / pi),
+        }
+        if self.task == "classification":
+            entropy = -(1 - noise) * log(1 - noise) - (noise * log(noise / (k - 1)) if noise else 0.0)
+            known = dict.fromkeys((SoftmaxCrossEntropy, CategoricalCrossEntropy), entropy)
+        if kind not in known:
+            msg = (
+                f"the floor of {kind.__name__} on {self.task} is not known; "
+                f"it is for {listed(each.__name__ for each in known)}"
+            )
+            raise BackpropError(msg)
+        return known[kind]
+
+    def _made(self, start: int) -> tuple[Array, Array]:
+        """One whole block of rows."""
+        x = _normals(self.seed, _INPUTS, start, self._block, self.features, self._where)
+        y = self._learner.predict(self._w, self._s, x, net_input=True)
+        if self.task == "regression":
+            z = _normals(self.seed, _NOISE, start, self._block, self.outputs, self._where)
+            return x, y + self.noise * z
+        return x, self._mislabelled(self._to.xp.argmax(y, axis=1), start)
+
+    def _mislabelled(self, label: Array, start: int) -> Array:
+        """Labels (rows,), each replaced with probability `noise` by one of the others."""
+        xp, others = self._to.xp, self.outputs - 1
+        first, second = rng.bits(self.seed, _NOISE, start, self._block, xp=xp, device=self._device)
+        label = xp.astype(label, xp.int32)
+        u, v = (rng.uniform((a, a), xp.float32, xp=xp) for a in (first, second))
+        jump = 1 + xp.minimum(xp.astype(v * others, xp.int32), others - 1)
+        return xp.where(u < self.noise, (label + jump) % self.outputs, label)
+
+    @property
+    def _where(self) -> tuple[Any, Any, Any]:
+        return self._to.xp, self._dtype, self._device
+
+
+def _check(seed: Any, outputs: int, task: str, noise: Any) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
+        msg = f"a seed is an integer with 0 <= seed < 2**32, got {seed!r}"
+        raise BackpropError(msg)
+    if task not in ("regression", "classification"):
+        msg = f"a task is 'regression' or 'classification', got {task!r}"
+        raise BackpropError(msg)
+    if task == "classification" and outputs < 2:
+        msg = f"classification is between 2 or more classes, got outputs={outputs}"
+        raise BackpropError(msg)
+    if task == "classification" and not 0 <= noise < 1:
+        msg = f"the noise of classification is a probability, 0 <= noise < 1, got {noise!r}"
+        raise BackpropError(msg)
+    if not 0 <= noise < float("inf"):
+        msg = f"the noise of regression is a standard deviation, 0 or more, got {noise!r}"
+        raise BackpropError(msg)
+
+
+def _block(features: int) -> int:
+    """Rows made at a time, a power of two, so that a call makes about _PAIRS random pairs."""
+    rows = _PAIRS // ((features + 1) // 2)
+    return min(max(1 << max(rows, 1).bit_length() - 1, 128), 8192)
+
+
+def _normals(seed: int, stream: int, start: int, n: int, columns: int, where: tuple[Any, Any, Any]) -> Array:
+    """Standard normal numbers for rows start, …, start + n - 1, shape (n, columns)."""
+    xp, dtype, device = where
+    pairs = (columns + 1) // 2
+    words = rng.bits(seed, stream, start * pairs, n * pairs, xp=xp, device=device)
+    both = xp.stack(rng.normal(words, dtype, xp=xp), axis=-1)
+    return xp.reshape(both, (n, 2 * pairs))[:, :columns]
+
+
+def _scaled(learner: Learner, seed: int) -> dict[str, Array]:
+    """The teacher's weights by block name, made on the host in float64.
+
+    The last layer is shifted and scaled so that each output has mean 0 and variance 1.
+    """
+    host = backends.get("numpy").xp
+    own, _ = rng.bits(seed, _NET, 0, 1, xp=host)  # not the seed itself: a student may have that
+    w, s = learner.init(int(own[0]), backend="numpy", dtype="float64")
+    features = learner.net.outputs[0][0]
+    x = _normals(seed, _SCALE, 0, _SCALED_ON, features, (host, host.float64, None))
+    y = learner.predict(w, s, x, net_input=True)
+    mean, spread = host.mean(y, axis=0), host.std(y, axis=0)
+    blocks = dict(learner.weights(w))
+    last = learner.net.nodes[-1].name
+    return blocks | {f"{last}.w": blocks[f"{last}.w"] / spread, f"{last}.b": -mean / spread}

@@ -1,0 +1,125 @@
+"""What training tells while it runs: a report, and two ways to show it on standard error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from time import perf_counter
+from typing import Any, NamedTuple, TextIO
+
+from ..arrays import BackpropError
+
+_SECONDS_A_LINE = 3.0
+_EPOCHS_LISTED = 50
+
+
+class Report(NamedTuple):
+    """How far training is.
+
+    Attributes:
+        epoch: the epoch, from 1.
+        epochs: how many there will be.
+        rows: rows of this epoch that are done; `total_rows` when it ends.
+        total_rows: rows of an epoch.
+        loss: mean loss of a row so far in this epoch, each before the update that it caused.
+        rows_per_second: so far in this call.
+        seconds_left: until the last epoch ends, at this pace.
+    """
+
+    epoch: int
+    epochs: int
+    rows: int
+    total_rows: int
+    loss: float
+    rows_per_second: float
+    seconds_left: float
+
+
+Show = Callable[[Report], Any]
+Progress = Show | str | None
+
+
+def line(report: Report) -> str:
+    """A report as one line of text.
+
+    >>> line(Report(2, 5, 500, 1000, 0.25, 12000.0, 3.2))
+    'epoch 2/5 (50%)  loss 0.25  12,000 rows/s  3 s left'
+    >>> line(Report(5, 5, 1000, 1000, 0.125, 12000.0, 0.0))
+    'epoch 5/5  loss 0.125  12,000 rows/s'
+    """
+    part = f" ({report.rows / report.total_rows:.0%})" if report.rows < report.total_rows else ""
+    left = f"  {report.seconds_left:,.0f} s left" if report.seconds_left >= 0.5 else ""
+    return (
+        f"epoch {report.epoch}/{report.epochs}{part}  loss {report.loss:.4g}"
+        f"  {report.rows_per_second:,.0f} rows/s{left}"
+    )
+
+
+class Lines:
+    """Plain lines: one for each epoch, of up to 50, and one every few seconds.
+
+    Args:
+        to: a text stream; standard error unless given.
+        every: seconds between two lines within an epoch.
+    """
+
+    def __init__(self, to: TextIO | None = None, every: float = _SECONDS_A_LINE) -> None:
+        self._to, self._every, self._last = to, every, perf_counter()
+
+    def __call__(self, report: Report) -> None:
+        """Print the report if it is time."""
+        now = perf_counter()
+        ended = report.rows == report.total_rows
+        last = ended and report.epoch == report.epochs
+        if last or (ended and report.epochs <= _EPOCHS_LISTED) or now - self._last >= self._every:
+            self._last = now
+            print(line(report), file=self._to or sys.stderr, flush=True)
+
+
+class Bar:
+    """A bar drawn by rich, with a line above it for each epoch that ends."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
+        self._task = self._bar.add_task("", total=None)
+        self._bar.start()
+
+    def __call__(self, report: Report) -> None:
+        """Move the bar."""
+        done = (report.epoch - 1) * report.total_rows + report.rows
+        total = report.epochs * report.total_rows
+        self._bar.update(self._task, completed=done, total=total, description=line(report))
+        if report.rows == report.total_rows and report.epochs <= _EPOCHS_LISTED:
+            self._bar.console.print(line(report))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+@contextmanager
+def opened(progress: Progress) -> Iterator[Show]:
+    """What was asked for, as a function of a report; a bar is taken away afterwards.
+
+    Raises:
+        BackpropError: it is neither 'auto', None nor a function.
+    """
+    if progress is None:
+        yield lambda _: None
+    elif callable(progress):
+        yield progress
+    elif progress != "auto":
+        msg = f"progress is 'auto', None or a function of a Report, got {progress!r}"
+        raise BackpropError(msg)
+    elif sys.stderr.isatty() and find_spec("rich"):
+        bar = Bar()
+        try:
+            yield bar
+        finally:
+            bar.close()
+    else:
+        yield Lines()

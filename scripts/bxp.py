@@ -1,0 +1,195 @@
+"""From a fresh checkout to the demo, or to the tests, in one command.
+
+    python3 scripts/bxp.py demo
+    python3 scripts/bxp.py test
+
+The first use makes an environment in .venv and installs the project there; later ones install again
+only when pyproject.toml changed or something is missing. Only the standard library is needed.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 - runs before anything is installed, and parses on 3.6
+    sys.exit("backprop_xp needs Python 3.11 or newer, and this is Python {}.{}".format(*sys.version_info[:2]))
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+STAMP = VENV / "bxp.json"
+ADVICE = "python3-venv is missing: sudo apt install python3-venv (or install uv), then run this again"
+
+
+def quiet(*command: "str | Path") -> bool:
+    """Whether a command can be started and succeeds; what it prints is dropped."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def runs() -> bool:
+    """Whether .venv has a Python that runs; then what is installed there is kept."""
+    return quiet(PYTHON, "--version")
+
+
+def has_pip() -> bool:
+    """Whether .venv can install."""
+    return quiet(PYTHON, "-m", "pip", "--version")
+
+
+def by_venv() -> bool:
+    """Make .venv with the standard library alone."""
+    if runs():
+        return quiet(PYTHON, "-m", "ensurepip") and has_pip()
+    return quiet(sys.executable, "-m", "venv", "--clear", VENV) and has_pip()
+
+
+def by_uv() -> bool:
+    """Make .venv with uv, where uv is installed."""
+    uv = shutil.which("uv") or "uv"
+    if runs():
+        return quiet(uv, "pip", "install", "--python", PYTHON, "pip") and has_pip()
+    return quiet(uv, "venv", "--clear", "--seed", "--python", sys.executable, VENV) and has_pip()
+
+
+def by_pip() -> bool:
+    """Make .venv without pip (this Python has no ensurepip) and let another pip put one in."""
+    if not runs() and not quiet(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV):
+        return False
+    pips = [[sys.executable, "-m", "pip"], ["pip3"], ["pip"]]
+    return any(quiet(*pip, "--python", PYTHON, "install", "pip") for pip in pips) and has_pip()
+
+
+def make_venv() -> None:
+    """Make .venv in the first way that this machine knows."""
+    print(f"making {VENV}", flush=True)
+    if not (by_venv() or by_uv() or by_pip()):
+        sys.exit(ADVICE)
+
+
+def offers() -> "tuple[dict[str, list[str]], dict[str, list[str]]]":
+    """The extras and the dependency groups that pyproject.toml offers."""
+    import tomllib
+
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return told["project"]["optional-dependencies"], told["dependency-groups"]
+
+
+def fingerprint() -> str:
+    """What an installation is made from: pyproject.toml, and where the project lies."""
+    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
+
+
+def stamp() -> "tuple[str, set[str]]":
+    """What the last installation was made from, and which extras and groups it brought."""
+    try:
+        told = json.loads(STAMP.read_text(encoding="utf-8"))
+        return told["made_from"], set(told["extras"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", set()
+
+
+def ensure(*wanted: str) -> None:
+    """Have the project installed with these extras or groups; nothing is ever taken away."""
+    extras, groups = offers()
+    for name in wanted:
+        if name not in {*extras, *groups}:
+            sys.exit(f"there is no extra {name!r}; there are {', '.join(sorted({*extras, *groups}))}")
+    made_from, had = stamp()
+    if PYTHON.exists() and made_from == fingerprint() and had.issuperset(wanted):
+        return
+    if not has_pip():
+        make_venv()
+    names = sorted(had.union(wanted) & {*extras, *groups})
+    chosen = ",".join(name for name in names if name in extras)
+    needs = [need for name in names if name in groups for need in groups[name]]
+    print(f"installing backprop_xp with {', '.join(names) or 'no extras'}", flush=True)
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    if subprocess.call([*pip, "--editable", f"{ROOT}[{chosen}]" if chosen else str(ROOT), *needs]):
+        sys.exit("the installation failed; what pip said stands above")
+    STAMP.write_text(json.dumps({"made_from": fingerprint(), "extras": names}), encoding="utf-8")
+
+
+def run(*command: str, cwd: "Path | None" = None) -> int:
+    """Run a command inside the environment; its exit status."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
+    found = shutil.which(command[0], path=path)
+    if found is None:
+        sys.exit(f"there is no command {command[0]!r}, neither in {BIN} nor on PATH")
+    env = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(VENV)}
+    return subprocess.call([found, *command[1:]], cwd=cwd, env=env)
+
+
+def python(*arguments: str) -> int:
+    """Run `python -m …` in the project's folder; its exit status."""
+    return run(str(PYTHON), "-m", *arguments, cwd=ROOT)
+
+
+def demo() -> int:
+    """The articles, figure by figure, and then a training."""
+    ensure("cli")
+    return python("backprop_xp", "articles") or python("backprop_xp", "train")
+
+
+def test(rest: "list[str]") -> int:
+    """The tests, on all cores."""
+    ensure("test")
+    return python("pytest", "-n", "auto", *rest)
+
+
+def lint() -> int:
+    """How the code must look: all three run, and the first that fails gives the status."""
+    ensure("lint")
+    states = [python("ruff", "check"), python("ruff", "format", "--check"), python("mypy")]
+    return next(filter(None, states), 0)
+
+
+def parse(argv: "list[str]") -> "tuple[argparse.Namespace, list[str]]":
+    """The command, and what `test` hands to pytest."""
+    parser = argparse.ArgumentParser(
+        prog="bxp.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("demo", help="show the five articles, then train a net")
+    tests = "run the tests; what follows goes to pytest, as in: test -k exact"
+    commands.add_parser("test", help=tests, description=tests, allow_abbrev=False)
+    commands.add_parser("lint", help="run ruff and mypy")
+    setup = commands.add_parser("setup", help="only install; extras may be named, as in: setup jax test")
+    setup.add_argument("extras", nargs="*", metavar="EXTRA", help="an extra or a group of pyproject.toml")
+    inside = commands.add_parser("run", help="run a command inside the environment")
+    inside.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="as in: run python")
+    known, rest = parser.parse_known_args(argv)
+    if rest and known.command != "test":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if known.command == "run" and not known.cmd:
+        parser.error("run needs a command, as in: run python")
+    return known, rest
+
+
+def main(argv: "list[str]") -> int:
+    """Carry out one command; its exit status."""
+    known, rest = parse(argv)
+    try:
+        if known.command in ("setup", "run"):
+            ensure(*getattr(known, "extras", ()))
+            return run(*known.cmd) if known.command == "run" else 0
+        return test(rest) if known.command == "test" else {"demo": demo, "lint": lint}[known.command]()
+    except OSError as why:
+        sys.exit(f"bxp.py: {why}")
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

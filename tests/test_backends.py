@@ -1,0 +1,432 @@
+"""One source on every library: the same steps, who is chosen, what a step consumes, what is missing."""
+
+import os
+import subprocess
+import sys
+import threading
+from functools import cache
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp import activations, backends
+
+MIXED = bp.chain(
+    4,
+    bp.name("early", bp.Dense(5, bp.leaky_relu)),
+    bp.Dense(5, bp.ReLU(">"), bias=False),
+    bp.add("early"),
+    bp.Dense(3, bp.tanh),
+    bp.concat("early"),
+    bp.Dense(3),
+)
+EVERY = bp.chain(4, *(bp.Dense(4, f) for f in activations.ALL.values()), bp.Dense(2))
+RATES = {"early": 0.1, "dense1": 0.02, "dense2": 0.03, "dense3.w": 0.04, "dense3.b": 0.05}
+
+
+def falling(count, *, xp):
+    """The rate 0.1 / (1 + updates made)."""
+    return 0.1 / (1 + xp.astype(count, xp.float64))
+
+
+LEARNERS = {
+    "every activation": bp.Learner(EVERY),
+    "skips and a sum": bp.Learner(MIXED, bp.softmax_cross_entropy, reduction="sum"),
+    "frozen blocks": bp.Learner(MIXED.freeze("dense1", "dense2.b"), bp.mean_absolute_error),
+    "a rate a layer": bp.Learner(MIXED, bp.mean_squared_error, bp.GradientDescent(RATES)),
+    "layer by layer": bp.Learner(MIXED, bp.squared_error, bp.GradientDescent(RATES), order="layer by layer"),
+    "bounded weights": bp.Learner(
+        MIXED, bp.sigmoid_cross_entropy, bp.GradientDescent(0.5, limit=0.6, floor=0.05)
+    ),
+    "a schedule": bp.Learner(MIXED, update=bp.GradientDescent(falling)),
+    "momentum": bp.Learner(MIXED.freeze("dense1.b"), update=bp.Momentum(0.05)),
+    "nesterov": bp.Learner(MIXED, update=bp.Momentum(RATES, nesterov=True)),
+    "adam": bp.Learner(MIXED.freeze("early.w"), bp.mean_squared_error, bp.Adam(0.01)),
+    "softmax": bp.Learner(bp.chain(4, bp.Dense(3, bp.softmax)), bp.categorical_cross_entropy),
+    "sigmoid": bp.Learner(bp.chain(4, bp.Dense(3, bp.sigmoid)), bp.binary_cross_entropy),
+}
+SMALL = bp.Learner(bp.chain(2, bp.Dense(3, bp.relu), bp.Dense(1)))
+
+
+# ---------------------------------------------------------------- the same numbers everywhere
+@pytest.fixture(scope="module")
+def at_home(steps, home):
+    return cache(lambda name: steps(LEARNERS[name], home))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_steps_agree_with_numpy(name, place, steps, at_home):
+    w, losses, s = steps(LEARNERS[name], place)
+    w_home, losses_home, _ = at_home(name)
+    assert np.linalg.norm(w - w_home) <= 1e-12 * np.linalg.norm(w_home)
+    np.testing.assert_allclose(losses, losses_home, rtol=1e-12)
+    assert int(s.step) == int(s.rule.count) == len(losses)
+
+
+def test_steps_change_every_learning_weight(at_home):
+    for name, learner in LEARNERS.items():
+        before, _ = learner.init(dtype="float64")
+        changed = at_home(name)[0] != before
+        for block in learner.net.layout.blocks:
+            assert np.any(changed[block.start : block.stop]) == block.learns, (name, block)
+
+
+def test_steps_take_integer_labels(place):
+    learner = bp.Learner(MIXED, bp.softmax_cross_entropy)
+    step = place.backend.compile(learner.pure_step)
+    x = place.array(np.random.default_rng(0).normal(size=(4, 4)))
+    labels = [2, 0, 1, 1]
+    for dtype in ("int32", "int64"):
+        by_label = step(*place.init(learner), x, place.array(labels, dtype=dtype))
+        by_row = step(*place.init(learner), x, place.array(np.eye(3)[labels]))
+        np.testing.assert_array_equal(*(backends.host(done[0]) for done in (by_label, by_row)))
+
+
+def test_steps_keep_library_dtype_and_device(any_place, ready):
+    learner = SMALL
+    w, s, x, t = ready(learner, any_place)
+    after, s_after, loss = any_place.backend.compile(learner.pure_step)(w, s, x, t)
+    for a, b in ((after, x), (loss, x), (s_after.step, s.step), (s_after.rule.count, s.rule.count)):
+        assert backends.of(a) is any_place.backend
+        assert a.dtype == b.dtype
+        assert backends.of(a).device_of(a) == backends.of(x).device_of(x)
+    assert after.shape == (learner.net.layout.size,)
+    assert loss.shape == ()
+
+
+def test_predictions_and_gradients_agree_with_numpy(place, home, ready):
+    for learner in LEARNERS.values():
+        (w, s, x, t), at_home = ready(learner, place), ready(learner, home)
+        for what in ("predict", "losses", "gradient"):
+            arguments = 3 if what == "predict" else 4
+            got = getattr(learner, what)(*(w, s, x, t)[:arguments])
+            want = getattr(learner, what)(*at_home[:arguments])
+            pairs = [(got[k], want[k]) for k in want] if isinstance(want, dict) else [(got, want)]
+            for a, b in pairs:
+                assert np.linalg.norm(backends.host(a) - b) <= 1e-12 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31, 2**32 - 1])
+def test_first_weights_are_equal_bit_for_bit(seed, any_place, home):
+    w, s = any_place.init(LEARNERS["every activation"], seed)
+    at_home, _ = home.init(LEARNERS["every activation"], seed)
+    if any_place.dtype == "rational":
+        np.testing.assert_array_equal(backends.host(w), at_home)
+    else:
+        assert backends.host(w).tobytes() == at_home.astype(any_place.dtype).tobytes()
+    assert int(s.seed) % 2**32 == seed
+
+
+def test_first_weights_differ_by_seed():
+    drawn = {SMALL.init(seed)[0].tobytes() for seed in range(100)}
+    assert len(drawn) == 100
+
+
+# ---------------------------------------------------------------- compilation
+def test_jit_compiles_a_step_once(steps, ready):
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    place = SimpleNamespace(array=jax.numpy.asarray)
+    for name, learner in LEARNERS.items():
+        traces = []
+
+        def step(*arguments, learner=learner, traces=traces, xp):
+            traces.append(1)
+            return learner.pure_step(*arguments, xp=xp)
+
+        compiled = backends.get("jax").compile(step)
+        w, s = learner.init(backend="jax", dtype="float64")
+        for seed in range(5):
+            _, _, x, t = ready(learner, seed=seed)
+            w, s, _ = compiled(w, s, place.array(x), place.array(t))
+        assert len(traces) == 1, name
+
+
+def test_scan_equals_its_steps(any_place, ready):
+    rows = np.asarray([[0, 1, 2], [3, 4, 5], [5, 0, 3]])
+    w, s, x, t = ready(SMALL, any_place, n=6)
+    index = any_place.array(rows, dtype="int64")
+    end, _, losses = any_place.backend.compile(SMALL.pure_step).scan(*SMALL.snapshot(w, s), x, t, index)
+    one_by_one = []
+    for row in range(3):
+        batch = (any_place.xp.take(each, index[row, :], axis=0) for each in (x, t))
+        w, s, loss = SMALL.step(w, s, *batch)
+        one_by_one.append(float(loss))
+    np.testing.assert_allclose(backends.host(end), backends.host(w), rtol=1e-6)
+    np.testing.assert_allclose(backends.host(losses), one_by_one, rtol=1e-6)
+
+
+# ---------------------------------------------------------------- what a step consumes
+def test_snapshots_survive_a_step(any_place, ready):
+    w, s, x, t = ready(SMALL, any_place)
+    before, state_before = backends.host(w).copy(), [np.copy(backends.host(a)) for a in leaves(s)]
+    kept_w, kept_s = SMALL.snapshot(w, s)
+    step = any_place.backend.compile(SMALL.pure_step)
+    for _ in range(3):
+        w, s, _ = step(w, s, x, t)
+    np.testing.assert_array_equal(backends.host(kept_w), before)
+    for kept, old in zip(leaves(kept_s), state_before, strict=True):
+        np.testing.assert_array_equal(backends.host(kept), old)
+    assert np.any(backends.host(w) != before)
+
+
+def test_snapshots_continue_as_the_run_did(any_place, ready):
+    w, s, x, t = ready(SMALL, any_place)
+    kept = SMALL.snapshot(w, s)
+    ends = [backends.host(SMALL.step(*start, x, t)[0]) for start in ((w, s), kept)]
+    np.testing.assert_array_equal(*ends)
+
+
+def test_batches_survive_a_step(any_place, ready):
+    w, s, x, t = ready(SMALL, any_place)
+    before = [np.copy(backends.host(a)) for a in (x, t)]
+    any_place.backend.compile(SMALL.pure_step)(w, s, x, t)
+    for a, old in zip((x, t), before, strict=True):
+        np.testing.assert_array_equal(backends.host(a), old)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_steps_update_weights_in_place(name, ready, places):
+    place = here(places, name)
+    w, s, x, t = ready(SMALL, place)
+    after, _, _ = SMALL.step(w, s, x, t)
+    assert after is w
+
+
+def test_compiled_steps_delete_the_weights_they_consume(ready, places):
+    w, s, x, t = ready(SMALL, here(places, "jax"))
+    backends.get("jax").compile(SMALL.pure_step)(w, s, x, t)
+    assert w.is_deleted()
+    assert s.step.is_deleted()
+    assert not x.is_deleted()
+
+
+def test_eager_jax_steps_leave_old_weights_alone(ready, places):
+    w, s, x, t = ready(SMALL, here(places, "jax"))
+    before = np.array(w)
+    SMALL.step(w, s, x, t)
+    np.testing.assert_array_equal(w, before)
+
+
+def test_first_weights_are_copies_of_what_was_given(any_place):
+    learner = bp.Learner(bp.chain(2, bp.Dense(2, bias=False)))  # one block: nothing to join
+    given = any_place.array([[1.0, 2.0], [3.0, 4.0]])
+    w, s = any_place.init(learner, weights={"dense1.w": given})
+    x, t = any_place.array([[1.0, 1.0]]), any_place.array([[0.0, 0.0]])
+    after, *_ = any_place.backend.compile(learner.pure_step)(w, s, x, t)
+    assert backends.host(given).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert backends.host(after).tolist() != [1.0, 2.0, 3.0, 4.0]
+
+
+def test_torch_steps_leave_no_autograd_graph(ready, places):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    w, s, x, t = ready(SMALL, here(places, "torch"))
+    for _ in range(2):
+        w, s, loss = SMALL.step(w, s, x, t)
+    for a in (w, loss, *leaves(s), *SMALL.gradient(w, s, x, t).values(), SMALL.predict(w, s, x)):
+        assert isinstance(a, torch.Tensor)
+        assert not a.requires_grad
+        assert a.grad_fn is None
+
+
+def test_asarray_detaches_torch_tensors():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    graph = torch.ones(2, requires_grad=True) * 2
+    assert not bp.asarray(graph, like=graph).requires_grad
+    assert bp.asarray(graph, backend="numpy").tolist() == [2.0, 2.0]
+
+
+def leaves(value):
+    """Every array in a tuple of tuples."""
+    return [leaf for each in value for leaf in leaves(each)] if isinstance(value, tuple) else [value]
+
+
+def here(places, name, dtype="float64"):
+    for place in places:
+        if (place.name, place.dtype, place.device) == (name, dtype, None):
+            return place
+    return pytest.skip(f"{name} is not installed")
+
+
+# ---------------------------------------------------------------- who decides
+def test_arrays_move_between_all_backends(any_place, places):
+    numbers = [[0.5, -1.25], [3.0, 0.0]]
+    given = any_place.array(numbers)
+    for place in places:
+        like = place.array([1.0])
+        for moved in (place.array(given), bp.asarray(given, like=like)):
+            assert backends.of(moved) is place.backend
+            assert moved.dtype == like.dtype
+            assert backends.host(moved).tolist() == numbers
+        assert place.backend.device_of(moved) == place.backend.device_of(like)
+
+
+def test_moved_arrays_keep_their_numbers_when_the_source_changes(any_place):
+    for _ in range(20):  # JAX takes over host memory only where it happens to be aligned
+        source = np.arange(64.0, dtype="float64" if any_place.dtype == "rational" else any_place.dtype)
+        moved = any_place.array(source)
+        source[:] = -1
+        assert (moved is source) == (any_place.name == "numpy")
+        assert moved is source or backends.host(moved).tolist() == list(range(64))
+
+
+def test_a_with_block_decides_where_no_array_is_in_hand(places):
+    for name in {place.name for place in places}:
+        with bp.backend(name) as chosen:
+            w, _ = SMALL.init()
+            assert backends.of(w) is chosen is backends.get()
+        assert backends.get().name == "numpy"
+
+
+def test_with_blocks_nest():
+    with bp.backend("exact"):
+        with bp.backend("numpy"):
+            assert backends.get().name == "numpy"
+        assert backends.get().name == "exact"
+
+
+def test_the_environment_decides_after_with_blocks_and_names(monkeypatch):
+    monkeypatch.setenv("BACKPROP_XP_BACKEND", "exact")
+    assert backends.of(SMALL.init()[0]).name == "exact"
+    assert backends.of(SMALL.init(backend="numpy")[0]).name == "numpy"
+    with bp.backend("numpy"):
+        assert backends.of(SMALL.init()[0]).name == "numpy"
+
+
+def test_an_array_in_hand_wins(any_place, monkeypatch):
+    like = any_place.array([1.0])
+    monkeypatch.setenv("BACKPROP_XP_BACKEND", "exact" if any_place.name == "numpy" else "numpy")
+    with bp.backend("exact" if any_place.name == "numpy" else "numpy"):
+        w, s = SMALL.init(like=like)
+        assert backends.of(w) is any_place.backend
+        assert w.dtype == like.dtype
+        assert backends.of(w).device_of(w) == backends.of(like).device_of(like)
+        x, t = bp.asarray([[1.0, 2.0]], like=w), bp.asarray([[1.0]], like=w)
+        w, s, loss = SMALL.step(w, s, x, t)
+        assert backends.of(loss) is backends.of(SMALL.predict(w, s, x)) is any_place.backend
+
+
+def test_two_threads_use_two_backends(steps, places, home):
+    names = ("strict", "numpy", "exact")
+    for name in names:
+        here(places, name, "rational" if name == "exact" else "float64")
+    found, errors, together = {name: set() for name in names}, [], threading.Barrier(len(names))
+
+    def work(name):
+        try:
+            with bp.backend(name):
+                for _ in range(20):
+                    together.wait(timeout=60)
+                    w, s = SMALL.init()
+                    x, t = bp.asarray([[1.0, 2.0]], like=w), bp.asarray([[1.0]], like=w)
+                    w, s, _ = SMALL.step(w, s, x, t)
+                    found[name].add((backends.of(w).name, backends.get().name))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert found == {name: {(name, name)} for name in names}
+    assert backends.get().name == "numpy"
+
+
+# ---------------------------------------------------------------- what is missing
+@pytest.fixture
+def not_yet_opened(monkeypatch):
+    """Backends are opened anew, so that what is missing now is seen to be."""
+    monkeypatch.setattr(backends, "_open", backends._open.__wrapped__)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "library", "extra"),
+    [
+        ("jax", "jax", "JAX", "jax"),
+        ("torch", "torch", "PyTorch", "torch"),
+        ("cupy", "cupy", "CuPy", "cuda12"),
+        ("strict", "array_api_strict", "array-api-strict", "test"),
+    ],
+)
+def test_a_missing_library_is_an_error_that_names_the_extra(
+    name, module, library, extra, not_yet_opened, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    for ask in (
+        lambda: SMALL.init(backend=name),
+        lambda: bp.asarray([1.0], backend=name),
+        lambda: bp.backend(name).__enter__(),
+    ):
+        with pytest.raises(bp.BackendUnavailable) as caught:
+            ask()
+        assert str(caught.value) == f"{library} is not installed: pip install 'backprop-xp[{extra}]'"
+        assert isinstance(caught.value, (bp.BackpropError, ImportError))
+
+
+def test_cupy_without_a_gpu_says_that_no_gpu_was_found(not_yet_opened, monkeypatch):
+    cupy = ModuleType("cupy")
+    cupy.cuda = SimpleNamespace(is_available=lambda: False)
+    compat = ModuleType("array_api_compat.cupy")
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
+    with pytest.raises(bp.BackendUnavailable, match="CuPy is installed, but no GPU was found") as caught:
+        SMALL.init(backend="cupy")
+    assert "backend='numpy'" in str(caught.value)
+
+
+def run_python(code, **environment):
+    """The output of a fresh interpreter."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("JAX_ENABLE_X64", "BACKPROP_XP_BACKEND")}
+    paths = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=kept | paths | environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+ON_JAX_AS_IT_COMES = """
+import numpy as np, backprop_xp as bp
+learner = bp.Learner(bp.chain(2, bp.Dense(3, bp.relu), bp.Dense(1)))
+try:
+    learner.init(backend="jax", dtype="float64")
+except bp.BackpropError as error:
+    print(error)
+step = bp.backends.get("jax").compile(learner.pure_step)
+for seed in (0, 2**32 - 1):
+    w, s = learner.init(seed, backend="jax")
+    x, t = bp.asarray([[1.0, 2.0]], like=w), bp.asarray([[1.0]], like=w)
+    w, s, loss = step(w, s, x, t)
+    print(w.dtype, loss.dtype, int(s.seed), int(s.step))
+words = bp.rng.bits(2**32 - 1, 2**31, 2**32 - 2, 4, xp=bp.backends.get("jax").xp)
+on_numpy = bp.rng.bits(2**32 - 1, 2**31, 2**32 - 2, 4, xp=np)
+print(all((np.asarray(a) == b).all() for a, b in zip(words, on_numpy)))
+"""
+
+
+def test_jax_without_64_bits_says_so_and_runs_in_float32():
+    pytest.importorskip("jax", reason="jax is not installed")
+    error, *runs, same_bits = run_python(ON_JAX_AS_IT_COMES).splitlines()
+    assert "float64" in error
+    assert "JAX_ENABLE_X64=1" in error
+    assert "float32" in error
+    assert runs == ["float32 float32 0 1", f"float32 float32 {2**32 - 1} 1"]
+    assert same_bits == "True"
+
+
+def test_importing_the_library_imports_no_array_library_but_numpy():
+    others = "{'jax', 'torch', 'cupy', 'array_api_strict'}"
+    assert run_python(f"import sys, backprop_xp; print(*sorted({others} & set(sys.modules)))") == ""
+
+
+def test_the_environment_names_the_backend_of_a_program():
+    code = "import backprop_xp as bp; print(bp.backends.get().name)"
+    assert run_python(code, BACKPROP_XP_BACKEND="exact") == "exact"
+    assert run_python(code) == "numpy"

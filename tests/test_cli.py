@@ -1,0 +1,218 @@
+"""The command line as a newcomer meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import backprop_xp as bp
+from backprop_xp import articles, backends, cli
+
+SMALL = ["train", "--rows", "2000", "--layers", "8", "--epochs", "2"]
+ROOT = Path(bp.__file__).resolve().parent.parent
+
+
+def run(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "backprop_xp", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def test_train_tells_what_it_does_and_what_came_of_it(capsys):
+    assert cli.main(SMALL) == 0
+    told = capsys.readouterr()
+    for text in (
+        "net      8 → 8 → 1 units, tanh; 81 weights",
+        "2,000 rows",
+        "numpy, float32",
+        "its floor of 0.005",
+    ):
+        assert text in told.out
+    assert "rows/s" in told.out
+    assert [line[:9] for line in told.err.splitlines() if line.endswith("rows/s")] == [
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
+
+
+def test_the_defaults_come_near_the_floor(capsys):
+    assert cli.main(["train", "--json", "--quiet", "--epochs", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["floor"] < found["loss"] < 1.25 * found["floor"] < found["loss_before"] / 20
+
+
+def test_classification_tells_how_many_answers_are_right(capsys):
+    assert cli.main([*SMALL, "--task", "classification", "--rate", "0.5", "--noise", "0.2"]) == 0
+    told = capsys.readouterr().out
+    assert "4 classes" in told
+    assert "with this noise 80.0% are possible" in told
+
+
+@pytest.mark.parametrize("loss", [name for names in cli._LOSSES.values() for name in names])
+def test_every_loss_can_be_asked_for(loss, capsys):
+    task = "classification" if "cross" in loss else "regression"
+    assert cli.main([*SMALL, "--loss", loss, "--task", task, "--outputs", "2", "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"]["loss"] == loss
+    assert found["loss"] < found["loss_before"]
+
+
+def test_json_is_the_one_line_on_standard_output(capsys):
+    assert cli.main([*SMALL, "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert told.out.count("\n") == 1
+    assert len(found["history"]) == 2
+    assert found["settings"]["backend"] == "numpy"
+    assert "its floor" in told.err
+
+
+def test_quiet_prints_the_result_alone(capsys):
+    assert cli.main([*SMALL, "--quiet"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("loss ")
+    assert told.err == ""
+
+
+def test_the_same_seed_gives_the_same_loss(capsys):
+    losses = []
+    for seed in ("3", "3", "4"):
+        assert cli.main([*SMALL, "--json", "--quiet", "--seed", seed]) == 0
+        losses.append(json.loads(capsys.readouterr().out)["loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_another_backend_comes_to_the_same_loss(capsys):
+    pytest.importorskip("torch")
+    losses = []
+    for name in ("torch", "numpy"):
+        words = ["--json", "--quiet", "--backend", name, "--dtype", "float64", "--layers", "none"]
+        assert cli.main([*SMALL, *words]) == 0
+        losses.append(json.loads(capsys.readouterr().out)["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backend", "fortran"], "a backend is one of"),
+        (["--backend", "exact"], "a dtype of the exact backend"),
+        (["--device", "cuda:0"], "runs on device 'cpu', got 'cuda:0'"),
+        (["--rows", "0"], "the number of rows is a positive integer"),
+        (["--outputs", "0"], "is a positive integer, got 0"),
+        (["--layers", "8,0"], "is a positive integer, got 0"),
+        (["--batch-size", "0"], "the batch size is a positive integer"),
+        (["--epochs", "-1"], "the number of epochs is a positive integer"),
+        (["--rate", "nan"], "a rate is a positive finite number"),
+        (["--rate", "1e30"], "training diverged"),
+        (["--seed", "-1"], "a seed is an integer"),
+        (["--noise", "-1"], "a standard deviation"),
+        (["--task", "classification", "--outputs", "1"], "2 or more classes"),
+        (["--loss", "softmax_cross_entropy"], "the floor of SoftmaxCrossEntropy on regression is not known"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(words, message, capsys):
+    assert cli.main([*SMALL, *words]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("epoch")]
+    assert len(lines) == 1
+    assert lines[0].startswith("backprop-xp: error: ")
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize("words", [["--layers", "a,b"], ["--loss", "mae"], ["--rows", "many"], ["--fly"]])
+def test_words_that_are_not_understood_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as why:
+        cli.main([*SMALL, *words])
+    assert why.value.code == 2
+    assert words[-1] in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        ([], ["train", "articles", "backends", "--version"]),
+        (["train"], ["examples:", "--batch-size N", "(default: 100000)", "floor", "half_squared_error"]),
+        (["articles"], ["--article N", "--json"]),
+        (["backends"], ["array libraries"]),
+    ],
+)
+def test_help_tells_what_there_is(words, texts, capsys):
+    with pytest.raises(SystemExit) as why:
+        cli.main([*words, "--help"])
+    assert why.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(text in told for text in texts)
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert cli.main([]) == 2
+    assert "backprop-xp train" in capsys.readouterr().err
+
+
+def test_version_is_told(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"backprop-xp {bp.__version__}\n"
+
+
+def test_backends_are_listed_with_the_reason_where_one_is_missing(capsys, monkeypatch):
+    real = backends.get
+
+    def get(name=None):
+        if name == "torch":
+            msg = "PyTorch is not installed: pip install it"
+            raise bp.BackendUnavailable(msg)
+        return real(name)
+
+    monkeypatch.setattr(backends, "get", get)
+    assert cli.main(["backends"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(lines) == set(backends.names())
+    assert "yes  numpy" in lines["numpy"]
+    assert lines["torch"].endswith("-    PyTorch is not installed: pip install it")
+
+
+def test_articles_are_handed_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr(articles, "main", lambda **given: asked.append(given) or 1)
+    assert cli.main(["articles", "--article", "2", "--backend", "numpy", "--json"]) == 1
+    assert asked == [{"backend": "numpy", "as_json": True, "only": 2}]
+
+
+def test_ctrl_c_ends_politely(monkeypatch, capsys):
+    def stop(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "fit", stop)
+    assert cli.main(SMALL) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "backprop-xp: stopped"
+
+
+def test_the_module_is_the_command_and_can_be_interrupted():
+    process = run("train", "--epochs", "1000")
+    assert process.stdout.readline().startswith("net ")
+    process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == "backprop-xp: stopped"
+    assert "Traceback" not in told
+
+
+def test_a_pipe_that_is_closed_is_no_error():
+    process = run("train", "--rows", "1000")
+    process.stdout.close()
+    assert process.wait(timeout=30) == 141
+    assert all(line.startswith("epoch") for line in process.stderr.read().splitlines())
+    process.stderr.close()
