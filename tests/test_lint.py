@@ -33,8 +33,8 @@ LINES_A_FILE, LINES_A_FUNCTION = 300, 40
 METHODS = {
     "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "conj", "copy", "cumprod", "cumsum", "dot",
     "fill", "flatten", "item", "max", "mean", "min", "nonzero", "numpy", "prod", "ravel", "repeat", "reshape",
-    "round", "sort", "squeeze", "std", "sum", "swapaxes", "take", "to", "tobytes", "tolist", "transpose", "var",
-    "view",
+    "round", "sort", "squeeze", "std", "sum", "swapaxes", "take", "to", "tobytes", "tolist", "transpose",
+    "var", "view",
 }  # fmt: skip
 DATA_DEPENDENT = {
     "nonzero",
@@ -97,8 +97,9 @@ class Lint(ast.NodeVisitor):
     def visit_Call(self, node):
         if isinstance(node.func, ast.Attribute):
             self.attribute_call(node, node.func)
-        elif isinstance(node.func, ast.Name) and node.func.id in ("float", "int", "bool", "complex"):
-            if not any(name.startswith(SETTINGS) for name in self.inside):
+        elif isinstance(node.func, ast.Name):
+            settings = any(name.startswith(SETTINGS) for name in self.inside)
+            if node.func.id in ("float", "int", "bool", "complex") and not settings:
                 self.say(node, f"reads a value by {node.func.id}()")
         self.generic_visit(node)
 
@@ -110,8 +111,9 @@ class Lint(ast.NodeVisitor):
             self.say(node, f"calls xp.{function.attr}, whose shape depends on values")
         elif function.attr in HIDDEN_READS:
             self.say(node, f"calls xp.{function.attr}, which may read values on the host")
-        elif function.attr in CREATION and "device" not in {keyword.arg for keyword in node.keywords}:
-            if not self.inside & ON_THE_HOST:
+        elif function.attr in CREATION:
+            placed = any(keyword.arg == "device" for keyword in node.keywords)
+            if not placed and not self.inside & ON_THE_HOST:
                 self.say(node, f"calls xp.{function.attr} without device=")
 
     def visit_Subscript(self, node):
@@ -255,7 +257,7 @@ ALLOWED = [
     "def f(a, *, xp): return a if xp.isdtype(a.dtype, 'integral') else -a",
     "def f(parts):\n    k, found = 0, []\n    for p in parts:\n        found += [p]\n        k += 1",
     "def f(names):\n    counts = {}\n    for n in names:\n        counts[n] = counts.get(n, 0) + 1",
-    "class R:\n    def element(self, g, w, *rest, xp):\n        m, rate = rest\n        m *= 0.9\n        w -= m",
+    "class R:\n    def element(self, g, w, *rest, xp):\n        m, rate = rest\n        m *= 0.9",
     "def check_rate(rate):\n    return float(rate) > 0",
 ]
 

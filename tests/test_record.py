@@ -5,7 +5,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import activations, layers, losses, updates
-from backprop_xp.backends import _record, get
+from backprop_xp.backends import _record, _unroll, get
 from backprop_xp.backends._record import record
 
 ONE_OF_EACH = bp.chain(
@@ -87,18 +87,94 @@ def test_replay_equals_eager_bit_for_bit(name, dtype):
     assert step.compilations == 1
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-def test_scan_equals_its_steps_bit_for_bit(name):
-    learner = LEARNERS[name]
-    x, t = (np.concatenate(parts) for parts in zip(*(batch(learner, k) for k in range(3)), strict=True))
+def scanned(learner, dtype):
+    """Weights and losses of six steps: in one scan, and one by one."""
+    x, t = (np.concatenate(parts) for parts in zip(*(batch(learner, k, dtype) for k in range(3)), strict=True))
     index = np.random.default_rng(0).permutation(12).reshape(6, 2)
-    w, s = learner.init(seed=2)
+    w, s = learner.init(seed=2, dtype=dtype)
     w_eager, s_eager = learner.snapshot(w, s)
-    w, s, values = learner.compile(w).scan(w, s, x, t, index)
-    for k, rows in enumerate(index):
+    step, losses = learner.compile(w), []
+    w, s, values = step.scan(w, s, x, t, index)
+    for rows in index:
         w_eager, s_eager, loss = learner.step(w_eager, s_eager, x[rows], t[rows])
-        assert same_bits(values[k], loss)
-    assert same_bits(w, w_eager)
+        losses.append(loss)
+    assert int(s.step) == int(s.rule.count) == 6
+    return step, (w, values), (w_eager, np.asarray(losses))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_scan_equals_its_steps_bit_for_bit(name, monkeypatch):
+    monkeypatch.setattr(_unroll, "MOST", 0)
+    _, found, eager = scanned(LEARNERS[name], "float32")
+    assert all(map(same_bits, found, eager))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(("dtype", "close"), [("float64", 1e-12), ("float32", 2e-5)])
+def test_unrolled_scan_equals_its_steps(name, dtype, close, monkeypatch):
+    monkeypatch.setattr(_unroll, "MOST", 10_000)
+    if "scheduled" in name:
+        close = 2e-5  # this schedule makes its rate in float32, the unrolled loop in float64
+    step, found, eager = scanned(LEARNERS[name], dtype)
+    assert list(step.scalars.values()) != [None]
+    for one, other in zip(found, eager, strict=True):
+        np.testing.assert_allclose(one, other, rtol=close, atol=close / 10)
+
+
+def test_unrolled_scan_is_exact_where_float64_is():
+    learner = bp.Learner(bp.chain(3, bp.Dense(2, bp.leaky_relu), bp.Dense(1)), update=bp.GradientDescent(0.25))
+    whole = {"dense1.w": [[1, -2], [0, 1], [3, 1]], "dense2.w": [[1], [-1]]}
+    x, t = np.asarray([[1.0, 2, -1], [2, 0, 1]]), np.asarray([[1.0], [-2]])
+    w, s = learner.init(dtype="float64", weights=whole)
+    exact, s_exact = learner.init(backend="exact", weights=whole)
+    w, s, _ = learner.compile(w).scan(w, s, x, t, np.asarray([[0, 1]]))
+    exact, s_exact, _ = learner.step(exact, s_exact, bp.exact.asarray(x), bp.exact.asarray(t))
+    np.testing.assert_allclose(w, exact.to_numpy(), rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_run_is_the_same_however_it_is_cut_into_scans(dtype):
+    learner = bp.Learner(bp.chain(2, bp.Dense(3, bp.tanh), bp.Dense(1)), update=bp.Adam(0.01))
+    draw = np.random.default_rng(1)
+    x, t = draw.standard_normal((60, 2)).astype(dtype), draw.standard_normal((60, 1)).astype(dtype)
+    found = []
+    for length in (60, 1, 7):
+        w, s = learner.init(seed=2, dtype=dtype)
+        step = learner.compile(w)
+        for start in range(0, 60, length):
+            rows = np.arange(start, min(start + length, 60))[:, None]
+            w, s, _ = step.scan(w, s, x, t, rows)
+        found.append(w)
+    assert same_bits(found[0], found[1])
+    assert same_bits(found[0], found[2])
+
+
+def test_numbers_out_of_range_leave_the_unrolled_loop():
+    learner = bp.Learner(bp.chain(1, bp.Dense(1, bp.identity)), update=bp.GradientDescent(1e300))
+    w, s = learner.init(seed=2, dtype="float64")
+    x = np.full((20, 1), 1e200)
+    w, s, losses = learner.compile(w).scan(w, s, x, x, np.arange(20)[:, None])
+    assert not np.isfinite(losses[-1])
+    assert int(s.step) == 20
+
+
+def test_numba_gives_the_numbers_of_python(monkeypatch):
+    pytest.importorskip("numba", reason="numba is not installed")
+    learner = LEARNERS["rule adam"]
+    _, plain, _ = scanned(learner, "float64")
+    monkeypatch.setattr(_unroll, "SOON", 0)
+    _, compiled, _ = scanned(learner, "float64")
+    for one, other in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-14)
+
+
+def test_rows_that_are_not_there_are_refused():
+    learner = LEARNERS["rule adam"]
+    w, s = learner.init()
+    x, t = batch(learner, 0)
+    for rows in ([[0, 4]], [[-1, 0]]):
+        with pytest.raises(bp.BackpropError, match="rows are 0 to 3"):
+            learner.compile(w).scan(w, s, x, t, np.asarray(rows))
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -2,8 +2,9 @@
 
 There a NumPy call costs a hundred times its arithmetic. Every element of every array becomes a
 number of its own, and a number used once is written where it is used. The loop over the steps runs
-in plain Python, or compiled by Numba where that is installed. All arithmetic is in float64; weights
-are rounded to their own type at the end of a scan.
+in plain Python, or compiled by Numba where that is installed. All arithmetic is in float64; where
+the state is float32 it is rounded to 24 bits after every step, so that a run gives the same numbers
+however it is cut into scans.
 """
 
 import math
@@ -63,6 +64,8 @@ class Unrolled:
         self.inputs = [
             self._named(leaves(part), letter) for letter, part in (("s", (w, s)), ("x", x), ("t", t))
         ]
+        kinds = [record.values[ref.value] for ref in leaves((w, s))]
+        self.single = [like.dtype == np.float32 for like in kinds for _ in range(like.size)]
         for op in record.ops:
             if op.name not in VIEWS:
                 self._do(op)
@@ -183,8 +186,14 @@ class Unrolled:
             return f"({written})", depth
 
         value = text(loss)[0]
-        state = self.inputs[0]
-        changes = [(name, text(n)[0]) for name, n in zip(state, self.outputs, strict=True) if n.label != name]
+        changes = []
+        for name, number, single in zip(self.inputs[0], self.outputs, self.single, strict=True):
+            if number.label != name:
+                new = text(number)[0]
+                if single:  # Veltkamp's splitting: the upper 24 bits of 53
+                    lines += [f"r_{name} = {new}", f"c_{name} = r_{name} * {1 + 2.0**29}"]
+                    new = f"c_{name} - (c_{name} - r_{name})"
+                changes.append((name, new))
         return lines, value, changes
 
     def python(self) -> Callable[..., Any]:

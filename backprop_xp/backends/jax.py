@@ -117,7 +117,11 @@ class Jitted(Compiled):
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""
-        return self._one(w, s, x, t)  # type: ignore[no-any-return]
+        try:
+            return self._one(w, s, x, t)  # type: ignore[no-any-return]
+        except TypeError:  # what came is nothing that JAX knows
+            self.check(w, x, t)
+            raise
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps in one call."""

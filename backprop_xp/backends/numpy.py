@@ -13,7 +13,6 @@ from ._replay import Replay
 from ._unroll import Scalars
 
 TYPES = ("numpy",)
-_ENOUGH = 8  # steps in a scan for which unrolling is worth while
 
 
 class NumPy(Backend):
@@ -72,7 +71,8 @@ class Replayed(Compiled):
         """One step, replayed."""
         replay = self._replay(w, s, x, t)
         replay.x[...], replay.t[...] = x, t
-        replay.run()
+        with numpy.errstate(all="ignore"):
+            replay.run()
         return replay.w, replay.s, replay.loss[()]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
@@ -83,14 +83,18 @@ class Replayed(Compiled):
             msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
             raise BackpropError(msg)
         losses = numpy.empty(index.shape[0], dtype=replay.loss.dtype)
-        if not self._as_scalars(replay, x, t, index, losses):
-            replay.scan(x, t, index, losses)
+        with numpy.errstate(all="ignore"):
+            if not self._as_scalars(replay, x, t, index, losses):
+                replay.scan(x, t, index, losses)
         return replay.w, replay.s, losses
 
     def _as_scalars(self, replay: Replay, x: Array, t: Array, index: Array, losses: Array) -> bool:
-        """The scan in single numbers, where the net is small enough for them to be faster."""
+        """The scan in single numbers, where the net is small enough for them to be faster.
+
+        It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
+        """
         steps = index.shape[0]
-        if steps < _ENOUGH or replay.w.size > _unroll.MOST:
+        if replay.w.size > _unroll.MOST:
             return False
         plan = replay.plan
         if plan not in self.scalars:

@@ -1,0 +1,132 @@
+"""Who takes part: a table of contenders, and how one is opened on a work.
+
+A contender is a class with `__init__(work, data, threads, **options)`, where everything is made ready, and
+`run(steps)`, which trains on the first stored batches, goes on from the weights of the run before, and gives
+the loss of each step. `gemm()`, where there is one, does one product of the work's own size. To add a
+contender, add a line here.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+from ..data import Data
+from ..works import Work
+
+BLAS = ("W1", "W2", "W3", "W4", "W6")  # works on stored batches
+SMALL = ("W1", "W2", "W3", "W4")
+CLASSIC = ("W2", "W3")
+FILES = ("W5",)
+
+
+class Running(Protocol):
+    """A contender opened on a work."""
+
+    def run(self, steps: int) -> Any:
+        """Train on the first `steps` batches; the losses."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the works.
+
+    Attributes:
+        name: for tables.
+        family: of contenders that are one rival, such as 'torch'; 'ours' for the library.
+        where: "module:class" in this package.
+        needs: distributions that must be installed.
+        works: beginnings of the names of the works it does; "W5" is the training, "W5r" the reading.
+        hides: modules it may not use, so that an extra is not used unseen.
+        options: for its class.
+        device: it runs on works of the same device.
+    """
+
+    name: str
+    family: str
+    where: str
+    needs: tuple[str, ...] = ()
+    works: tuple[str, ...] = BLAS
+    hides: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def does(self, work: Work) -> bool:
+        """Whether it takes part in a work."""
+        stem = work.name.partition("/")[0].rstrip("ab")
+        return self.device == work.device and stem in self.works
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What would have to be installed."""
+        return tuple(name for name in self.needs if not installed(name))
+
+    def open(self, work: Work, data: Data, threads: int) -> Running:
+        """Ready to run; to be called in a process of its own."""
+        for name in self.hides:
+            sys.modules[name] = None  # type: ignore[assignment]
+        module, _, cls = self.where.partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), cls)(work, data, threads, **self.options)
+
+
+def installed(name: str) -> str:
+    """The version of a distribution; empty where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _ours(backend: str, *needs: str) -> Contender:
+    options = {"backend": backend}
+    return Contender(f"ours {backend}", "ours", "ours:Ours", needs, hides=("numba",), options=options)
+
+
+def _torch(name: str, **options: Any) -> Contender:
+    return Contender(f"torch {name}", "torch", "with_torch:Torch", ("torch",), options=options)
+
+
+_FILES = {"works": FILES}
+_READS = {"works": ("W5r",)}
+
+CONTENDERS: tuple[Contender, ...] = (
+    _ours("numpy"),
+    Contender("ours numpy+numba", "ours", "ours:Ours", ("numba",), ("W1",), options={"warm": True}),
+    _ours("jax", "jax"),
+    _ours("torch", "torch"),
+    _torch("eager", fused=False),
+    _torch("fused", fused=True),
+    Contender("torch compile", "torch", "with_torch:Torch", ("torch",), SMALL,
+              options={"fused": True, "compiled": True}),
+    Contender("jax jit", "jax", "with_jax:Jitted", ("jax",)),
+    Contender("jax scan", "jax", "with_jax:Scanned", ("jax",)),
+    Contender("plain numpy", "numpy", "plain:Plain"),
+    Contender("scikit-learn", "scikit-learn", "with_sklearn:Sklearn", ("scikit-learn",), CLASSIC),
+    Contender("thinc", "thinc", "with_thinc:Thinc", ("thinc",), CLASSIC),
+    Contender("ours numpy file", "ours", "ours:OursFile", hides=("numba",), **_FILES),
+    Contender("ours numpy in memory", "ours", "ours:OursFile", hides=("numba",), options={"memory": True}, **_FILES),
+    Contender("torch DataLoader", "torch", "with_torch:TorchFile", ("torch",), options={"rowwise": True}, **_FILES),
+    Contender("torch slices", "torch", "with_torch:TorchFile", ("torch",), **_FILES),
+    Contender("jax slices", "jax", "with_jax:JaxFile", ("jax",), **_FILES),
+    Contender("plain numpy slices", "numpy", "plain:PlainFile", **_FILES),
+    Contender("ours read", "ours", "ours:Reading", **_READS),
+    Contender("torch DataLoader read", "torch", "with_torch:Reading", ("torch",), **_READS),
+    Contender("plain numpy read", "numpy", "plain:Reading", **_READS),
+)  # fmt: skip
+
+
+def taking_part(work: Work) -> list[Contender]:
+    """Those installed that do this work."""
+    return [each for each in CONTENDERS if each.does(work) and not each.missing]
+
+
+def missing() -> dict[str, str]:
+    """Those that cannot take part, with what is missing."""
+    return {each.name: ", ".join(each.missing) for each in CONTENDERS if each.missing}
+
+
+def by_name(name: str) -> Contender:
+    """The contender of this name."""
+    return next(each for each in CONTENDERS if each.name == name)
