@@ -179,12 +179,16 @@ def difference(found: Sequence[float], expected: Sequence[float]) -> float:
 def _ready(contender: Contender, work: Work, folder: Path, expected: list[float], start: Start) -> Entry:
     """The contender, checked, warm, and on its best number of threads."""
     tried: list[Entry] = []
-    for threads in work.threads:
-        tried.append(_opened(contender, work, folder, expected, start, threads))
-        tried.sort(key=lambda entry: entry.pace)
-        for slower in tried[1:]:
-            slower.worker.close()
-        del tried[1:]
+    try:
+        for threads in work.threads:
+            tried.append(_opened(contender, work, folder, expected, start, threads))
+            if len(tried) == 2:
+                tried.sort(key=lambda entry: entry.pace)
+                tried.pop().worker.close()
+    except BaseException:
+        for entry in tried:
+            entry.worker.close()
+        raise
     return tried[0]
 
 

@@ -1,19 +1,15 @@
 """A plan bound to arrays: Python source with nothing left to decide, run step after step."""
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from . import _mkl
 from ._lower import Call
 from ._plan import BLOCK, Plan
 from ._record import Ref, leaves, mapped
-
-
-class _Name(str):
-    """A name in the source."""
-
-    __slots__ = ()
 
 
 class Replay:
@@ -34,10 +30,11 @@ class Replay:
             self._make(value, plan, arrays)
         self.x, self.t = (arrays[r.value] for r in plan.batch)
         self.loss = arrays[plan.loss.value]
-        names: dict[str, Any] = {"take": np.take, "x": self.x, "t": self.t, "loss": self.loss}
-        source = emit(plan, arrays, names)
-        exec(compile(source, "<replay>", "exec"), names)  # made here, from the record
+        source = Source(plan, arrays)
+        names = source.names | {"take": np.take, "x": self.x, "t": self.t, "loss": self.loss}
+        exec(compile(source.text, "<replay>", "exec"), names)  # made here, from the record
         self.run, self.scan = names["run"], names["scan"]
+        self.arrays = arrays  # foreign calls hold addresses alone
 
     def _make(self, value: int, plan: Plan, arrays: dict[int, Any]) -> Any:
         if value not in arrays:
@@ -51,81 +48,69 @@ def _writable(a: Any) -> Any:
     return a if plain else np.array(a)
 
 
-def emit(plan: Plan, arrays: dict[int, Any], names: dict[str, Any]) -> str:
-    """The source of `run()` and `scan(X, T, index, losses)`; `names` receives what it refers to."""
-    body: list[str] = []
-    k = 0
-    while k < len(plan.calls):
-        group = plan.groups[k]
-        if group is None:
-            body.append(_line(plan.calls[k], k, lambda v: arrays[v], names, ""))
-            k += 1
-            continue
-        stop = k
-        while stop < len(plan.calls) and plan.groups[stop] == group:
-            stop += 1
-        body += _blocks(plan, range(k, stop), arrays, names)
-        k = stop
-    rows = "take(X, rows, 0, x, 'clip'); take(T, rows, 0, t, 'clip')"
-    run = "\n".join(["def run():", *(f"    {line}" for line in body)])
-    scan = "\n".join(["def scan(X, T, index, losses):", "    for k, rows in enumerate(index):", f"        {rows}",
-                      *(f"        {line}" for line in body), "        losses[k] = loss"])  # fmt: skip
-    return f"{run}\n{scan}\n"
+class Source:
+    """The Python source of a plan: `run()` does a step, `scan(X, T, index, losses)` many.
 
+    Args:
+        plan: what to do.
+        arrays: of every value.
 
-def _line(call: Call, k: int, array: Callable[[int], Any], names: dict[str, Any], prefix: str) -> str:
-    """One call as source; arrays and functions go into names under names of their own."""
+    Attributes:
+        text: the source.
+        names: the arrays, constants and functions it refers to.
+    """
 
-    def named(a: Any) -> str:
-        if isinstance(a, _Name):
-            return a
-        if isinstance(a, Ref):
-            label = f"{prefix}v{a.value}"
-            names.setdefault(label, array(a.value))
-        elif isinstance(a, (tuple, list)):
-            return "(" + "".join(f"{named(each)}, " for each in a) + ")"
-        else:
-            label = f"c{len(names)}"
-            names[label] = a
+    def __init__(self, plan: Plan, arrays: dict[int, Any]) -> None:
+        self.plan, self.arrays = plan, arrays
+        self.names: dict[str, Any] = {}
+        body: list[str] = []
+        for group, run in groupby(range(len(plan.calls)), lambda k: plan.groups[k]):
+            numbers = list(run)
+            body += [self._line(k) for k in numbers] if group is None else self._blocks(numbers)
+        rows = ["take(X, rows, 0, x, 'clip')", "take(T, rows, 0, t, 'clip')"]
+        self.text = "\n".join([
+            "def run():", *(f"    {line}" for line in body),
+            "def scan(X, T, index, losses):", "    for k, rows in enumerate(index):",
+            *(f"        {line}" for line in (*rows, *body, "losses[k] = loss")), "",
+        ])  # fmt: skip
+
+    def _line(self, k: int, blocks: dict[str, list[Any]] | None = None) -> str:
+        """A call as source; in a loop over blocks, long vectors go by the names of their blocks."""
+        call = self.plan.calls[k]
+        if call.function is np.matmul and (product := self._product(call)) is not None:
+            self.names[f"f{k}"] = product
+            return f"f{k}()"
+        self.names[f"f{k}"] = call.function
+        parts = [self._named(a, blocks) for a in call.args]
+        if call.by_name:
+            parts.append(f"out={self._named(call.out, blocks)}")
+        parts += [f"{key}={self._named(value, blocks)}" for key, value in call.kw.items()]
+        return f"f{k}({', '.join(parts)})"
+
+    def _named(self, a: Any, blocks: dict[str, list[Any]] | None) -> str:
+        if isinstance(a, (tuple, list)) and not isinstance(a, Ref):
+            return "(" + "".join(f"{self._named(each, blocks)}, " for each in a) + ")"
+        array = self.arrays[a.value] if isinstance(a, Ref) else a
+        label = f"v{a.value}" if isinstance(a, Ref) else f"c{len(self.names)}"
+        if blocks is not None and np.ndim(array) == 1:
+            blocks.setdefault(f"b{label}", array)
+            return f"b{label}"
+        self.names[label] = array
         return label
 
-    names[f"f{k}"] = call.function
-    parts = [named(a) for a in call.args]
-    if call.by_name:
-        parts.append(f"out={named(call.out)}")
-    parts += [f"{key}={named(value)}" for key, value in call.kw.items()]
-    return f"f{k}({', '.join(parts)})"
+    def _blocks(self, numbers: list[int]) -> list[str]:
+        """Neighbouring calls on long vectors as a loop over blocks."""
+        n = self.plan.values[self.plan.calls[numbers[0]].out.value].shape[0]
+        vectors: dict[str, Any] = {}
+        lines = [self._line(k, vectors) for k in numbers]
+        self.names[f"g{numbers[0]}"] = list(zip(*(_cut(v, n) for v in vectors.values()), strict=True))
+        return [f"for {', '.join(vectors)}, in g{numbers[0]}:", *(f"    {line}" for line in lines)]
 
-
-def _blocks(plan: Plan, calls: range, arrays: dict[int, Any], names: dict[str, Any]) -> list[str]:
-    """A group of calls as a loop over blocks."""
-    n = plan.values[plan.calls[calls[0]].out.value].shape[0]
-    columns: dict[str, list[Any]] = {}
-    lines = []
-    for k in calls:
-        call = plan.calls[k]
-        args = []
-        for a in call.args:
-            whole = arrays[a.value] if isinstance(a, Ref) else a
-            if np.ndim(whole) == 0:
-                args.append(a)
-                continue
-            label = f"b{a.value}" if isinstance(a, Ref) else f"b_{id(a)}"
-            columns.setdefault(label, _cut(whole, n))
-            args.append(_Name(label))
-        label = f"b{call.out.value}"
-        columns.setdefault(label, _cut(arrays[call.out.value], n))
-        lines.append(
-            _line(
-                call._replace(args=tuple(args), out=_Name(label)),
-                k,
-                lambda v: arrays[v],
-                names,
-                "",
-            )
-        )
-    names[f"g{calls[0]}"] = list(zip(*columns.values(), strict=True))
-    return [f"for {', '.join(columns)}, in g{calls[0]}:", *(f"    {line}" for line in lines)]
+    def _product(self, call: Call) -> Callable[[], None] | None:
+        """The product by MKL, where it is installed and the product large enough to gain."""
+        a, b = (self.arrays[r.value] if isinstance(r, Ref) else r for r in call.args)
+        out = self.arrays[call.out.value]
+        return _mkl.product(a, b, out) if out.size * a.shape[-1] >= _mkl.PAYS else None
 
 
 def _cut(whole: Any, n: int) -> list[Any]:

@@ -20,9 +20,8 @@ class Torch(Backend):
         import torch
 
         self.torch = torch
-        self.xp = SimpleNamespace(**{n: getattr(compat, n) for n in dir(compat) if n[0] != "_"})
-        self.xp.word = torch.int32
-        vars(self.xp).update(_native(torch))
+        standard = {n: getattr(compat, n) for n in dir(compat) if n[0] != "_"}
+        self.xp = SimpleNamespace(**standard | _native(torch), word=torch.int32)
 
     def owns(self, a: Any) -> bool:
         """Tensors."""
@@ -107,7 +106,7 @@ def _native(torch: Any) -> dict[str, Callable[..., Any]]:
         "minimum": bounded(torch.minimum, torch.clamp_max),
         "concat": lambda arrays, *, axis=0: torch.cat(tuple(arrays), dim=axis),
         "matrix_transpose": lambda x: x.mT,
-        "astype": lambda x, dtype, *, copy=True: x.to(dtype, copy=copy),  # noqa: ARG005
+        "astype": lambda x, dtype, *, copy=True: x.to(dtype, copy=copy),
         "expand_dims": lambda x, *, axis=0: x.unsqueeze(axis),
     }
 

@@ -1,0 +1,93 @@
+"""The command line of the benchmarks."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import picture, report, results
+from .contenders import CONTENDERS, missing, taking_part
+from .engine import note, race
+from .works import WORKS, find, sized
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, list or draw; the exit status.
+
+    Args:
+        argv: the words after the command's name; those of the process unless given.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        if args.list:
+            print(_listed())
+        elif args.draw:
+            _draw(json.loads(args.draw.read_text(encoding="utf-8")))
+        else:
+            _run(args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("benchmarks: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("benchmarks", description="The library and others on the same work.")
+    add = parser.add_argument
+    add("--works", metavar="W1,W2,…", default="", help="only these (default: all)")
+    add("--contenders", metavar="NAME,…", default="", help="only these (default: all that are installed)")
+    add("--rounds", type=int, metavar="N", default=7, help="how often each contender is timed (default: 7)")
+    add("--gigabytes", type=float, metavar="X", default=0.4, help="size of the file of W5 (default: 0.4)")
+    add("--quick", action="store_true", help="tiny sizes, to see that everything runs; the times mean nothing")
+    add("--out", type=Path, metavar="DIR", default=RESULTS, help="where the JSON goes (default: benchmarks/results)")
+    add("--draw", type=Path, metavar="FILE.json", help="draw the picture and fill in the page from an earlier run")
+    add("--list", action="store_true", help="say which works and contenders there are")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.rounds < 1:
+        msg = f"there is at least one round, got {args.rounds}"
+        raise ValueError(msg)
+    wanted = [name.strip() for name in args.contenders.split(",") if name.strip()]
+    if unknown := set(wanted) - {each.name for each in CONTENDERS}:
+        msg = f"there is no contender {', '.join(sorted(unknown))}; --list names them"
+        raise ValueError(msg)
+    works = find(args.works, quick=args.quick)
+    works = works if args.quick else sized(works, args.gigabytes)
+    for name, what in missing().items():
+        note(f"{name} does not take part: {what} is not installed")
+    races = []
+    for work in works:
+        contenders = [each for each in taking_part(work) if not wanted or each.name in wanted]
+        rest = {"rest": 0.0} if args.quick else {}
+        races.append(race(work, contenders, args.rounds, say=note, **rest))
+    found = results.of_run(races, rounds=args.rounds, quick=args.quick)
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / f"{found['date']}-cpu{'-quick' if args.quick else ''}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(report.table(found))
+    note(f"written: {path.name}")
+
+
+def _draw(found: dict[str, Any]) -> None:
+    paths = picture.draw(found)
+    report.fill(found)
+    note(f"drawn: {', '.join(path.name for path in paths)}; filled in: {report.PAGE.name}")
+
+
+def _listed() -> str:
+    lines = [f"{work.name:6} {work.title}" for work in WORKS]
+    absent = missing()
+    for each in CONTENDERS:
+        state = f"not installed: {absent[each.name]}" if each.name in absent else "takes part"
+        lines.append(f"{each.name:22} {', '.join(each.works):19} {state}")
+    return "\n".join(lines)
