@@ -10,6 +10,7 @@ from typing import Any
 from . import picture, report, results
 from .contenders import CONTENDERS, missing, taking_part
 from .engine import note, race
+from .worker import Worker
 from .works import WORKS, find, sized
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -46,9 +47,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--contenders", metavar="NAME,…", default="", help="only these (default: all that are installed)")
     add("--rounds", type=int, metavar="N", default=7, help="how often each contender is timed (default: 7)")
     add("--gigabytes", type=float, metavar="X", default=0.4, help="size of the file of W5 (default: 0.4)")
-    add("--quick", action="store_true", help="tiny sizes, to see that everything runs; the times mean nothing")
-    add("--out", type=Path, metavar="DIR", default=RESULTS, help="where the JSON goes (default: benchmarks/results)")
-    add("--draw", type=Path, metavar="FILE.json", help="draw the picture and fill in the page from an earlier run")
+    add(
+        "--quick", action="store_true", help="tiny sizes, to see that everything runs; the times mean nothing"
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=RESULTS,
+        help="where the JSON goes (default: benchmarks/results)",
+    )
+    add(
+        "--draw",
+        type=Path,
+        metavar="FILE.json",
+        help="draw the picture and fill in the page from an earlier run",
+    )
     add("--list", action="store_true", help="say which works and contenders there are")
     return parser
 
@@ -65,11 +79,12 @@ def _run(args: argparse.Namespace) -> None:
     works = works if args.quick else sized(works, args.gigabytes)
     for name, what in missing().items():
         note(f"{name} does not take part: {what} is not installed")
+    how: dict[str, Any] = {"start": Worker, "rest": 0.0} if args.quick else {}  # quick: all in this process
     races = []
     for work in works:
-        contenders = [each for each in taking_part(work) if not wanted or each.name in wanted]
-        rest = {"rest": 0.0} if args.quick else {}
-        races.append(race(work, contenders, args.rounds, say=note, **rest))
+        able = [each for each in taking_part(work) if not (args.quick and each.slow)]
+        contenders = [each for each in able if not wanted or each.name in wanted]
+        races.append(race(work, contenders, args.rounds, say=note, **how))
     found = results.of_run(races, rounds=args.rounds, quick=args.quick)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{found['date']}-cpu{'-quick' if args.quick else ''}.json"

@@ -48,7 +48,10 @@ def make(work: Work, folder: Path) -> float:
     teacher = bp.Teacher(
         7, work.rows, work.widths[0], work.widths[-1], task=task, noise=0.1, dtype="float32", backend="numpy"
     )
-    shapes = {"x": (work.rows, work.widths[0]), "t": (work.rows,) if work.labels else (work.rows, work.widths[-1])}
+    shapes = {
+        "x": (work.rows, work.widths[0]),
+        "t": (work.rows,) if work.labels else (work.rows, work.widths[-1]),
+    }
     kinds = {"x": "float32", "t": "int32" if work.labels else "float32"}
     files = {
         name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kinds[name], shape)

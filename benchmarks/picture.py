@@ -7,7 +7,13 @@ from .report import RIVALS, best
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
 _GREY = "#808890"  # readable on white and on black
-_COLOURS = {"torch": "#e4643c", "jax": "#8a63d2", "numpy": "#3b8fd6", "scikit-learn": "#e0a020", "thinc": "#2fa37a"}
+_COLOURS = {
+    "torch": "#e4643c",
+    "jax": "#8a63d2",
+    "numpy": "#3b8fd6",
+    "scikit-learn": "#e0a020",
+    "thinc": "#2fa37a",
+}
 _LABELS = {"torch": "PyTorch", "jax": "JAX", "numpy": "hand-written NumPy", "scikit-learn": "scikit-learn",
            "thinc": "Thinc"}  # fmt: skip
 _WORKS = {  # those worth a reader's glance
@@ -47,7 +53,9 @@ def draw(found: dict[str, Any], folder: Path = FOLDER) -> list[Path]:
         figure.supxlabel("how many times as long others need for the same training (beyond 1: backprop_xp is faster)",
                          fontsize=10, color=_GREY)  # fmt: skip
         handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in _COLOURS.values()]
-        figure.legend(handles, _LABELS.values(), loc="outside upper center", ncols=len(_LABELS), frameon=False)
+        figure.legend(
+            handles, _LABELS.values(), loc="outside upper center", ncols=len(_LABELS), frameon=False
+        )
         paths = [folder / "benchmarks.svg", folder / "benchmarks.png"]
         for path in paths:
             more = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 160}

@@ -7,7 +7,13 @@ from . import goals
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-RIVALS = {"torch": "torch", "jax": "jax", "numpy": "plain numpy", "scikit-learn": "scikit-learn", "thinc": "thinc"}
+RIVALS = {
+    "torch": "torch",
+    "jax": "jax",
+    "numpy": "plain numpy",
+    "scikit-learn": "scikit-learn",
+    "thinc": "thinc",
+}
 
 
 def number(value: float | None) -> str:
@@ -53,7 +59,15 @@ def _work(work: dict[str, Any]) -> list[str]:
         spread = f"{number(told['low'])} to {number(told['high'])}"
         part = f"{share:.1%}" if share else ""
         rows.append(
-            [name, number(told["median"]), spread, str(each["threads"]), number(each["megabytes"]), part, *ratios]
+            [
+                name,
+                number(told["median"]),
+                spread,
+                str(each["threads"]),
+                number(each["megabytes"]),
+                part,
+                *ratios,
+            ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
@@ -65,7 +79,11 @@ def _work(work: dict[str, Any]) -> list[str]:
 def best(work: dict[str, Any], ours: str, family: str) -> tuple[str, dict[str, float]] | None:
     """The fastest rival of a family, and its time over ours."""
     ratios = work["ratios"].get(ours, {})
-    there = {name: r for name, r in ratios.items() if name.partition(" ")[0] == family or name.startswith(RIVALS[family])}
+    there = {
+        name: r
+        for name, r in ratios.items()
+        if name.partition(" ")[0] == family or name.startswith(RIVALS[family])
+    }
     if not there:
         return None
     name = min(there, key=lambda each: there[each]["median"])
@@ -87,7 +105,9 @@ def markdown(found: dict[str, Any]) -> str:
         for ours in work["ratios"]:
             each = work["contenders"][ours]
             told, share = each["told"], each["share_of_limit"]
-            time = f"{number(told['median'])} {work['unit']} ({number(told['low'])} to {number(told['high'])})"
+            time = (
+                f"{number(told['median'])} {work['unit']} ({number(told['low'])} to {number(told['high'])})"
+            )
             rivals = [best(work, ours, family) for family in RIVALS]
             cells = [f"{number(r[1]['median'])} ({r[0]})" if r else "" for r in rivals]
             part = f"{share:.1%}" if share else ""
@@ -95,7 +115,8 @@ def markdown(found: dict[str, Any]) -> str:
             lines.append(f"| {' | '.join(row)} |")
     lines += ["", "| work | goal | level | result |", "|---|---|---|---|"]
     lines += [
-        f"| {goal['work']} | {goals.told(goal)} | {goal['level']} | {goals.verdict(goal)} |" for goal in found["goals"]
+        f"| {goal['work']} | {goals.told(goal)} | {goal['level']} | {goals.verdict(goal)} |"
+        for goal in found["goals"]
     ]
     return "\n".join(lines)
 

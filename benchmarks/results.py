@@ -49,7 +49,8 @@ def of_race(race: Race) -> Found:
         "rows_made_per_second": race.rows_per_second,
         "limit_gflops": limit,
         "contenders": {
-            name: _entry(work, e, race.megabytes.get(name), rates.get(name), limit) for name, e in entries.items()
+            name: _entry(work, e, race.megabytes.get(name), rates.get(name), limit)
+            for name, e in entries.items()
         },
         "ratios": {
             a: {b: ratio(entries[a].seconds, entries[b].seconds) for b in entries if b != a} for a in ours

@@ -97,11 +97,13 @@ def serve(argument: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     work = Work(**{name: tuple(v) if isinstance(v, list) else v for name, v in told["work"].items()})
-    worker = None
+    contender, worker = by_name(told["contender"]), None
+    for name in contender.hides:
+        sys.modules[name] = None  # type: ignore[assignment]
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            worker = worker or Worker(by_name(told["contender"]), work, Path(told["folder"]), told["threads"])
+            worker = worker or Worker(contender, work, Path(told["folder"]), told["threads"])
             answer = worker.ask(question["what"], question["steps"])
         except Exception as error:  # noqa: BLE001 (whatever a library throws is its result)
             answer = {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"}

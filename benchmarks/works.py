@@ -148,7 +148,7 @@ def _quick(work: Work) -> Work:
         widths=small,
         batch=batch,
         steps=min(work.steps, max(10, 500 // batch)),
-        check=min(work.check, 10),
+        check=min(work.check, 5),
         seconds=0.05,
         least=2,
         gigabytes=work.gigabytes and 0.004,

@@ -523,6 +523,34 @@ def test_block_rates_win_over_layer_rates(ready):
         assert set(s.rule.rates[first:last]) == {0.5 if block == "dense2.b" else 1.0}
 
 
+@pytest.mark.parametrize(
+    ("before", "wanted", "after"),
+    [
+        (0.5, 0.3, 0.3),  # within its bounds
+        (0.5, 2, 1),  # held to the limit
+        (-0.5, -2, -1),
+        (0.5, 0.05, 0.1),  # stops at the floor
+        (-0.5, -0.05, -0.1),
+        (0.5, -0.5, 0.1),  # and does not go over in one step
+        (0.1, 0.05, -0.1),  # from the floor it goes over
+        (-0.1, -0.05, 0.1),
+        (0.1, 0.2, 0.2),  # or away from it
+        (0, 0.05, 0.1),  # zero counts as standing on the negative side, at its floor
+        (0, -0.05, 0.1),
+        (0, -0.2, -0.2),
+    ],
+)
+def test_bounded_weights_stop_at_floor_and_limit(before, wanted, after):
+    learner = bp.Learner(
+        bp.chain(1, bp.Dense(1, bias=False)), update=bp.GradientDescent(1, limit=1, floor=0.1)
+    )
+    w, s = learner.init(backend="exact", weights={"dense1.w": [[before]]})
+    gradient = Fraction(str(before)) - Fraction(str(wanted))  # of x = 1: o − t
+    t = bp.asarray([[Fraction(str(before)) - gradient]], like=w)
+    w, _, _ = learner.step(w, s, bp.asarray([[1]], like=w), t)
+    assert w.tolist() == [Fraction(str(after))]
+
+
 TWO = bp.chain(1, bp.Dense(1, bias=False), bp.Dense(1, bias=False))
 
 

@@ -6,7 +6,6 @@ the loss of each step. `gemm()`, where there is one, does one product of the wor
 contender, add a line here.
 """
 
-import sys
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +14,9 @@ from typing import Any, Protocol
 from ..data import Data
 from ..works import Work
 
-BLAS = ("W1", "W2", "W3", "W4", "W6")  # works on stored batches
+STORED = ("W1", "W2", "W3", "W4", "W6")  # works on stored batches
 SMALL = ("W1", "W2", "W3", "W4")
 CLASSIC = ("W2", "W3")
-FILES = ("W5",)
 
 
 class Running(Protocol):
@@ -41,6 +39,7 @@ class Contender:
         works: beginnings of the names of the works it does; "W5" is the training, "W5r" the reading.
         hides: modules it may not use, so that an extra is not used unseen.
         options: for its class.
+        slow: to get ready; left out of quick runs.
         device: it runs on works of the same device.
     """
 
@@ -48,9 +47,10 @@ class Contender:
     family: str
     where: str
     needs: tuple[str, ...] = ()
-    works: tuple[str, ...] = BLAS
+    works: tuple[str, ...] = STORED
     hides: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    slow: bool = False
     device: str = "cpu"
 
     def does(self, work: Work) -> bool:
@@ -64,9 +64,7 @@ class Contender:
         return tuple(name for name in self.needs if not installed(name))
 
     def open(self, work: Work, data: Data, threads: int) -> Running:
-        """Ready to run; to be called in a process of its own."""
-        for name in self.hides:
-            sys.modules[name] = None  # type: ignore[assignment]
+        """Ready to run."""
         module, _, cls = self.where.partition(":")
         return getattr(import_module(f"{__name__}.{module}"), cls)(work, data, threads, **self.options)
 
@@ -88,8 +86,10 @@ def _torch(name: str, **options: Any) -> Contender:
     return Contender(f"torch {name}", "torch", "with_torch:Torch", ("torch",), options=options)
 
 
-_FILES = {"works": FILES}
-_READS = {"works": ("W5r",)}
+def _file(name: str, family: str, where: str, *needs: str, **options: Any) -> Contender:
+    works = ("W5r",) if name.endswith("read") else ("W5",)
+    return Contender(name, family, where, needs, works, hides=("numba",), options=options)
+
 
 CONTENDERS: tuple[Contender, ...] = (
     _ours("numpy"),
@@ -99,21 +99,21 @@ CONTENDERS: tuple[Contender, ...] = (
     _torch("eager", fused=False),
     _torch("fused", fused=True),
     Contender("torch compile", "torch", "with_torch:Torch", ("torch",), SMALL,
-              options={"fused": True, "compiled": True}),
+              options={"fused": True, "compiled": True}, slow=True),
     Contender("jax jit", "jax", "with_jax:Jitted", ("jax",)),
     Contender("jax scan", "jax", "with_jax:Scanned", ("jax",)),
     Contender("plain numpy", "numpy", "plain:Plain"),
     Contender("scikit-learn", "scikit-learn", "with_sklearn:Sklearn", ("scikit-learn",), CLASSIC),
     Contender("thinc", "thinc", "with_thinc:Thinc", ("thinc",), CLASSIC),
-    Contender("ours numpy file", "ours", "ours:OursFile", hides=("numba",), **_FILES),
-    Contender("ours numpy in memory", "ours", "ours:OursFile", hides=("numba",), options={"memory": True}, **_FILES),
-    Contender("torch DataLoader", "torch", "with_torch:TorchFile", ("torch",), options={"rowwise": True}, **_FILES),
-    Contender("torch slices", "torch", "with_torch:TorchFile", ("torch",), **_FILES),
-    Contender("jax slices", "jax", "with_jax:JaxFile", ("jax",), **_FILES),
-    Contender("plain numpy slices", "numpy", "plain:PlainFile", **_FILES),
-    Contender("ours read", "ours", "ours:Reading", **_READS),
-    Contender("torch DataLoader read", "torch", "with_torch:Reading", ("torch",), **_READS),
-    Contender("plain numpy read", "numpy", "plain:Reading", **_READS),
+    _file("ours numpy file", "ours", "ours:OursFile"),
+    _file("ours numpy in memory", "ours", "ours:OursFile", memory=True),
+    _file("torch DataLoader", "torch", "with_torch:TorchFile", "torch", rowwise=True),
+    _file("torch slices", "torch", "with_torch:TorchFile", "torch"),
+    _file("jax slices", "jax", "with_jax:JaxFile", "jax"),
+    _file("plain numpy slices", "numpy", "plain:PlainFile"),
+    _file("ours read", "ours", "ours:Reading"),
+    _file("torch DataLoader read", "torch", "with_torch:Reading", "torch"),
+    _file("plain numpy read", "numpy", "plain:Reading"),
 )  # fmt: skip
 
 

@@ -41,7 +41,8 @@ class Ours:
         self.step = learner.compile(self.w)
         m, k, n = work.product
         self.ab = [
-            bp.asarray(np.random.default_rng(0).random(size, dtype="float32"), like=self.w) for size in ((m, k), (k, n))
+            bp.asarray(np.random.default_rng(0).random(size, dtype="float32"), like=self.w)
+            for size in ((m, k), (k, n))
         ]
         if warm:
             w, s = learner.snapshot(self.w, self.s)
@@ -51,7 +52,9 @@ class Ours:
     def rows(self, steps: int) -> Any:
         if steps not in self.index:
             rows = np.arange(steps * self.batch).reshape(steps, self.batch)
-            self.index[steps] = bp.asarray(rows, like=self.w, dtype="int64" if self.to.name == "numpy" else "int32")
+            self.index[steps] = bp.asarray(
+                rows, like=self.w, dtype="int64" if self.to.name == "numpy" else "int32"
+            )
         return self.index[steps]
 
     def run(self, steps: int) -> Any:

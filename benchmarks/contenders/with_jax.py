@@ -55,7 +55,9 @@ class Jitted:
         self.step = jax.jit(partial(step_of, work), donate_argnums=0)
         self.load(data)
         m, k, n = work.product
-        self.ab = [jnp.array(np.random.default_rng(0).random(size, dtype="float32")) for size in ((m, k), (k, n))]
+        self.ab = [
+            jnp.array(np.random.default_rng(0).random(size, dtype="float32")) for size in ((m, k), (k, n))
+        ]
         self.mm = jax.jit(jnp.matmul)
 
     def load(self, data: Data) -> None:

@@ -21,7 +21,7 @@ class Sklearn:
             learning_rate_init=work.rate, shuffle=False,
         )  # fmt: skip
         self.classes = np.arange(work.widths[-1])
-        self.net.partial_fit(self.x[0], self.t[0], self.classes)
+        self.net.partial_fit(self.x[0], self.t[0], classes=self.classes)
         for k, (w, b) in enumerate(data.blocks):
             self.net.coefs_[k][...], self.net.intercepts_[k][...] = w, b
         optimiser = self.net._optimizer  # noqa: SLF001
