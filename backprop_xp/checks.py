@@ -17,9 +17,13 @@ from .params import Layout
 def library(a: Any) -> str:
     """What an array is, for a message."""
     try:
-        return f"{backends.of(a).name} array of shape {tuple(a.shape)} and dtype {a.dtype}"
+        return f"{_a(backends.of(a).name)} array of shape {tuple(a.shape)} and dtype {a.dtype}"
     except BackpropError:
-        return f"{type(a).__name__} object"
+        return f"{_a(type(a).__name__)} object"
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _same_library(a: Any, to: Backend) -> bool:
@@ -33,9 +37,9 @@ def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
         The backend of w.
     """
     to = backends.of(w)
-    want = f"inputs are a {to.name} array of shape {('batch', *sample)}".replace("'", "")
+    want = f"inputs are {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")
     if not _same_library(x, to):
-        msg = f"{want}, as the weights are; got a {library(x)}: write bp.asarray(x, like=w)"
+        msg = f"{want}, as the weights are; got {library(x)}: write bp.asarray(x, like=w)"
         raise BackpropError(msg)
     if tuple(x.shape[1:]) != sample or x.ndim != 1 + len(sample):
         hint = ": write x[None, :] for a single sample" if tuple(x.shape) == sample else ""
@@ -64,13 +68,13 @@ def _check_device(a: Array, w: Array, to: Backend, what: str) -> None:
 def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None:
     """The targets t fit n outputs: numbers (n, *output), or labels (n,) where the loss takes them."""
     to = backends.of(w)
-    want = f"targets are a {to.name} array of shape {(n, *output)} and dtype {w.dtype}"
+    want = f"targets are {_a(to.name)} array of shape {(n, *output)} and dtype {w.dtype}"
     labels = loss.targets == "distribution"
     if labels:
         want += f", or integer labels of shape ({n},)"
     if not _same_library(t, to):
         kind = ", dtype='int32'" if labels and getattr(t, "ndim", None) == 1 else ""
-        msg = f"{want}; got a {library(t)}: write bp.asarray(t, like=w{kind})"
+        msg = f"{want}; got {library(t)}: write bp.asarray(t, like=w{kind})"
         raise BackpropError(msg)
     integer = to.xp.isdtype(t.dtype, "integral")
     if tuple(t.shape) == (n,) and labels and integer:
@@ -100,6 +104,14 @@ def check_vector(w: Array, layout: Layout) -> None:
             f"the weights w are the vector of {layout.size} real numbers that learner.init gave, "
             f"got {library(w)}"
         )
+        raise BackpropError(msg)
+
+
+def check_state(s: Any, kind: type, moments: int) -> None:
+    """The state is one that a learner with this update rule gave."""
+    if not isinstance(s, kind) or len(s.rule.moments) != moments:  # type: ignore[attr-defined]
+        got = f"one with {len(s.rule.moments)} moments" if isinstance(s, kind) else f"a {type(s).__name__}"  # type: ignore[attr-defined]
+        msg = f"the state s is the one that init of this learner gave, with {moments} moments, got {got}"
         raise BackpropError(msg)
 
 

@@ -8,14 +8,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from . import __version__, activations, backends, losses
+from . import __version__, activations, backends, losses, updates
 from .arrays import BackpropError
 from .data import Teacher
 from .layers import Dense
 from .learner import Learner
 from .net import chain
 from .train import fit
-from .updates import GradientDescent
 
 _UNSEEN = 10_000  # rows on which the trained net is judged
 _LOSSES = {
@@ -94,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train_parser(commands: Any) -> None:
+    """The options of `train`, in four groups."""
     parser = commands.add_parser(
         "train",
         help="train a net on made-up data",
@@ -119,10 +119,17 @@ def _train_parser(commands: Any) -> None:
     add("--loss", choices=[name for names in _LOSSES.values() for name in names], metavar="NAME",
         help=f"what is made small: {' or '.join(', '.join(names) for names in _LOSSES.values())} "
         "(default: the first that fits the task)")  # fmt: skip
-    add("--rate", type=float, metavar="X", default=0.1, help="learning rate of gradient descent")
+    add("--update", choices=list(updates.ALL), default="gradient_descent", help="the update rule")
+    add(
+        "--rate", type=float, metavar="X", help="learning rate (default: that of the rule, 0.1; adam's 0.001)"
+    )
     add("--batch-size", type=int, metavar="N", default=32, help="rows of one update")
     add("--epochs", type=int, metavar="N", default=5, help="how often every row is learnt from")
     add("--seed", type=int, metavar="N", default=0, help="of data, first weights and shuffling")
+    _place_options(parser)
+
+
+def _place_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the machine").add_argument
     add(
         "--backend", metavar="NAME", help=f"the array library: {', '.join(backends.names())} (default: numpy)"
@@ -196,7 +203,8 @@ def _learner(args: argparse.Namespace) -> Learner:
     last = activations.softmax if loss == "categorical_cross_entropy" else activations.identity
     hidden = [Dense(units, activations.ALL[args.activation]) for units in args.layers]
     net = chain(args.features, *hidden, Dense(_outputs(args), last))
-    return Learner(net, losses.ALL[loss], GradientDescent(args.rate))
+    rule = updates.ALL[args.update]
+    return Learner(net, losses.ALL[loss], rule() if args.rate is None else rule(args.rate))
 
 
 def _described(args: argparse.Namespace, learner: Learner, floor: float, to: backends.Backend) -> str:
@@ -205,12 +213,13 @@ def _described(args: argparse.Namespace, learner: Learner, floor: float, to: bac
     hidden = f", {args.activation}" if args.layers else ""
     features, outputs = _counted(args.features, "feature"), _counted(_outputs(args), "number")
     predicted = outputs if args.task == "regression" else f"{_outputs(args)} classes"
+    batches = f"batches of {args.batch_size}, {_counted(args.epochs, 'epoch')}"
     device = args.device or ("cpu" if to.name == "numpy" else "default")
     return f"""\
 net      {widths} units{hidden}; {learner.net.layout.size:,} weights and biases
 data     {args.rows:,} rows labelled by a random teacher: {features}, {predicted}, noise {args.noise:g}
 loss     {_loss(args).replace("_", " ")}; its floor, that of the noise alone, is {floor:.4g}
-update   gradient descent, rate {args.rate:g}, batches of {args.batch_size}, {_counted(args.epochs, "epoch")}
+update   {args.update.replace("_", " ")}, rate {learner.update.rate:g}, {batches}
 backend  {to.name}, {args.dtype}, device {device}
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 from . import backends, rng
 from .arrays import Array, BackpropError, Namespace, listed
 from .backends import Backend, Compiled
-from .checks import check_batch, check_block, check_inputs, check_names, check_vector
+from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
 from .losses import Loss
 from .net import Net
 from .params import Block, Param, join
@@ -214,7 +214,9 @@ class Learner(Step):
         Raises:
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
-        return self.pure_step(w, s, x, t, xp=self.check(w, x, t).xp)
+        to = self.check(w, x, t)
+        check_state(s, State, self.update.moments)
+        return to.run(self.pure_step, w, s, x, t)  # type: ignore[no-any-return]
 
     def compile(self, w: Array) -> Compiled:
         """The step in its fastest form on the library of w: recorded and replayed, or jitted.

@@ -128,11 +128,10 @@ class Step:
         """The update rule on the learning runs of w."""
         layout, vectors = self.net.layout, (g, *rule.moments)
         if isinstance(w, tuple):
-            one = rule._replace(moments=tuple(blocks[0] for blocks in rule.moments))
-            scalars = self.update.scalars(one, xp=xp)
+            scalars = self.update.scalars(rule, dtype=w[0].dtype, xp=xp)
             w, moments = self._apply_split(vectors, w, scalars, xp=xp)
             return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
-        scalars = self.update.scalars(rule, xp=xp)
+        scalars = self.update.scalars(rule, dtype=w.dtype, xp=xp)
         if len(layout.learning) == len(layout.blocks):
             w, *moments = self.update.element(g, w, *rule.moments, *scalars, xp=xp)
         else:
@@ -156,9 +155,7 @@ class Step:
             if block.learns:
                 grad, *moments = next(own)
                 part = layout.places[block.name]
-                each = (
-                    xp.reshape(v[part], block.shape) if getattr(v, "ndim", 0) else v for v in scalars
-                )
+                each = (xp.reshape(v[part], block.shape) if getattr(v, "ndim", 0) else v for v in scalars)
                 done.append(self.update.element(grad, old, *moments, *each, xp=xp))
                 new.append(done[-1][0])
             else:

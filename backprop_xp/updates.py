@@ -41,8 +41,8 @@ class Update(Protocol):
         """A number, a mapping of names to numbers, or a schedule."""
         ...
 
-    def scalars(self, state: RuleState, *, xp: Namespace) -> tuple[Array, ...]:
-        """What this step's `element` needs besides the vectors."""
+    def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
+        """What this step's `element` needs besides the vectors, in the dtype of the weights."""
         ...
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
@@ -81,7 +81,7 @@ class GradientDescent:
 
     Args:
         rate: η, a number; or one by layer or block name, such as {"dense1": 0.02, "dense2": 0.01};
-            or a schedule `rate(count, *, xp)` of the updates made.
+            or a schedule `rate(count, *, xp)` of the updates made, a 0-d array in the dtype of w.
         limit: weights are held to |w| <= limit after each update.
         floor: weights are kept from |w| < floor.
 
@@ -106,9 +106,9 @@ class GradientDescent:
             msg = f"weights need 0 <= floor < limit, got floor={self.floor!r}, limit={self.limit!r}"
             raise BackpropError(msg)
 
-    def scalars(self, state: RuleState, *, xp: Namespace) -> tuple[Array, ...]:
+    def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
         """The rate."""
-        return (rate_now(self.rate, state, xp=xp),)
+        return (rate_now(self.rate, state, dtype=dtype, xp=xp),)
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """The new weights w − η g, within their bounds."""
@@ -150,9 +150,9 @@ class Momentum:
         check_rate(self.rate)
         check_beta(self.beta)
 
-    def scalars(self, state: RuleState, *, xp: Namespace) -> tuple[Array, ...]:
+    def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
         """The rate."""
-        return (rate_now(self.rate, state, xp=xp),)
+        return (rate_now(self.rate, state, dtype=dtype, xp=xp),)
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """The new weights and velocity."""
@@ -203,13 +203,13 @@ class Adam:
             msg = f"Adam's epsilon is a positive finite number such as 1e-8, got {self.epsilon!r}"
             raise BackpropError(msg)
 
-    def scalars(self, state: RuleState, *, xp: Namespace) -> tuple[Array, ...]:
+    def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
         """η / (1 − β₁ᵗ), and 1 / √(1 − β₂ᵗ)."""
-        t = xp.astype(state.count + 1, state.moments[0].dtype)
+        t = xp.astype(state.count + 1, dtype)
         first, second = (
             -xp.expm1(t * log(beta)) if beta else xp.ones_like(t) for beta in (self.beta1, self.beta2)
         )
-        return rate_now(self.rate, state, xp=xp) / first, 1 / xp.sqrt(second)
+        return rate_now(self.rate, state, dtype=dtype, xp=xp) / first, 1 / xp.sqrt(second)
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """The new weights and moments."""
@@ -227,14 +227,14 @@ def check_beta(beta: Any) -> None:
         raise BackpropError(msg)
 
 
-def rate_now(rate: Rate, state: RuleState, *, xp: Namespace) -> Array:
+def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Array:
     """The rate of this step: a number, 0-d, or one a learning weight."""
     if isinstance(rate, Mapping):
         return state.rates
-    return rate(state.count, xp=xp) if callable(rate) else rate
+    return rate(xp.astype(state.count, dtype), xp=xp) if callable(rate) else rate
 
 
-ALL: dict[str, type[Update]] = {
+ALL: dict[str, Any] = {
     "gradient_descent": GradientDescent,
     "momentum": Momentum,
     "adam": Adam,

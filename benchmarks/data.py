@@ -1,4 +1,4 @@
-"""What all contenders share: first weights, stored batches, and a file of them. Their making is timed apart."""
+"""What all contenders share: first weights, stored batches, a file. Their making is timed apart."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,8 @@ def make(work: Work, folder: Path) -> float:
     teacher = bp.Teacher(
         7, work.rows, work.widths[0], work.widths[-1], task=task, noise=0.1, dtype="float32", backend="numpy"
     )
-    shapes = {
-        "x": (work.rows, work.widths[0]),
-        "t": (work.rows,) if work.labels else (work.rows, work.widths[-1]),
-    }
+    targets = () if work.labels else (work.widths[-1],)
+    shapes = {"x": (work.rows, work.widths[0]), "t": (work.rows, *targets)}
     kinds = {"x": "float32", "t": "int32" if work.labels else "float32"}
     files = {
         name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kinds[name], shape)
@@ -79,7 +77,7 @@ def load(work: Work, folder: Path) -> Data:
 
 
 class File:
-    """Rows in a pair of .npy files as a source for `bp.fit`: each window is mapped anew, so memory stays small.
+    """Rows in two .npy files as a source for `bp.fit`: each window is mapped anew, memory stays small.
 
     Args:
         folder: with x.npy and t.npy in it.

@@ -42,7 +42,7 @@ class Remote:
     """A worker in a process of its own."""
 
     def __init__(self, contender: Contender, work: Work, folder: Path, threads: int) -> None:
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in close)
         self.process = subprocess.Popen(
             worker.start(contender, work, folder, threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.log, text=True, cwd=_ROOT, env=worker.environment(threads),
@@ -197,10 +197,7 @@ def _opened(
 ) -> Entry:
     asked = start(contender, work, folder, threads)
     try:
-        gap = difference(_answer(asked, "losses", work.check)["losses"], expected)
-        if gap > work.tolerance:
-            msg = f"its losses differ from the reference by {gap:.2g} of their mean, allowed is {work.tolerance:g}"
-            raise Failed(msg)
+        _check(work, _answer(asked, "losses", work.check)["losses"], expected)
         least = min(work.least, work.batches)
         _answer(asked, "go", least)
         pace = _answer(asked, "go", least)["seconds"] / least
@@ -211,6 +208,15 @@ def _opened(
         asked.close()
         raise
     return Entry(asked, threads, steps, pace)
+
+
+def _check(work: Work, found: list[float], expected: list[float]) -> None:
+    gap = difference(found, expected)
+    if gap > work.tolerance:
+        msg = (
+            f"its losses differ from the reference by {gap:.2g} of their mean; {work.tolerance:g} is allowed"
+        )
+        raise Failed(msg)
 
 
 def _answer(asked: Asked, what: str, steps: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ GOALS: tuple[Goal, ...] = (
 
 
 def judge(works: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every goal of these works: what was found, and whether that is enough; None where it was not measured."""
+    """Every goal of these works: what was found, and whether it is enough; None if it was not measured."""
     judged = []
     for work in works:
         for goal in GOALS:

@@ -16,9 +16,11 @@ _COLOURS = {
 }
 _LABELS = {"torch": "PyTorch", "jax": "JAX", "numpy": "hand-written NumPy", "scikit-learn": "scikit-learn",
            "thinc": "Thinc"}  # fmt: skip
+_ABOUT = "how many times as long others need for the same training (beyond 1: backprop_xp is faster)"
 _WORKS = {  # those worth a reader's glance
     "W1a": "one neuron,\nsample by sample", "W1b": "2-2-2-1 sigmoid,\nsample by sample",
-    "W2": "small net,\nbatch 32", "W3": "784-512-256-10,\nbatch 128", "W4": "1024-4096-4096-1024,\nbatch 1024",
+    "W2": "32-64-64-10,\nbatch 32", "W3": "784-512-256-10,\nbatch 128",
+    "W4": "1024-4096-4096-1024,\nbatch 1024",
     "W5": "784-512-256-10,\nfrom a file", "W6/16": "16 layers of 64,\nbatch 32",
 }  # fmt: skip
 _PANELS = {"NumPy backend": ("ours numpy", "ours numpy file"), "JAX backend": ("ours jax",)}
@@ -40,8 +42,12 @@ def draw(found: dict[str, Any], folder: Path = FOLDER) -> list[Path]:
     from matplotlib import pyplot as plt
 
     works = [work for work in found["works"] if work["name"] in _WORKS]
-    style = {"text.color": _GREY, "axes.labelcolor": _GREY, "xtick.color": _GREY, "ytick.color": _GREY,
-             "axes.edgecolor": _GREY, "font.size": 10, "svg.fonttype": "path", "svg.hashsalt": "benchmarks"}  # fmt: skip
+    grey = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
+    style = dict.fromkeys(grey, _GREY) | {
+        "font.size": 10,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "benchmarks",
+    }
     with plt.rc_context(style):
         height = 1.1 + 0.92 * len(works)
         figure, axes = plt.subplots(1, len(_PANELS), figsize=(10, height), sharey=True, layout="constrained")
@@ -50,8 +56,7 @@ def draw(found: dict[str, Any], folder: Path = FOLDER) -> list[Path]:
             axis.set_title(f"backprop_xp, {title}", fontsize=11, fontweight="bold")
         axes[0].set_yticks(range(len(works)), [_WORKS[work["name"]] for work in works])
         axes[0].invert_yaxis()
-        figure.supxlabel("how many times as long others need for the same training (beyond 1: backprop_xp is faster)",
-                         fontsize=10, color=_GREY)  # fmt: skip
+        figure.supxlabel(_ABOUT, fontsize=10, color=_GREY)
         handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in _COLOURS.values()]
         figure.legend(
             handles, _LABELS.values(), loc="outside upper center", ncols=len(_LABELS), frameon=False

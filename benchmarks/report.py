@@ -4,16 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from . import goals
+from .contenders import CONTENDERS, by_name
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-RIVALS = {
-    "torch": "torch",
-    "jax": "jax",
-    "numpy": "plain numpy",
-    "scikit-learn": "scikit-learn",
-    "thinc": "thinc",
-}
+_OTHERS = dict.fromkeys(each.family for each in CONTENDERS if each.family != "ours")
+RIVALS = {family: "plain numpy" if family == "numpy" else family for family in _OTHERS}
 
 
 def number(value: float | None) -> str:
@@ -58,17 +54,8 @@ def _work(work: dict[str, Any]) -> list[str]:
         ratios = [number(work["ratios"][a][name]["median"]) if a != name else "1" for a in ours]
         spread = f"{number(told['low'])} to {number(told['high'])}"
         part = f"{share:.1%}" if share else ""
-        rows.append(
-            [
-                name,
-                number(told["median"]),
-                spread,
-                str(each["threads"]),
-                number(each["megabytes"]),
-                part,
-                *ratios,
-            ]
-        )
+        cells = [number(told["median"]), spread, str(each["threads"]), number(each["megabytes"]), part]
+        rows.append([name, *cells, *ratios])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
@@ -79,11 +66,7 @@ def _work(work: dict[str, Any]) -> list[str]:
 def best(work: dict[str, Any], ours: str, family: str) -> tuple[str, dict[str, float]] | None:
     """The fastest rival of a family, and its time over ours."""
     ratios = work["ratios"].get(ours, {})
-    there = {
-        name: r
-        for name, r in ratios.items()
-        if name.partition(" ")[0] == family or name.startswith(RIVALS[family])
-    }
+    there = {name: r for name, r in ratios.items() if by_name(name).family == family}
     if not there:
         return None
     name = min(there, key=lambda each: there[each]["median"])
@@ -94,8 +77,9 @@ def markdown(found: dict[str, Any]) -> str:
     """The table of the page on performance."""
     machine, versions = found["machine"], found["versions"]
     used = ", ".join(f"{name} {v}" for name, v in versions.items())
+    place = f"{machine['processor']}, {machine['cores']} cores"
     lines = [
-        f"{machine['processor']}, {machine['cores']} cores, {found['date']}; {found['rounds']} interleaved rounds; {used}.",
+        f"{place}, {found['date']}; {found['rounds']} interleaved rounds; {used}.",
         "",
         "| work | ours | time (quartiles) | of the limit | memory, MB "
         + "".join(f"| × {RIVALS[f]} " for f in RIVALS) + "|",

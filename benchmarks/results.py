@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -81,7 +81,7 @@ def of_run(races: Sequence[Race], *, rounds: int, quick: bool) -> Found:
     works = [of_race(race) for race in races]
     return {
         "quick": quick,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "rounds": rounds,
         "machine": machine(),
         "versions": versions(),

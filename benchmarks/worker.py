@@ -105,7 +105,7 @@ def serve(argument: str) -> None:
         try:
             worker = worker or Worker(contender, work, Path(told["folder"]), told["threads"])
             answer = worker.ask(question["what"], question["steps"])
-        except Exception as error:  # noqa: BLE001 (whatever a library throws is its result)
+        except Exception as error:  # whatever a library throws is its result
             answer = {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"}
         print(json.dumps(answer), file=answers, flush=True)
 

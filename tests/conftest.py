@@ -98,6 +98,12 @@ def any_place(request: pytest.FixtureRequest) -> Iterator[Place]:
     yield from _open(request.param)
 
 
+@pytest.fixture(scope="session", params=FLOAT64 + FLOAT32, ids=str)
+def float_place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Every library that has floats, in each of its dtypes."""
+    yield from _open(request.param)
+
+
 @pytest.fixture(scope="session")
 def home() -> Place:
     """NumPy in float64: what every other place is compared with."""

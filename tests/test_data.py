@@ -8,13 +8,6 @@ from backprop_xp import backends, rng
 from backprop_xp.data import teacher as module
 
 
-@pytest.fixture
-def float_place(any_place):
-    if any_place.name == "exact":
-        pytest.skip("a teacher needs real numbers")
-    return any_place
-
-
 def make(place, **settings):
     given = {"seed": 5, "n": 1500, "features": 3, "outputs": 2, "hidden": (4,)} | settings
     return bp.Teacher(**given, backend=place.name, device=place.device, dtype=place.dtype)

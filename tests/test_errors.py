@@ -364,7 +364,7 @@ def test_layer_by_layer_goes_with_gradient_descent_alone():
     class Other:
         rate, moments = 0.1, 0
 
-        def scalars(self, state, *, xp):
+        def scalars(self, state, *, dtype, xp):
             return (0.1,)
 
         def element(self, g, w, *rest, xp):

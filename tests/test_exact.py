@@ -473,7 +473,7 @@ class Momentum:
 
     rate, moments = F(1, 10), 1
 
-    def scalars(self, state, *, xp):
+    def scalars(self, state, *, dtype, xp):
         return (self.rate,)
 
     def element(self, g, w, *rest, xp):

@@ -102,7 +102,7 @@ class Averaged:
 
     rate, moments = 0.1, 1
 
-    def scalars(self, state, *, xp):
+    def scalars(self, state, *, dtype, xp):
         return (self.rate, state.count + 1)
 
     def element(self, g, w, *rest, xp):

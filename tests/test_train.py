@@ -178,11 +178,11 @@ class Counted(HalfSquaredError):
         return super().value(o, t, xp=xp)
 
 
-def test_more_epochs_and_more_calls_compile_nothing_more(place):
-    if place.name != "jax":
-        pytest.skip("reads a formula once a compilation only under JAX")
-    net, data = learner(loss=Counted()), source(place, n=37)
-    w, s = place.init(net)
+def test_more_epochs_and_more_calls_compile_nothing_more():
+    pytest.importorskip("jax", reason="jax is not installed")
+    net, (x, t) = learner(loss=Counted()), bp.Teacher(1, 37, 3, hidden=(4,)).rows(0, 37)
+    data = bp.Stored(bp.asarray(x, backend="jax"), bp.asarray(t, backend="jax"))
+    w, s = net.init(backend="jax")
     Counted.reads = 0
     bp.fit(net, w, s, data, batch_size=8, epochs=4)
     first = Counted.reads

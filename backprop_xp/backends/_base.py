@@ -57,6 +57,10 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until all work handed out is done."""
 
+    def run(self, step: Step, *args: Any) -> Any:
+        """A step or a part of it, on arrays of this library."""
+        return step(*args, xp=self.xp)
+
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> "Compiled":
         """A step(w, s, x, t, *, xp) in its fastest form on this library.
 
@@ -89,7 +93,7 @@ class Compiled:
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step; consumes w and s."""
         self.check(w, x, t)
-        return self.step(w, s, x, t, xp=self.backend.xp)  # type: ignore[no-any-return]
+        return self.backend.run(self.step, w, s, x, t)  # type: ignore[no-any-return]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """One step for each row of index, in order, on those rows of x and t.

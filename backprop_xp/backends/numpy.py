@@ -10,7 +10,7 @@ from ._base import Backend, Compiled, Step
 from ._plan import Plan
 from ._record import leaves, record
 from ._replay import Replay
-from ._unroll import Scalars
+from ._scalars import Scalars
 
 TYPES = ("numpy",)
 
@@ -99,7 +99,7 @@ class Replayed(Compiled):
         plan = replay.plan
         if plan not in self.scalars:
             try:
-                self.scalars[plan] = _unroll.Scalars(plan.record, plan.constants)
+                self.scalars[plan] = Scalars(plan.record, plan.constants)
             except _unroll.NotUnrolled:
                 self.scalars[plan] = None
         scalars = self.scalars[plan]

@@ -84,7 +84,7 @@ class Stored:
 
 def _check_pair(x: Any, t: Any) -> None:
     if backends.of(x) is not backends.of(t):
-        msg = f"inputs and targets are arrays of one library, got a {library(x)} and a {library(t)}"
+        msg = f"inputs and targets are arrays of one library, got {library(x)} and {library(t)}"
         raise BackpropError(msg)
     if x.ndim != 2 or 0 in x.shape:
         hint = ": write x[:, None] for one feature" if x.ndim == 1 else ""

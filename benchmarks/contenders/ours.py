@@ -39,11 +39,7 @@ class Ours:
         self.t = bp.asarray(t.reshape(-1, *t.shape[2:]), like=self.w, dtype="int32" if work.labels else None)
         self.index, self.batch = {}, work.batch
         self.step = learner.compile(self.w)
-        m, k, n = work.product
-        self.ab = [
-            bp.asarray(np.random.default_rng(0).random(size, dtype="float32"), like=self.w)
-            for size in ((m, k), (k, n))
-        ]
+        self.ab = [bp.asarray(a, like=self.w) for a in work.factors()]
         if warm:
             w, s = learner.snapshot(self.w, self.s)
             for _ in range(-(-_WARM // work.steps)):
@@ -52,9 +48,8 @@ class Ours:
     def rows(self, steps: int) -> Any:
         if steps not in self.index:
             rows = np.arange(steps * self.batch).reshape(steps, self.batch)
-            self.index[steps] = bp.asarray(
-                rows, like=self.w, dtype="int64" if self.to.name == "numpy" else "int32"
-            )
+            kind = "int64" if self.to.name == "numpy" else "int32"  # each library's own
+            self.index[steps] = bp.asarray(rows, like=self.w, dtype=kind)
         return self.index[steps]
 
     def run(self, steps: int) -> Any:

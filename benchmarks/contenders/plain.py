@@ -22,9 +22,7 @@ class Plain:
         self.v = [p if p is None else np.zeros_like(p) for p in self.params]
         self.count = 0
         self.load(data, dtype)
-        rng = np.random.default_rng(0)
-        m, k, n = work.product
-        self.a, self.b = (rng.random(shape, dtype="float32") for shape in ((m, k), (k, n)))
+        self.ab = work.factors()
 
     def load(self, data: Data, dtype: str) -> None:
         self.x, self.t = data.batches(self.work)
@@ -32,7 +30,7 @@ class Plain:
         self.t = self.t if self.work.labels else self.t.astype(dtype, copy=False)
 
     def gemm(self) -> Any:
-        return np.matmul(self.a, self.b)
+        return np.matmul(*self.ab)
 
     def run(self, steps: int) -> Any:
         return [self.step(self.x[k], self.t[k]) for k in range(steps)]

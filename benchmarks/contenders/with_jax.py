@@ -1,4 +1,4 @@
-"""JAX as its manual writes it: a loss over a list of (w, b), its gradient, a jitted step, or a scan of steps."""
+"""JAX as its manual writes it: the gradient of a loss over a list of (w, b), a jitted step, a scan."""
 
 from functools import partial
 from math import log
@@ -54,10 +54,7 @@ class Jitted:
         self.state = (*self.state, jnp.zeros(()))
         self.step = jax.jit(partial(step_of, work), donate_argnums=0)
         self.load(data)
-        m, k, n = work.product
-        self.ab = [
-            jnp.array(np.random.default_rng(0).random(size, dtype="float32")) for size in ((m, k), (k, n))
-        ]
+        self.ab = [jnp.array(a) for a in work.factors()]
         self.mm = jax.jit(jnp.matmul)
 
     def load(self, data: Data) -> None:

@@ -45,7 +45,7 @@ class Torch:
 
         self.forward = torch.compile(forward) if compiled else forward
         self.load(data)
-        self.ab = [torch.rand(size) for size in (work.product[:2], work.product[1:])]
+        self.ab = [torch.from_numpy(a) for a in work.factors()]
 
     def load(self, data: Data) -> None:
         self.x, self.t = (torch.from_numpy(a) for a in data.batches(self.work))
