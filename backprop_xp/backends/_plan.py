@@ -6,6 +6,7 @@ processor's cache, and new state goes where the old one was.
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Plan:
         groups: for each call the number of its group of blocks, None outside one.
         buffers: the arrays the plan owns, by value; state is bound later.
         views: values that lie in another's memory, in an order in which they can be made.
-        flops: of the largest product.
+        multiplications: of the largest product.
     """
 
     def __init__(self, record: Record) -> None:
@@ -82,9 +83,12 @@ class Plan:
             else:
                 self.calls.extend(lowering.lower(op))
         self.views |= lowering.views
-        products = [self.values[c.args[0].value].shape + self.values[c.out.value].shape[-1:]
-                    for c in self.calls if c.function is np.matmul]  # fmt: skip
-        self.flops = max((2 * int(np.prod(shape)) for shape in products), default=0)
+        products = [
+            self.values[c.args[0].value].shape + self.values[c.out.value].shape[-1:]
+            for c in self.calls
+            if c.function is np.matmul
+        ]
+        self.multiplications = max((prod(shape) for shape in products), default=0)
         w, s, x, t = self.record.inputs
         new_w, new_s, self.loss = self.record.outputs
         self.state, self.batch = refs((w, s)), refs((x, t))

@@ -11,6 +11,7 @@ from ._plan import Plan
 from ._record import leaves, record
 from ._replay import Replay
 from ._scalars import Scalars
+from ._threads import fitted
 
 TYPES = ("numpy",)
 
@@ -83,7 +84,7 @@ class Replayed(Compiled):
             msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
             raise BackpropError(msg)
         losses = numpy.empty(index.shape[0], dtype=replay.loss.dtype)
-        with numpy.errstate(all="ignore"):
+        with numpy.errstate(all="ignore"), fitted(replay.plan.multiplications):
             if not self._as_scalars(replay, x, t, index, losses):
                 replay.scan(x, t, index, losses)
         return replay.w, replay.s, losses
