@@ -90,9 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     text.add_argument("--json", action="store_true", help="print JSON instead of text")
     listing = commands.add_parser("backends", help="list the array libraries", description=_backends.__doc__)
     listing.set_defaults(run=_backends)
-    bench = commands.add_parser("bench", help="time the library beside others", description=_bench.__doc__)
+    bench = commands.add_parser(
+        "bench", help="time the library beside others", add_help=False, prefix_chars="\0"
+    )
     bench.set_defaults(run=_bench)
-    bench.add_argument("words", nargs=argparse.REMAINDER, help="as of python -m benchmarks; --help tells")
+    bench.add_argument("words", nargs=argparse.REMAINDER)  # all of them, options too, are the benchmarks'
     return parser
 
 
