@@ -218,8 +218,13 @@ class Learner(Step):
         check_state(s, State, self.update.moments)
         return to.run(self.pure_step, w, s, x, t)  # type: ignore[no-any-return]
 
-    def compile(self, w: Array) -> Compiled:
-        """The step in its fastest form on the library of w: recorded and replayed, or jitted.
+    def compile(self, w: Array, *, precision: str | None = None) -> Compiled:
+        """The step in its fastest form on the library of w: recorded and replayed, jitted, or a graph.
+
+        Args:
+            w: the weights; their library, and nothing else, is looked at.
+            precision: of products of float32, 'tf32', 'bfloat16' or 'float16' where the backend has
+                it; weights, state and sums stay float32.
 
         The result is called as `step` is, and has `scan` for many steps in one call. Batches are
         checked when their shapes are met for the first time; each set of shapes compiles once.
@@ -235,7 +240,8 @@ class Learner(Step):
         1
         """
         layout = self.net.layout if self.order == "together" else None
-        return backends.of(w).compile(self.pure_step, self.check, layout)
+        to = backends.of(w).precise(precision, scaled=self.order == "together")
+        return to.compile(self.pure_step, self.check, layout)
 
     def check(self, w: Array, x: Array, t: Array) -> Backend:
         """Whether a batch fits, by what is static: the check that `step` makes."""

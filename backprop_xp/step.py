@@ -70,7 +70,15 @@ class Step:
     to_input: bool = False
 
     def pure_step(
-        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace, keep: Keep | None = None
+        self,
+        w: Array,
+        s: State,
+        x: Array,
+        t: Array,
+        *,
+        xp: Namespace,
+        keep: Keep | None = None,
+        scale: Array = None,
     ) -> tuple[Array, State, Array]:
         """One update from a batch, unchecked.
 
@@ -81,13 +89,18 @@ class Step:
             t: targets.
             xp: the namespace of the arrays.
             keep: is handed all that the learning flow yields, with the pass it belongs to.
+            scale: errors are this many times larger in the learning flow, where small ones would
+                become zero; not with order 'layer by layer'.
         """
         if self.order == "layer by layer":
             w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp, keep=keep)
             rule = s.rule._replace(count=s.rule.count + 1)
         else:
             seen = self.look(w, s, x, t, xp=xp)
+            if scale is not None:
+                seen = seen._replace(e=seen.e * scale)
             g = self.gradient_of(seen, xp=xp, keep=keep, split=isinstance(w, tuple))
+            g = g if scale is None else g / scale
             w, rule = self.apply(g, w, s.rule, xp=xp)
             layers, loss = seen.layers, seen.loss
         return w, State(rule, layers, s.step + 1, s.seed), loss

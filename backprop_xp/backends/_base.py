@@ -61,6 +61,19 @@ class Backend:
         """A step or a part of it, on arrays of this library."""
         return step(*args, xp=self.xp)
 
+    def precise(self, precision: str | None, *, scaled: bool = True) -> "Backend":
+        """This backend, its products of float32 computed in another precision.
+
+        Args:
+            precision: of products; None is the library's own, here float32.
+            scaled: whether the step can scale its errors, as float16 needs.
+        """
+        del scaled
+        if precision in (None, "float32"):
+            return self
+        msg = f"the {self.name} backend multiplies in 'float32', got precision={precision!r}"
+        raise BackpropError(msg)
+
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> "Compiled":
         """A step(w, s, x, t, *, xp) in its fastest form on this library.
 

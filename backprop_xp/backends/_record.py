@@ -79,12 +79,13 @@ class Record(NamedTuple):
     outputs: Any
 
 
-def record(step: Callable[..., Any], *inputs: Any) -> Record:
+def record(step: Callable[..., Any], *inputs: Any, tape: "Tape | None" = None) -> Record:
     """Run step(*inputs, xp=namespace) once on copies of NumPy inputs, and write down what it does.
 
     Args:
         step: a pure function of arrays and a namespace.
         inputs: arrays, in tuples of tuples.
+        tape: what to record on; without one, a tape that computes every value.
 
     Raises:
         BackpropError: the step reads a value, or does what cannot be replayed.
@@ -94,8 +95,8 @@ def record(step: Callable[..., Any], *inputs: Any) -> Record:
     >>> [op.name for op in found.ops]
     ['multiply', 'sum']
     """
-    tape = Tape()
-    given = mapped(inputs, lambda a: tape.new(np.array(a, copy=True)))
+    tape = tape or Tape()
+    given = mapped(inputs, tape.take_in)
     with np.errstate(all="ignore"):
         returned = step(*given, xp=tape)
     return Record(tape.ops, tape.values, mapped(given, _ref), mapped(returned, _ref))
@@ -143,19 +144,30 @@ class Tape:
         self.values.append(np.asarray(value))
         return Traced(self, len(self.values) - 1)
 
+    def take_in(self, a: Any) -> "Traced":
+        """An input of the step, as a copy."""
+        return self.new(np.array(a, copy=True))
+
+    def result(self, name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
+        """The value an operation makes."""
+        return apply(name, args, kw)
+
     def run(self, name: str, *args: Any, **kw: Any) -> "Traced":
         """Do an operation and write it down."""
         kw.pop("device", None)
-        out = self.new(apply(name, mapped(args, self._value), kw))
+        out = self.new(self.result(name, mapped(args, self._value), kw))
         self.ops.append(Op(name, mapped(args, _ref), kw, out.number, inplace=False))
         return out
 
     def write(self, name: str, into: "Traced", other: Any) -> "Traced":
         """Do an operation in place and write it down."""
-        target = self.values[into.number]
-        target[...] = apply(name, (target, self._value(other)), {})
+        self.change(name, self.values[into.number], self._value(other))
         self.ops.append(Op(name, (_ref(into), _ref(other)), {}, into.number, inplace=True))
         return into
+
+    def change(self, name: str, target: Any, other: Any) -> None:
+        """Do an operation in place."""
+        target[...] = apply(name, (target, other), {})
 
     def _value(self, a: Any) -> Any:
         if isinstance(a, Traced):

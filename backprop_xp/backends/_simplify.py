@@ -39,7 +39,7 @@ def simplify(record: Record) -> tuple[Record, dict[int, Any]]:
         if op.name in ("zeros_like", "ones_like"):
             fixed = roots[op.out] not in written
         if fixed and not op.inplace:
-            args = mapped(op.args, lambda r: record.values[r.value])
+            args = mapped(op.args, lambda r: constants.get(r.value, record.values[r.value]))
             constants[op.out] = apply(op.name, args, op.kw)
         else:
             kept.append(op)

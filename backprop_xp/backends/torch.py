@@ -6,6 +6,7 @@ from typing import Any
 
 from ..arrays import Array, BackpropError
 from ._base import Backend, Compiled, Step, unavailable
+from ._torch_graph import GraphedStep
 
 TYPES = ("torch",)
 
@@ -62,22 +63,52 @@ class Torch(Backend):
 
 
 class Detached(Compiled):
-    """A step that no autograd graph is built for, whatever the caller's tensors ask for."""
+    """A step that no autograd graph is built for; on a GPU its scans replay a CUDA graph.
+
+    Attributes:
+        eager: why scans on a GPU run eagerly, where they do.
+    """
+
+    def __init__(self, backend: Torch, step: Step, check: Step | None = None) -> None:
+        super().__init__(backend, step, check)
+        self.torch = backend.torch
+        self.graphs: dict[Any, GraphedStep] = {}
+        self.eager: str | None = None
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""
-        with self.backend.torch.no_grad():  # type: ignore[attr-defined]
+        with self.torch.no_grad():
             return super().__call__(w, s, x, t)
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps."""
-        with self.backend.torch.no_grad():  # type: ignore[attr-defined]
+        with self.torch.no_grad():
             self.check(w, x, t)
+            graphed = self._graphed(w, s, x, t, index)
+            if graphed is not None:
+                return graphed.scan(w, s, x, t, index)
             xp, losses = self.backend.xp, []
             for rows in index.unbind():
                 w, s, loss = self.step(w, s, x[rows], t[rows], xp=xp)
                 losses.append(loss)
-            return w, s, self.backend.torch.stack(losses)  # type: ignore[attr-defined]
+            return w, s, self.torch.stack(losses)
+
+    def _graphed(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> GraphedStep | None:
+        """The captured step for these shapes; None off the GPU and where Torch refused to capture it."""
+        if self.eager is not None or not GraphedStep.runs_on(w):
+            return None
+        rows = index.shape[1]
+        key = w.device, w.dtype, rows, x.shape[1:], x.dtype, t.shape[1:], t.dtype
+        try:
+            if key not in self.graphs:
+                self.graphs[key] = GraphedStep(self.torch, self._whole, w, s, x[:1], t[:1], rows)
+                self.compilations += 1
+        except RuntimeError as error:
+            self.eager = str(error).partition("\n")[0]
+        return self.graphs.get(key)
+
+    def _whole(self, w: Array, s: Any, x: Array, t: Array) -> Any:
+        return self.step(w, s, x, t, xp=self.backend.xp)
 
 
 def _native(torch: Any) -> dict[str, Callable[..., Any]]:

@@ -1,0 +1,145 @@
+"""Launches run on the arrays of a device library, as they are or while a graph captures them."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+from ..arrays import Array, Namespace
+from ._launches import ASSIGN, Launch, Schedule
+from ._record import Op, Record, mapped
+
+_IN_PLACE = {
+    "add": "__iadd__", "subtract": "__isub__", "multiply": "__imul__", "divide": "__itruediv__",
+    "bitwise_and": "__iand__", "bitwise_or": "__ior__", "bitwise_xor": "__ixor__",
+}  # fmt: skip
+
+
+class Library(NamedTuple):
+    """What a program needs of a device library.
+
+    Attributes:
+        xp: its namespace; `matmul` and `sum` take out=.
+        fuse: makes one kernel of an elementwise function.
+        asarray: a host array on the device.
+        empty: memory of a shape and dtype.
+    """
+
+    xp: Namespace
+    fuse: Callable[[Callable[..., Any]], Callable[..., Any]]
+    asarray: Callable[[Any], Array]
+    empty: Callable[[Any, Any], Array]
+
+
+class Program:
+    """A recorded step on a device.
+
+    Args:
+        record: of step(w, s, x, t) on arrays of the host.
+        library: of the device.
+
+    Attributes:
+        kernels: the number of launches a step takes.
+    """
+
+    def __init__(self, record: Record, library: Library) -> None:
+        self.schedule, self.library = Schedule(record), library
+        self.constants = {v: library.asarray(a) for v, a in self.schedule.constants.items()}
+        self.calls = [(launch, self._function(launch)) for launch in self.schedule.launches]
+        self.kernels = sum(len(each.reads) if _is(each, "concat") else 1 for each in self.schedule.launches)
+
+    def run(self, state: list[Array], batch: list[Array]) -> Array:
+        """One step; changes the state in place.
+
+        Args:
+            state: the weights and the leaves of the state.
+            batch: x and t.
+
+        Returns:
+            The loss.
+        """
+        numbers = (*self.schedule.state, *self.schedule.batch)
+        memory = self.constants | dict(zip(numbers, (*state, *batch), strict=True))
+        for launch, function in self.calls:
+            function(memory)
+            for value in launch.ends:
+                memory.pop(value, None)
+        return self._value(self.schedule.loss, memory)
+
+    # ------------------------------------------------------------ values
+    def _value(self, v: int, memory: dict[int, Array]) -> Array:
+        """A value of the record: memory, or a view of it."""
+        if v in memory:
+            return memory[v]
+        op = self.schedule.views[v]
+        xp, source = self.library.xp, self._value(op.args[0].value, memory)
+        return (
+            source[op.args[1]]
+            if op.name == "getitem"
+            else getattr(xp, op.name)(source, *op.args[1:], **op.kw)
+        )
+
+    def _room(self, v: int, memory: dict[int, Array]) -> Array:
+        """Memory for a value: its place in a larger vector, or its own."""
+        if v not in memory:
+            like, home = self.schedule.values[v], self.schedule.homes.get(v)
+            if home is None:
+                memory[v] = self.library.empty(like.shape, like.dtype)
+            else:
+                place = slice(home.start, home.start + prod(like.shape))
+                memory[v] = self.library.xp.reshape(self._room(home.whole, memory)[place], like.shape)
+        return memory[v]
+
+    # ------------------------------------------------------------ launches
+    def _function(self, launch: Launch) -> Callable[[dict[int, Array]], None]:
+        op = launch.ops[0]
+        if _is(launch, "concat"):
+            return lambda memory: self._join(op, memory)
+        if op.name in ("matmul", "sum"):
+            return lambda memory: self._into(op, memory)
+        chain = self.chain(launch)
+        fused = self.library.fuse(chain) if len(launch.ops) > 1 else chain
+
+        def run(memory: dict[int, Array]) -> None:
+            made = fused(*(self._value(v, memory) for v in launch.reads))
+            memory.update(zip(launch.makes, made if isinstance(made, tuple) else (made,), strict=False))
+
+        return run
+
+    def chain(self, launch: Launch) -> Callable[..., Any]:
+        """The operations of a launch as a function of what it reads, in the order of `reads`."""
+        xp = self.library.xp
+
+        def chain(*given: Any) -> Any:
+            local = dict(zip(launch.reads, given, strict=True))
+            for op in launch.ops:
+                args = mapped(op.args, lambda r: local[r.value])
+                if op.name == ASSIGN:
+                    args[0][...] = args[1]
+                elif op.inplace:
+                    local[op.out] = getattr(args[0], _IN_PLACE[op.name])(args[1])
+                else:
+                    local[op.out] = getattr(xp, op.name)(*args, **op.kw)
+            made = tuple(local[v] for v in launch.makes)
+            return made[0] if len(made) == 1 else made or None
+
+        return chain
+
+    def _into(self, op: Op, memory: dict[int, Array]) -> None:
+        args = mapped(op.args, lambda r: self._value(r.value, memory))
+        getattr(self.library.xp, op.name)(*args, **op.kw, out=self._room(op.out, memory))
+
+    def _join(self, op: Op, memory: dict[int, Array]) -> None:
+        """Arrays joined; those that were computed in their place are there already."""
+        strangers = self.schedule.strangers(op)
+        if len(strangers) == len(op.args[0]):
+            memory[op.out] = self.library.xp.concat(
+                [self._value(r.value, memory) for r in op.args[0]], **op.kw
+            )
+            return
+        whole = self._room(op.out, memory)
+        for start, v in strangers.items():
+            whole[start : start + prod(self.schedule.values[v].shape)] = self._value(v, memory)
+
+
+def _is(launch: Launch, name: str) -> bool:
+    return launch.ops[0].name == name

@@ -1,0 +1,523 @@
+"""A CuPy of NumPy arrays and a cuBLASLt on raw pointers: what is captured is taped and can be replayed.
+
+It refuses what the real ones refuse while a stream is captured. Here a capture executes as it tapes;
+on a GPU it does not, so whatever it wrote is put back at its end.
+"""
+
+import ctypes
+import functools
+import sys
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from backprop_xp.backends._record import _ALLOWED
+
+
+class CaptureError(RuntimeError):
+    """What real CuPy raises when a captured stream is asked for what cannot be captured."""
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class Memory:
+    """An allocation, kept by all views of it."""
+
+    known: ClassVar[WeakValueDictionary] = WeakValueDictionary()
+
+    def __init__(self, root):
+        self.root = root
+
+
+def memory_of(value):
+    while value.base is not None:
+        value = value.base
+    if id(value) not in Memory.known:
+        made = Memory(value)
+        device.allocate(value.nbytes)
+        Memory.known[id(value)] = made
+        return made
+    return Memory.known[id(value)]
+
+
+def aligned(value):
+    """The same numbers where CuPy's pool would put them: at a multiple of 512 bytes."""
+    raw = np.empty(value.nbytes + 512, dtype=np.uint8)
+    raw = raw[-raw.ctypes.data % 512 :][: value.nbytes]
+    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+    place = np.ndarray(value.shape, value.dtype, raw, order=order)
+    place[...] = value
+    return place
+
+
+class Gpu:
+    """The state of the machine: who is current, what is being taped, how much memory there is."""
+
+    def __init__(self):
+        self.stream = None
+        self.tape = self.journal = self.node = self.kept = None
+        self.limit = None
+        self.launches = 0
+
+    def allocate(self, size):
+        if self.limit is not None and size > self.limit:
+            msg = f"Out of memory allocating {size} bytes"
+            raise OutOfMemoryError(msg)
+
+    @property
+    def capturing(self):
+        return self.tape is not None
+
+    def forbid(self, what):
+        if self.capturing:
+            msg = f"{what} while a stream is captured"
+            raise CaptureError(msg)
+
+    def written(self, value):
+        """An array is about to be written into."""
+        if self.capturing:
+            self.journal.append((value, value.copy()))
+
+    def launched(self, again):
+        """A kernel; one of several in a fused function is no node of its own."""
+        if self.node is not None:
+            self.node.append(again)
+        elif self.capturing:
+            self.tape.append(again)
+        else:
+            self.launches += 1
+
+
+device = Gpu()
+
+
+def plain(x):
+    if isinstance(x, ndarray):
+        return x.value
+    if isinstance(x, (tuple, list)):
+        return type(x)(map(plain, x))
+    if isinstance(x, np.ndarray) and x.ndim:
+        msg = f"Unsupported type {type(x)}"
+        raise TypeError(msg)
+    return x
+
+
+def run(function, *args, **kw):
+    kw.pop("device", None)
+    args, kw = plain(args), {k: plain(v) for k, v in kw.items()}
+    if "out" in kw:
+        if kw["out"] is None:
+            del kw["out"]
+        else:
+            device.written(kw["out"])
+    with np.errstate(all="ignore"):
+        made = np.asarray(function(*args, **kw))
+    views = not kw and any(isinstance(a, np.ndarray) and np.may_share_memory(a, made) for a in args)
+    if not views:  # those launch nothing
+        made = made if "out" in kw else aligned(made)
+        device.launched(lambda: np.copyto(made, function(*args, **kw)))
+    return ndarray(made)
+
+
+def index(key):
+    for k in key if isinstance(key, tuple) else (key,):
+        if isinstance(k, (list, np.ndarray)) or getattr(k, "dtype", None) == np.bool_:
+            device.forbid("a host array or a mask as index")
+    return plain(key)
+
+
+class Pointer:
+    def __init__(self, mem, ptr):
+        self.mem, self.ptr = mem, ptr
+
+
+class Device:
+    def __init__(self, number=0):
+        self.id = number
+
+    def __eq__(self, other):
+        return isinstance(other, Device) and self.id == other.id
+
+    def __hash__(self):
+        return self.id
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+class ndarray:
+    __array_ufunc__ = None
+
+    def __init__(self, value):
+        self.value, self.mem = value, memory_of(value)
+
+    shape = property(lambda self: self.value.shape)
+    dtype = property(lambda self: self.value.dtype)
+    strides = property(lambda self: self.value.strides)
+    ndim = property(lambda self: self.value.ndim)
+    size = property(lambda self: self.value.size)
+    nbytes = property(lambda self: self.value.nbytes)
+    device = property(lambda self: Device())
+    data = property(lambda self: Pointer(self.mem, self.value.ctypes.data))
+
+    def __array_namespace__(self, *, api_version=None):
+        return sys.modules["array_api_compat.cupy"]
+
+    def get(self):
+        device.forbid("a device-to-host copy")
+        return self.value.copy()
+
+    def set(self, value, stream):
+        device.forbid("a host-to-device copy")
+        assert stream.non_blocking
+        assert value.flags.c_contiguous
+        self.value[...] = value
+
+    tolist = item = __bool__ = __float__ = __int__ = __index__ = lambda self: self.get().item()
+    __hash__ = None
+
+    def __array__(self, *_, **__):
+        msg = "Implicit conversion to a NumPy array is not allowed."
+        raise TypeError(msg)
+
+    def copy(self):
+        return run(np.copy, self)
+
+    def astype(self, dtype, copy=True):
+        return run(lambda a: a.astype(dtype), self)
+
+    def view(self, dtype):
+        return ndarray(self.value.view(dtype))
+
+    def __len__(self):
+        return len(self.value)
+
+    def __iter__(self):
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, key):
+        key = index(key)
+        return run(lambda a: a[key], self)
+
+    def __setitem__(self, key, other):
+        key, other = index(key), plain(other)
+        device.written(self.value)
+        self.value[key] = other
+        device.launched(lambda: self.value.__setitem__(key, other))
+
+    def __matmul__(self, other):
+        return matmul(self, other)
+
+
+def operators():
+    names = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "pow": "power",
+             "mod": "remainder", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+             "lshift": "left_shift", "rshift": "right_shift"}  # fmt: skip
+    for short, name in names.items():
+        function = getattr(np, name)
+        setattr(ndarray, f"__{short}__", lambda a, b, f=function: run(f, a, b))
+        setattr(ndarray, f"__r{short}__", lambda a, b, f=function: run(f, b, a))
+
+        def inplace(a, b, f=function):
+            run(f, a, b, out=a)
+            return a
+
+        setattr(ndarray, f"__i{short}__", inplace)
+    for short, name in {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
+                        "ge": "greater_equal"}.items():  # fmt: skip
+        setattr(ndarray, f"__{short}__", lambda a, b, f=getattr(np, name): run(f, a, b))
+    for short, name in {"neg": "negative", "abs": "abs", "invert": "invert"}.items():
+        setattr(ndarray, f"__{short}__", lambda a, f=getattr(np, name): run(f, a))
+
+
+operators()
+ndarray.__module__ = "cupy"
+
+
+# ---------------------------------------------------------------- streams, graphs, memory
+class Event:
+    def __init__(self, disable_timing=False):
+        self.recorded = 0
+
+    def record(self, stream):
+        device.forbid("an event")
+        self.recorded += 1
+
+    def synchronize(self):
+        device.forbid("a synchronization")
+
+
+class Stream:
+    def __init__(self, non_blocking=False, ptr=None):
+        self.non_blocking = non_blocking
+        self.ptr = id(self) if ptr is None else ptr
+
+    def __enter__(self):
+        self.before, device.stream = device.stream, self
+        return self
+
+    def __exit__(self, *_):
+        device.stream = self.before
+
+    def record(self):
+        device.forbid("an event of another stream") if self is not device.stream else None
+        return Event()
+
+    def wait_event(self, event):
+        assert isinstance(event, Event)
+
+    def synchronize(self):
+        device.forbid("a synchronization")
+
+    def is_capturing(self):
+        return device.capturing
+
+    def begin_capture(self):
+        if not self.non_blocking:
+            msg = "cannot capture on the default (legacy) stream"
+            raise RuntimeError(msg)
+        assert not device.capturing
+        assert device.stream is self
+        device.tape, device.journal, device.kept = [], [], []
+
+    def end_capture(self):
+        graph = Graph(device.tape, device.kept)
+        for value, old in reversed(device.journal):
+            value[...] = old
+        device.tape = device.journal = device.node = None
+        return graph
+
+
+device.stream = NULL = Stream(ptr=0)
+
+
+class Graph:
+    def __init__(self, tape, kept):
+        self.tape, self.kept = tape, kept
+
+    def upload(self, stream):
+        assert not device.capturing
+
+    def launch(self, stream):
+        assert stream.non_blocking
+        assert not device.capturing
+        with np.errstate(all="ignore"):
+            for again in self.tape:
+                again()
+
+
+class MemoryPool:
+    def __init__(self):
+        self.freed = 0
+
+    def malloc(self, size):
+        device.allocate(size)
+
+    def free_all_blocks(self):
+        self.freed += 1
+
+
+@contextmanager
+def using_allocator(malloc):
+    yield
+
+
+def alloc(size):
+    return ndarray(np.zeros(size, np.uint8)).data
+
+
+def fuse(function):
+    """One node for all that a function launches."""
+
+    @functools.wraps(function)
+    def fused(*args):
+        assert device.node is None
+        device.node = node = []
+        try:
+            made = function(*args)
+        finally:
+            device.node = None
+        device.launched(lambda: [again() for again in node])
+        return made
+
+    return fused
+
+
+# ---------------------------------------------------------------- the namespaces
+def matmul(a, b, out=None):
+    if device.capturing:
+        msg = "calling cuBLAS API during stream capture is currently unsupported"
+        raise NotImplementedError(msg)
+    return run(np.matmul, a, b, out=out)
+
+
+def concat(arrays, axis=0):
+    if len(arrays) > 8:
+        device.forbid("a table of addresses from the host")
+    return run(np.concatenate, list(arrays), axis=axis)
+
+
+def asarray(data, dtype=None, device=None, copy=None):
+    if isinstance(data, ndarray):
+        return data.astype(dtype or data.dtype) if copy or dtype not in (None, data.dtype) else data
+    if np.ndim(data):
+        globals()["device"].forbid("a host-to-device copy")
+    return ndarray(aligned(np.array(data, dtype=dtype)))
+
+
+def empty(shape, dtype):
+    made = aligned(np.full(shape, 77, dtype=dtype))  # what lies there is no zero
+    if device.capturing:
+        device.kept.append(made)
+    return ndarray(made)
+
+
+def take(a, rows, axis=0, out=None):
+    made = run(lambda x, k: np.take(x, k, axis=axis, mode="wrap"), a, rows)
+    if out is not None:
+        out[...] = made
+    return made if out is None else out
+
+
+def masked(a, *_):
+    device.forbid("a shape that depends on data")
+    raise NotImplementedError
+
+
+def functions():
+    found = {n: functools.partial(run, getattr(np, n)) for n in _ALLOWED if hasattr(np, n)}
+    types = ("float16", "float32", "float64", "int32", "int64", "uint16", "uint32", "bool_", "pi", "isdtype")
+    return found | {n: getattr(np, n) for n in types} | {
+        "matmul": matmul, "concat": concat, "concatenate": concat, "asarray": asarray, "nonzero": masked,
+        "unique_values": masked, "empty": empty, "bool": np.bool_, "copy": ndarray.copy,
+        "take": take,
+    }  # fmt: skip
+
+
+def modules():
+    """Stand-ins for `cupy` and `array_api_compat.cupy`."""
+    cupy, compat = ModuleType("cupy"), ModuleType("array_api_compat.cupy")
+    vars(cupy).update(functions() | {
+        "ndarray": ndarray, "fuse": fuse, "asnumpy": ndarray.get,
+        "ascontiguousarray": functools.partial(run, lambda a: np.array(a, order="C")),
+        "get_default_memory_pool": MemoryPool,
+        "cuda": SimpleNamespace(
+            is_available=lambda: True, Stream=Stream, MemoryPool=MemoryPool, Device=Device, alloc=alloc,
+            Event=Event, alloc_pinned_memory=bytearray,
+            get_current_stream=lambda: device.stream, using_allocator=using_allocator,
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1),
+        ),
+    })  # fmt: skip
+    vars(compat).update(functions())
+    return {"cupy": cupy, "array_api_compat.cupy": compat}
+
+
+# ---------------------------------------------------------------- cuBLASLt
+KINDS = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.uint16}
+
+
+class Lt:
+    """cuBLASLt: objects by number, products from addresses alone."""
+
+    def __init__(self, algorithms=1):
+        self.objects, self.algorithms = {}, algorithms
+        self.heuristics = self.products = 0
+
+    def create(self, into, **what):
+        number = len(self.objects) + 1
+        self.objects[number] = what
+        into._obj.value = number
+        return 0
+
+    def cublasLtCreate(self, into):
+        return self.create(into)
+
+    def cublasLtMatmulDescCreate(self, into, compute, scale):
+        return self.create(into, compute=compute.value, scale=scale.value)
+
+    def cublasLtMatrixLayoutCreate(self, into, kind, rows, columns, leading):
+        assert leading.value >= rows.value
+        return self.create(
+            into, kind=kind.value, rows=rows.value, columns=columns.value, leading=leading.value
+        )
+
+    def cublasLtMatmulPreferenceCreate(self, into):
+        return self.create(into)
+
+    def set(self, of, attribute, value, size):
+        assert size.value == ctypes.sizeof(value._obj)
+        self.objects[of.value][attribute.value] = value._obj.value
+        return 0
+
+    cublasLtMatmulDescSetAttribute = cublasLtMatmulPreferenceSetAttribute = set
+
+    def cublasLtMatmulPreferenceDestroy(self, preference):
+        return 0
+
+    def cublasLtMatmulAlgoGetHeuristic(self, handle, product, a, b, c, d, preference, most, found, count):
+        if device.capturing:
+            return 14
+        self.heuristics += 1
+        self.preference = self.objects[preference.value]
+        count._obj.value = self.algorithms
+        return 0 if self.algorithms else 15
+
+    def cublasLtMatmul(self, handle, product, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm, *where):
+        room, size, stream = where
+        assert (alpha._obj.value, beta._obj.value) == (1, 0)
+        assert c.value == d.value
+        assert room.value
+        assert size.value
+        assert stream.value in (device.stream.ptr, None if device.stream.ptr == 0 else -1)
+        how = self.objects[product.value]
+        for k, pointer in enumerate((a, b, c, d)):
+            assert pointer.value % self.preference[5 + k] == 0 or self.products
+        left, right = (self.operand(p, layout, how.get(3 + k, 0), how["compute"])
+                       for k, (p, layout) in enumerate(((a, la), (b, lb))))  # fmt: skip
+        out = self.matrix(d, ld).T
+
+        def again():
+            with np.errstate(all="ignore"):
+                np.copyto(out, np.matmul(wide(right, how["compute"]).T, wide(left, how["compute"]).T))
+
+        device.written(out)
+        again()
+        device.launched(again)
+        self.products += 1
+        return 0
+
+    def matrix(self, pointer, layout):
+        """Column-major memory as an array."""
+        of = self.objects[layout.value]
+        kind, rows, columns, leading = (of[k] for k in ("kind", "rows", "columns", "leading"))
+        item = np.dtype(KINDS[kind]).itemsize
+        raw = (ctypes.c_char * (((columns - 1) * leading + rows) * item)).from_address(pointer.value)
+        return np.ndarray((rows, columns), KINDS[kind], raw, strides=(item, leading * item))
+
+    def operand(self, pointer, layout, transposed, compute):
+        m = self.matrix(pointer, layout)
+        return m.T if transposed else m
+
+
+def wide(m, compute):
+    """The numbers that the tensor cores multiply, in the type in which they add."""
+    if m.dtype == np.uint16:
+        return (m.astype(np.uint32) << 16).view(np.float32)
+    if m.dtype == np.float16:
+        return m.astype(np.float32)
+    if compute == 77:
+        return (m.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+    return m

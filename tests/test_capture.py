@@ -1,0 +1,646 @@
+"""The CuPy backend without a GPU: the whole path on a CuPy of NumPy arrays that tapes and replays.
+
+What a graph replays equals what NumPy computes eagerly, bit for bit; what cannot be captured is
+refused; and what cuBLASLt is handed is computed from addresses alone.
+"""
+
+import ctypes
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+
+import array_api_compat
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp import backends
+from backprop_xp.backends import _cublaslt, _graph, _scaling
+from backprop_xp.backends._launches import Schedule
+from backprop_xp.backends._program import Library, Program
+from backprop_xp.backends._record import leaves, record
+from backprop_xp.backends._simplify import simplify
+from backprop_xp.backends._sketch import Sketch, hollow
+
+
+def neighbour(name):
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fake = neighbour("fake_cupy")
+recorded = neighbour("test_record")
+LEARNERS, batch = recorded.LEARNERS, recorded.batch
+G2 = bp.Learner(
+    bp.chain(784, bp.Dense(512, bp.relu), bp.Dense(256, bp.relu), bp.Dense(10)),
+    bp.softmax_cross_entropy,
+    bp.Adam(),
+)
+ADAM = LEARNERS["rule adam"]
+
+
+@pytest.fixture
+def lt():
+    return fake.Lt()
+
+
+@pytest.fixture
+def cupy(monkeypatch, lt):
+    """The stand-in, as if it were installed and found a GPU."""
+    for name, module in fake.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(array_api_compat, "cupy", sys.modules["array_api_compat.cupy"], raising=False)
+    monkeypatch.setattr(backends, "_open", cache(backends._open.__wrapped__))
+    monkeypatch.setattr(backends, "_by_type", {})
+    monkeypatch.setattr(_cublaslt, "library", lambda: lt)
+    monkeypatch.setattr(fake.device, "limit", None)
+    return sys.modules["cupy"]
+
+
+def on_device(learner, dtype="float32", seed=2):
+    return learner.init(seed=seed, backend="cupy", dtype=dtype)
+
+
+def sent(*arrays):
+    return tuple(backends.get("cupy").cupy.asarray(a) for a in arrays)
+
+
+def assert_same_bits(device, host):
+    for one, other in zip(leaves(device), leaves(host), strict=True):
+        assert one.dtype == other.dtype
+        assert one.get().tobytes() == np.asarray(other).tobytes()
+
+
+# ---------------------------------------------------------------- from record to launches
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_sketch_is_the_record_without_its_numbers(name):
+    learner = LEARNERS[name]
+    inputs = *learner.init(), *batch(learner, 0)
+    true, sketch = record(learner.pure_step, *inputs), record(learner.pure_step, *inputs, tape=Sketch())
+    assert repr(true.ops) == repr(sketch.ops)
+    for one, other in zip(true.values, sketch.values, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    constants, same = simplify(true)[1], simplify(sketch)[1]
+    assert constants.keys() == same.keys()
+    for value, constant in constants.items():
+        np.testing.assert_array_equal(constant, same[value])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_launches_do_what_the_step_does_bit_for_bit(name, dtype):
+    learner = LEARNERS[name]
+    w, s = learner.init(dtype=dtype)
+    program = Program(
+        record(learner.pure_step, w, s, *batch(learner, 0, dtype), tape=Sketch()),
+        Library(np, lambda chain: chain, np.asarray, np.empty),
+    )
+    state = [np.array(a) for a in leaves((w, s))]
+    for k in range(5):
+        loss = program.run(state, list(batch(learner, k, dtype)))
+        w, s, expected = learner.step(w, s, *batch(learner, k, dtype))
+        assert np.asarray(loss).tobytes() == np.asarray(expected).tobytes()
+    for one, other in zip(state, leaves((w, s)), strict=True):
+        assert one.tobytes() == np.asarray(other).tobytes()
+
+
+def test_states_that_change_places_are_written_back():
+    def step(w, s, x, t, *, xp):
+        return s[0], (w,), xp.sum(w * x)
+
+    x = np.zeros(2)
+    made = record(step, np.zeros(2), (np.ones(2),), x, x, tape=Sketch())
+    program = Program(made, Library(np, lambda chain: chain, np.asarray, np.empty))
+    state = [np.zeros(2), np.ones(2)]
+    program.run(state, [x, x])
+    assert [a.tolist() for a in state] == [[1, 1], [0, 0]]
+
+
+def schedule(learner, rows, labels=True):
+    w, s = learner.init()
+    (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
+    t = hollow((rows,), np.int32) if labels else hollow((rows, units), np.float32)
+    return Schedule(record(learner.pure_step, w, s, hollow((rows, features), np.float32), t, tape=Sketch()))
+
+
+def test_launches_per_step_stay_within_their_budget(capsys):
+    """784-512-256-10, 128 rows, Adam: 93 operations of arrays are 27 kernels, 8 of them products."""
+    w, s = G2.init()
+    x, t = hollow((128, 784), np.float32), hollow((128,), np.int32)
+    made = record(G2.pure_step, w, s, x, t, tape=Sketch())
+    program = Program(made, Library(np, lambda chain: chain, np.asarray, np.empty))
+    launches = program.schedule.launches
+    with capsys.disabled():
+        print(f"\n{len(made.ops)} operations recorded, {program.kernels} kernels")
+    assert program.kernels <= 27
+    assert sum(launch.ops[0].name == "matmul" for launch in launches) == 8
+    assert [len(launch.ops) for launch in launches[-2:]] == [14, 13], "Adam: its scalars, and its vectors"
+
+
+def test_products_and_sums_are_computed_where_the_gradient_wants_them():
+    found = schedule(G2, 128)
+    (joining,) = [launch for launch in found.launches if launch.ops[0].name == "concat"]
+    assert joining.reads == ()
+    assert sorted(home.start for home in found.homes.values()) == [
+        place.start for place in G2.net.layout.places.values()
+    ]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_chain_becomes_one_kernel_of_real_cupy(name):
+    """Traced without a driver, on arrays over host memory; nothing is compiled or run."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    compat = pytest.importorskip("array_api_compat.cupy", reason="CuPy is not installed")
+    from cupy._core import fusion
+
+    held = []
+
+    def array(shape, dtype):
+        raw = np.zeros(shape, dtype)
+        held.append(raw)
+        memory = cupy.cuda.UnownedMemory(raw.ctypes.data, max(raw.nbytes, 1), raw, device_id=0)
+        return cupy.ndarray(raw.shape, raw.dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
+
+    learner = LEARNERS[name]
+    library = Library(compat, lambda chain: chain, lambda a: array(a.shape, a.dtype), array)
+    inputs = *learner.init(), *batch(learner, 0)
+    program = Program(record(learner.pure_step, *inputs, tape=Sketch()), library)
+    values = program.schedule.values
+    for launch in program.schedule.launches:
+        if len(launch.ops) == 1:
+            continue
+        history = fusion._thread_local.history = fusion._FusionHistory()
+        fusion._thread_local.is_old_fusing = True
+        try:
+            given = [array(values[v].shape, values[v].dtype) for v in launch.reads]
+            kernel, _ = history.get_fusion(program.chain(launch), given, "chain")
+        finally:
+            fusion._thread_local.history, fusion._thread_local.is_old_fusing = None, False
+        assert type(kernel).__name__ == "ElementwiseKernel"
+
+
+# ---------------------------------------------------------------- graphs
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_graph_equals_eager_numpy_bit_for_bit(name, dtype, cupy):
+    learner = LEARNERS[name]
+    w, s = on_device(learner, dtype)
+    w_eager, s_eager = learner.init(seed=2, dtype=dtype)
+    step = learner.compile(w)
+    for k in range(6):
+        x, t = batch(learner, k, dtype)
+        w, s, loss = step(w, s, *sent(x, t))
+        w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
+        assert_same_bits(loss, loss_eager)
+    assert_same_bits((w, s), (w_eager, s_eager))
+    assert step.compilations == 1
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_scan_gathers_in_the_graph_and_equals_its_steps(name, cupy):
+    learner = LEARNERS[name]
+    x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
+    draw = np.random.default_rng(0)
+    index = draw.integers(0, 12, (2 * _graph.UPDATES + 3, 2)).astype(np.int32)
+    w, s = on_device(learner)
+    w_eager, s_eager = learner.init(seed=2)
+    w, s, losses = learner.compile(w).scan(w, s, *sent(x, t, index))
+    expected = []
+    for rows in index:
+        w_eager, s_eager, loss = learner.step(w_eager, s_eager, x[rows], t[rows])
+        expected.append(loss)
+    assert_same_bits((w, s), (w_eager, s_eager))
+    assert losses.get().tobytes() == np.asarray(expected).tobytes()
+
+
+def test_a_hundred_steps_are_bit_equal_after_other_allocations(cupy):
+    x, t = (np.concatenate(p) for p in zip(*(batch(ADAM, k) for k in range(5)), strict=True))
+    w, s = on_device(ADAM)
+    w_eager, s_eager = ADAM.init(seed=2)
+    step = ADAM.compile(w)
+    device = sent(x, t)
+    for k in range(4):
+        index = np.random.default_rng(k).integers(0, 20, (25, 4)).astype(np.int32)
+        w, s, _ = step.scan(w, s, *device, *sent(index))
+        junk = [cupy.full((64, 64), float("nan"), dtype=np.float32) for _ in range(50)]
+        for rows in index:
+            w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, x[rows], t[rows])
+        del junk
+    assert int(s.step.get()) == 100
+    assert_same_bits((w, s), (w_eager, s_eager))
+
+
+def test_steps_and_losses_need_no_host_read(cupy, monkeypatch):
+    w, s = on_device(ADAM)
+    step, data = ADAM.compile(w), sent(*batch(ADAM, 0))
+    index = sent(np.zeros((40, 4), dtype=np.int32))
+    monkeypatch.setattr(fake.ndarray, "get", lambda self: pytest.fail("a host read"))
+    w, s, _ = step(w, s, *data)
+    w, s, losses = step.scan(w, s, *data, *index)
+    assert losses.shape == (40,)
+
+
+def test_a_scan_longer_than_its_index_buffer_goes_in_parts(cupy, monkeypatch):
+    monkeypatch.setattr(_graph, "_STEPS", 10)
+    x, t = batch(ADAM, 0)
+    index = np.random.default_rng(0).integers(0, 4, (23, 2)).astype(np.int32)
+    w, s = on_device(ADAM)
+    w_eager, s_eager = ADAM.init(seed=2)
+    w, s, losses = ADAM.compile(w).scan(w, s, *sent(x, t, index))
+    for rows in index:
+        w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, x[rows], t[rows])
+    assert losses.shape == (23,)
+    assert_same_bits((w, s), (w_eager, s_eager))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 3 * _graph.UPDATES + 2])
+def test_data_on_the_host_are_sent_through_two_slots(steps, cupy):
+    x, t = (np.concatenate(p) for p in zip(*(batch(ADAM, k) for k in range(3)), strict=True))
+    index = np.random.default_rng(0).integers(0, 12, (steps, 2))
+    w, s = on_device(ADAM)
+    w_eager, s_eager = ADAM.init(seed=2)
+    step = ADAM.compile(w)
+    for _ in range(2):
+        w, s, losses = step.scan(w, s, x, t, index)
+        for k, rows in enumerate(index):
+            w_eager, s_eager, loss = ADAM.step(w_eager, s_eager, x[rows], t[rows])
+            assert losses.get()[k] == loss
+    assert_same_bits((w, s), (w_eager, s_eager))
+    (stream,) = step.streams.values()
+    fills = 2 * -(-steps // _graph.UPDATES)
+    assert [slot.landed.recorded for slot in stream.slots] == [slot.freed.recorded for slot in stream.slots]
+    assert sum(slot.landed.recorded for slot in stream.slots) == fills
+
+
+def test_a_scan_of_no_steps_changes_nothing(cupy):
+    w, s = on_device(ADAM)
+    before = w.get().tobytes()
+    w, s, losses = ADAM.compile(w).scan(w, s, *sent(*batch(ADAM, 0)), cupy.zeros((0, 2), dtype=np.int32))
+    assert losses.shape == (0,)
+    assert w.get().tobytes() == before
+
+
+def captures(step):
+    return sum(len(bound.graphs) for bounds in step.bounds.values() for bound in bounds)
+
+
+def test_a_run_is_captured_once_whatever_lies_where(cupy):
+    """Data from a new place each time are copied to where the graph looks for them."""
+    w, s = on_device(ADAM)
+    w_eager, s_eager = ADAM.init(seed=2)
+    step = ADAM.compile(w)
+    index = np.asarray([[0, 1], [2, 3]], dtype=np.int32)
+    for k in range(6):
+        x, t = batch(ADAM, k)
+        w, s, _ = step.scan(w, s, *sent(x, t, index))
+        for rows in index:
+            w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, x[rows], t[rows])
+    assert_same_bits((w, s), (w_eager, s_eager))
+    assert captures(step) == 1
+    assert step.compilations == 1
+
+
+def test_snapshots_stay_and_their_place_is_used_again(cupy):
+    """As `fit` does it: each epoch goes on from a copy, and the one before is kept."""
+    w, s = on_device(ADAM)
+    step, data = ADAM.compile(w), sent(*batch(ADAM, 0))
+    index = sent(np.asarray([[0, 1], [2, 3]], dtype=np.int32))
+    for _ in range(6):
+        good, bits = (w, s), [a.get().tobytes() for a in leaves((w, s))]
+        w, s = ADAM.snapshot(w, s)
+        w, s, _ = step.scan(w, s, *data, *index)
+        assert [a.get().tobytes() for a in leaves(good)] == bits
+    assert sum(map(len, step.bounds.values())) == 2
+
+
+def test_a_view_of_weights_keeps_them(cupy):
+    w, s = on_device(ADAM)
+    step, data = ADAM.compile(w), sent(*batch(ADAM, 0))
+    w, s, _ = step(w, s, *data)
+    kept = ADAM.weights(w)["early.w"]
+    bits = kept.get().tobytes()
+    del w, s
+    step(*on_device(ADAM), *data)
+    assert kept.get().tobytes() == bits
+
+
+def test_runs_of_one_compiled_step_do_not_disturb_each_other(cupy):
+    runs, alone = {}, {}
+    for seed in (1, 2):
+        runs[seed], (w, s) = on_device(ADAM, seed=seed), ADAM.init(seed=seed)
+        for k in range(4):
+            w, s, _ = ADAM.step(w, s, *batch(ADAM, k))
+        alone[seed] = (w, s)
+    step = ADAM.compile(runs[1][0])
+    for k in range(4):
+        for seed, (w, s) in runs.items():
+            runs[seed] = step(w, s, *sent(*batch(ADAM, k)))[:2]
+    for seed, found in runs.items():
+        assert_same_bits(found, alone[seed])
+
+
+def test_eager_steps_and_graphs_can_be_mixed(cupy):
+    w, s = on_device(ADAM)
+    w_eager, s_eager = ADAM.init(seed=2)
+    step = ADAM.compile(w)
+    for k in range(6):
+        how = step if k % 2 else ADAM.step
+        w, s, _ = how(w, s, *sent(*batch(ADAM, k)))
+        w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, *batch(ADAM, k))
+    assert_same_bits((w, s), (w_eager, s_eager))
+
+
+def test_a_graph_has_a_node_for_each_launch(cupy):
+    w, s = on_device(ADAM)
+    step = ADAM.compile(w)
+    step(w, s, *sent(*batch(ADAM, 0)))
+    ((graph, _),) = next(iter(step.bounds.values()))[0].graphs.values()
+    assert [len(graph.tape)] == step.kernels
+
+
+def test_shapes_that_do_not_fit_are_refused_before_anything_is_done(cupy):
+    w, s = on_device(ADAM)
+    step, (x, t) = ADAM.compile(w), sent(*batch(ADAM, 0))
+    for wrong in ((x, t[:3]), (x[:, :2], t), (np.zeros((4, 4)), t), ([[1.0]], t)):
+        with pytest.raises(bp.BackpropError, match=r"inputs|targets"):
+            step(w, s, *wrong)
+
+
+def test_training_goes_through_graphs(cupy):
+    learner = bp.Learner(bp.chain(3, bp.Dense(4, bp.tanh), bp.Dense(1)), update=bp.Adam(0.01))
+    draw = np.random.default_rng(0)
+    x, t = draw.standard_normal((50, 3)).astype("f4"), draw.standard_normal((50, 1)).astype("f4")
+    w, s = on_device(learner)
+    found = bp.fit(learner, w, s, bp.Stored(*sent(x, t)), epochs=3, batch_size=8)
+    expected = bp.fit(learner, *learner.init(seed=2), bp.Stored(x, t), epochs=3, batch_size=8)
+    np.testing.assert_allclose(found.w.get(), expected.w, rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------- what cannot be captured, what has no room
+REFUSED = {
+    "a product by @": lambda a, cp: a @ a,
+    "CuPy's own product": lambda a, cp: cp.matmul(a, a),
+    "a host read": lambda a, cp: float(a[0, 0]),
+    "a copy to the host": lambda a, cp: cp.asnumpy(a),
+    "a copy from the host": lambda a, cp: cp.asarray(np.ones(3)),
+    "a mask": lambda a, cp: a[a > 0],
+    "nine arrays joined": lambda a, cp: cp.concatenate([a] * 9),
+    "a synchronization": lambda a, cp: cp.cuda.get_current_stream().synchronize(),
+    "a product that was not planned": lambda a, cp: backends.get("cupy").xp.matmul(a, a),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_captured_is_an_error_and_ends_the_capture(name, cupy):
+    lane, a = _graph.Lane(cupy), cupy.ones((2, 2), dtype=np.float32)
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"captur|planned"):
+        lane.capture(lambda: REFUSED[name](a, cupy))
+    assert not lane.stream.is_capturing()
+    graph, made = lane.capture(lambda: a + 1)
+    graph.launch(lane.stream)
+    assert made.get().tolist() == [[2, 2], [2, 2]]
+
+
+def test_without_memory_the_weights_stay_and_the_error_says_what_to_reduce(cupy, monkeypatch):
+    w, s = on_device(ADAM)
+    step, (x, t) = ADAM.compile(w), sent(*batch(ADAM, 0))
+    w, s, _ = step(w, s, x, t)
+    before = w.get().tobytes()
+    large = (cupy.zeros((4000, 4), dtype=np.float32), cupy.zeros((4000,), dtype=np.int32))
+    monkeypatch.setattr(fake.device, "limit", 20_000)
+    with pytest.raises(bp.BackpropError, match=r"no memory left for a step of 4000 rows.*smaller batch"):
+        step(w, s, *large)
+    assert w.get().tobytes() == before
+    monkeypatch.setattr(_cublaslt, "_WORKSPACE", 1000)
+    w, s, loss = step(w, s, x, t)
+    assert np.isfinite(loss.get())
+
+
+# ---------------------------------------------------------------- precision
+@pytest.mark.parametrize(("precision", "bound"), [("tf32", 2e-3), ("bfloat16", 2e-2), ("float16", 2e-3)])
+def test_narrow_products_learn_with_weights_in_float32(precision, bound, cupy, lt):
+    net = bp.chain(4, bp.Dense(16, bp.relu), bp.Dense(3))
+    learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
+    w, s = on_device(learner)
+    w_eager, s_eager = learner.init(seed=2)
+    step = learner.compile(w, precision=precision)
+    for k in range(5):
+        w, s, loss = step(w, s, *sent(*batch(learner, k)))
+        w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, *batch(learner, k))
+    assert w.dtype == np.float32
+    assert 0 < abs(loss.get() - loss_eager) / loss_eager < bound
+    computes = {what["compute"] for what in lt.objects.values() if "compute" in what}
+    assert computes == ({77} if precision == "tf32" else {68})
+
+
+def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
+    learner = bp.Learner(bp.chain(4, bp.Dense(3)), bp.half_squared_error, bp.Momentum(0.1))
+    w, s = on_device(learner)
+    step = learner.compile(w, precision="float16")
+    x, t = np.ones((4, 4), dtype="f4"), np.full((4, 3), 1000, dtype="f4")
+    start = w.get().tobytes()
+    for halved in range(1, 4):
+        w, s, loss = step(w, s, *sent(x, t))
+        scale, good = next(iter(step.bounds.values()))[0].state[-2:]
+        assert np.isfinite(loss.get())
+        if w.get().tobytes() != start:
+            break
+        assert scale.get() == _scaling.FIRST / 2**halved
+        assert (int(s.rule.count.get()), int(s.step.get()), int(good.get())) == (0, halved, 0)
+    for _ in range(20):
+        w, s, _ = step(w, s, *sent(x, t))
+    assert np.all(np.isfinite(w.get()))
+    assert 0 < int(s.rule.count.get()) < int(s.step.get())
+    assert int(good.get()) > 0
+
+
+def test_a_scale_that_was_good_for_long_is_doubled(cupy, monkeypatch):
+    monkeypatch.setattr(_scaling, "PATIENCE", 3)
+    learner = bp.Learner(bp.chain(4, bp.Dense(3)))
+    w, s = on_device(learner)
+    step = learner.compile(w, precision="float16")
+    for _ in range(3):
+        w, s, _ = step(w, s, *sent(np.ones((4, 4), dtype="f4") / 4096, np.zeros((4, 3), dtype="f4")))
+    scale, good = next(iter(step.bounds.values()))[0].state[-2:]
+    assert (scale.get(), good.get()) == (2 * _scaling.FIRST, 0)
+
+
+@pytest.mark.parametrize("name", ["numpy", "exact", "jax", "strict", "torch"])
+def test_a_precision_a_backend_does_not_have_is_refused(name):
+    try:
+        w, _ = ADAM.init(backend=name)
+    except bp.BackendUnavailable as reason:
+        pytest.skip(str(reason))
+    except bp.BackpropError:
+        w, _ = bp.Learner(bp.chain(1, bp.Linear(1))).init(backend=name)
+    assert ADAM.compile(w, precision="float32" if name != "exact" else None)
+    with pytest.raises(bp.BackpropError, match="got precision='int3'"):
+        ADAM.compile(w, precision="int3")
+
+
+def test_precisions_of_cupy_are_named(cupy):
+    w, _ = on_device(ADAM)
+    with pytest.raises(bp.BackpropError, match="'float32', 'tf32', 'bfloat16', 'float16'"):
+        ADAM.compile(w, precision="int3")
+    layered = LEARNERS["layer by layer"]
+    with pytest.raises(bp.BackpropError, match="'bfloat16' here, got 'float16'"):
+        layered.compile(w, precision="float16")
+
+
+# ---------------------------------------------------------------- cuBLASLt
+SHAPES = {
+    "plain": lambda a, b: (a, b),
+    "left transposed": lambda a, b: (a.T.copy().T, b),
+    "right transposed": lambda a, b: (a, b.T.copy().T),
+    "both transposed": lambda a, b: (a.T.copy().T, b.T.copy().T),
+    "rows of a larger left": lambda a, b: (np.pad(a, ((1, 2), (0, 0)))[1:-2], b),
+    "columns of a larger left": lambda a, b: (np.pad(a, ((0, 0), (3, 1)))[:, 3:-1], b),
+    "columns of a larger right": lambda a, b: (a, np.pad(b, ((2, 0), (1, 1)))[2:, 1:-1]),
+    "columns of a larger transposed": lambda a, b: (np.pad(a.T, ((0, 0), (1, 2)))[:, 1:-2].T, b),
+    "one row": lambda a, b: (a[:1], b),
+    "one row of a larger": lambda a, b: (a[2:3], b),
+    "one column": lambda a, b: (a, b[:, :1]),
+    "one column copied": lambda a, b: (a, b[:, :1].copy()),
+    "one row and one column": lambda a, b: (a[:1], b[:, :1]),
+    "an outer product": lambda a, b: (a[:, :1], b[:1]),
+    "an outer product of views": lambda a, b: (a[1:2].T, b[1:2]),
+    "one number": lambda a, b: (a[:1, :1], b[:1, :1]),
+    "every second row": lambda a, b: (a[::2], b),
+    "every second column": lambda a, b: (np.repeat(a, 2, axis=1)[:, ::2], b),
+    "every second column of both": lambda a, b: tuple(np.repeat(m, 2, axis=1)[:, ::2] for m in (a, b)),
+    "broadcast": lambda a, b: (np.broadcast_to(a[:1], a.shape), b),
+    "backwards": lambda a, b: (a[::-1], b),
+}
+
+
+def operands(name, dtype):
+    draw = np.random.default_rng(0)
+    a, b = (draw.standard_normal(shape).astype(dtype) for shape in ((6, 5), (5, 7)))
+    return SHAPES[name](a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_products_from_addresses_equal_numpy(name, dtype, cupy, lt):
+    a, b = operands(name, dtype)
+    matmul = backends.get("cupy").xp.matmul
+    found = matmul(fake.ndarray(a), fake.ndarray(b))
+    np.testing.assert_allclose(found.get(), a @ b, rtol=1e-5 if dtype == "float32" else 1e-13)
+    assert found.dtype == dtype
+    assert (lt.products, lt.heuristics) == (1, 1)
+    matmul(fake.ndarray(a), fake.ndarray(b), out=found)
+    assert lt.heuristics == 1 + (found.data.ptr % 256 != 0 and lt.heuristics - 1)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("tf32", 2**-9), ("bfloat16", 2**-7), ("float16", 2**-10)])
+@pytest.mark.parametrize("name", SHAPES)
+def test_narrow_products_stay_within_their_bound(name, precision, bound, cupy, lt):
+    a, b = operands(name, "float32")
+    found = _cublaslt.Products(cupy, precision)(fake.ndarray(a), fake.ndarray(b)).get()
+    exact = a.astype("f8") @ b.astype("f8")
+    assert np.max(np.abs(found - exact)) <= bound * np.max(np.abs(a)) * np.max(np.abs(b)) * a.shape[1]
+
+
+def test_products_go_into_a_place_of_a_larger_vector(cupy):
+    whole = cupy.zeros((50,), dtype=np.float32)
+    a, b = operands("plain", "float32")
+    place = cupy.reshape(whole[3:45], (6, 7))
+    backends.get("cupy").xp.matmul(*sent(a, b), out=place)
+    np.testing.assert_array_equal(whole.get()[3:45], (a @ b).ravel())
+    assert not whole.get()[:3].any()
+
+
+def test_rounding_to_bfloat16_is_to_nearest_even():
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([x, np.asarray([np.inf, -np.inf, np.nan, 0, -0.0, 3.4e38], dtype="f4")])
+    with np.errstate(all="ignore"):
+        found = (_cublaslt.bfloat16(x.view(np.uint32), xp=np).astype(np.uint32) << 16).view(np.float32)
+        spacing = np.abs(x.view(np.uint32).astype(np.int64) - found.view(np.uint32).astype(np.int64))
+    finite = np.isfinite(x)
+    assert np.all(spacing[finite] <= 1 << 15)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
+    assert np.all(np.isinf(found[np.isinf(x)]))
+    even = np.asarray([0x3F808000, 0x3F818000], dtype=np.uint32)
+    assert [int(b) for b in _cublaslt.bfloat16(even, xp=np)] == [0x3F80, 0x3F82]
+
+
+def test_a_product_without_an_algorithm_is_an_error_that_names_it(cupy, lt):
+    lt.algorithms = 0
+    with pytest.raises(bp.BackpropError, match=r"no algorithm for the product \(6, 5\) by \(5, 7\)"):
+        backends.get("cupy").xp.matmul(*sent(*operands("plain", "float32")))
+
+
+def test_an_error_of_the_library_is_told(cupy, lt):
+    lt.cublasLtMatmulDescCreate = lambda *_: 3
+    with pytest.raises(RuntimeError, match="cuBLASLt failed: out of memory"):
+        backends.get("cupy").xp.matmul(*sent(*operands("plain", "float32")))
+
+
+def test_the_library_is_told_how_operands_are_aligned(cupy, lt):
+    raw = np.zeros(1000, dtype=np.float32)
+    start = (-raw.ctypes.data % 256) // 4
+    a, b = raw[start : start + 64].reshape(8, 8), raw[start + 67 : start + 131].reshape(8, 8)
+    backends.get("cupy").xp.matmul(fake.ndarray(a), fake.ndarray(b))
+    assert [lt.preference[k] for k in (5, 6)] == [4, 256]  # b comes first
+
+
+def test_other_products_are_cupys_own(cupy, lt):
+    matmul = backends.get("cupy").xp.matmul
+    found = matmul(*sent(np.ones((2, 3), dtype=np.int64), np.ones((3, 2), dtype=np.int64)))
+    assert found.get().tolist() == [[3, 3], [3, 3]]
+    assert lt.products == 0
+
+
+def test_without_the_library_the_error_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda", None)
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    with pytest.raises(bp.BackendUnavailable, match=r"cuBLASLt was not found.*cuda12"):
+        _cublaslt.library()
+    assert ctypes.sizeof(ctypes.c_void_p) == 8
+
+
+# ---------------------------------------------------------------- Torch
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypatch):
+    """Captured on a GPU alone; what surrounds the capture is the same where a replay runs the step."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from backprop_xp.backends import _torch_graph
+
+    monkeypatch.setattr(_torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr(_torch_graph.GraphedStep, "_captured", lambda self: self._run)
+    learner = LEARNERS[name]
+    x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
+    index = torch.as_tensor(np.random.default_rng(0).integers(0, 12, (5, 4)).astype(np.int32))
+    w, s = learner.init(seed=2, backend="torch")
+    x, t = bp.asarray(x, like=w), bp.asarray(t, like=w, dtype="int32" if t.ndim == 1 else None)
+    w_eager, s_eager = learner.snapshot(w, s)
+    step = learner.compile(w)
+    for _ in range(2):
+        w, s, losses = step.scan(w, s, x, t, index)
+        for k, rows in enumerate(index):
+            w_eager, s_eager, loss = learner.step(w_eager, s_eager, x[rows], t[rows])
+            assert torch.equal(losses[k], loss)
+    assert all(map(torch.equal, leaves((w, s)), leaves((w_eager, s_eager))))
+    assert len(step.graphs) == step.compilations == 1
+    assert step.eager is None
+
+
+def test_what_torch_cannot_capture_runs_eagerly_and_says_why(monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from backprop_xp.backends import _torch_graph
+
+    monkeypatch.setattr(_torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr(
+        _torch_graph.GraphedStep, "_captured", lambda self: torch.zeros(2).reshape(3)
+    )  # a RuntimeError
+    w, s = ADAM.init(backend="torch")
+    x, t = (bp.asarray(a, like=w, dtype=d) for a, d in zip(batch(ADAM, 0), (None, "int32"), strict=True))
+    step = ADAM.compile(w)
+    w, s, losses = step.scan(w, s, x, t, torch.as_tensor([[0, 1], [2, 3]]))
+    assert losses.shape == (2,)
+    assert "shape '[3]' is invalid" in step.eager

@@ -1,0 +1,242 @@
+"""What only a GPU can show: graphs of CuPy and Torch on the real thing. Without one all of it is skipped.
+
+The rest of the suite runs on a GPU too, since CuPy is one of the places of `conftest`.
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp import backends
+from backprop_xp.backends import _cublaslt, _graph
+from backprop_xp.backends._record import leaves
+
+NET = bp.chain(64, bp.Dense(48, bp.relu), bp.Dense(33, bp.tanh), bp.Dense(10))
+LEARNERS = {
+    "adam": bp.Learner(NET, bp.softmax_cross_entropy, bp.Adam(0.01)),
+    "momentum": bp.Learner(NET, bp.half_squared_error, bp.Momentum(0.01)),
+    "bounded": bp.Learner(NET, bp.squared_error, bp.GradientDescent(0.01, limit=0.9, floor=0.001)),
+    "frozen": bp.Learner(NET.freeze("dense1"), bp.softmax_cross_entropy, bp.Adam(0.01)),
+    "layer by layer": bp.Learner(NET, bp.mean_squared_error, order="layer by layer"),
+}
+ADAM = LEARNERS["adam"]
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    try:
+        return backends.get("cupy").cupy
+    except bp.BackendUnavailable as reason:
+        pytest.skip(f"no GPU: {reason}")
+
+
+@pytest.fixture(scope="module")
+def torch():
+    torch = pytest.importorskip("torch", reason="no GPU: torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU: torch finds none")
+    return torch
+
+
+def data(learner, cp, rows=512, dtype="float32"):
+    draw = np.random.default_rng(0)
+    x = cp.asarray(draw.standard_normal((rows, 64)).astype(dtype))
+    if learner.loss.targets == "distribution":
+        return x, cp.asarray(draw.integers(0, 10, rows).astype(np.int32))
+    return x, cp.asarray(draw.standard_normal((rows, 10)).astype(dtype))
+
+
+def rows(steps, batch=32, of=512):
+    return np.random.default_rng(1).integers(0, of, (steps, batch)).astype(np.int32)
+
+
+def bits(tree):
+    return [np.asarray(a.get()).tobytes() for a in leaves(tree)]
+
+
+def uncaptured(learner, w, s, x, t, index):
+    """The steps of a scan by the same kernels, without a graph: what its warm-up runs."""
+    step = learner.compile(w)
+    shapes = step._shapes(w, s, x, t, index.shape[1])
+    bound = step._bound(shapes, w, s, x, t)
+    losses = []
+    with bound.lane.turn(), bound.lane._inside():
+        for each in index:
+            for place, of in zip(bound.batch, (x, t), strict=True):
+                place[...] = of[each]
+            losses.append(bound.program.run(bound.state, bound.batch).copy())
+    return bound.state, losses
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_hundred_replayed_steps_equal_the_same_kernels_uncaptured(name, cupy):
+    learner = LEARNERS[name]
+    (x, t), index = data(learner, cupy), cupy.asarray(rows(100))
+    w, s = learner.init(seed=2, backend="cupy")
+    expected, losses = uncaptured(learner, w, s, x, t, index)
+    step, found = learner.compile(w), []
+    for k in range(0, 100, 20):
+        w, s, part = step.scan(w, s, x, t, index[k : k + 20])
+        found.append(part)
+        junk = [cupy.full((1 << 20,), float("nan"), dtype=np.float32) for _ in range(100)]
+        del junk
+    assert bits((w, s)) == bits(tuple(expected))
+    assert cupy.concatenate(found).get().tolist() == [float(loss) for loss in losses]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scans_equal_numpy(name, dtype, cupy):
+    learner = LEARNERS[name]
+    index = rows(40)
+    x, t = data(learner, cupy, dtype=dtype)
+    w, s = learner.init(seed=2, backend="cupy", dtype=dtype)
+    w, s, losses = learner.compile(w).scan(w, s, x, t, cupy.asarray(index))
+    w_host, s_host = learner.init(seed=2, dtype=dtype)
+    w_host, _, losses_host = learner.compile(w_host).scan(w_host, s_host, x.get(), t.get(), index)
+    close = 1e-3 if dtype == "float32" else 1e-9
+    np.testing.assert_allclose(losses.get(), losses_host, rtol=close)
+    if name != "bounded":  # a floor turns rounding into another sign
+        assert np.linalg.norm(w.get() - w_host) <= close * np.linalg.norm(w_host)
+
+
+def test_a_scan_is_its_steps(cupy):
+    (x, t), index = data(ADAM, cupy), rows(_graph.UPDATES + 3)
+    found, singly = (ADAM.init(seed=2, backend="cupy") for _ in range(2))
+    step = ADAM.compile(found[0])
+    w, s, losses = step.scan(*found, x, t, cupy.asarray(index))
+    w_one, s_one = singly
+    for k, each in enumerate(index):
+        at = cupy.asarray(each)
+        w_one, s_one, loss = step(w_one, s_one, x[at], t[at])
+        assert float(loss) == float(losses[k])
+    assert bits((w, s)) == bits((w_one, s_one))
+
+
+def test_data_on_the_host_are_streamed_to_the_same_result(cupy):
+    (x, t), index = data(ADAM, cupy), rows(5 * _graph.UPDATES + 1)
+    w, s = ADAM.init(seed=2, backend="cupy")
+    expected = ADAM.compile(w).scan(w, s, x, t, cupy.asarray(index))
+    w, s = ADAM.init(seed=2, backend="cupy")
+    found = ADAM.compile(w).scan(w, s, x.get(), t.get(), index)
+    assert bits(found) == bits(expected)
+
+
+def test_cupy_still_refuses_its_own_product_under_capture(cupy):
+    a = cupy.ones((4, 4), dtype=np.float32)
+    with pytest.raises(NotImplementedError):  # when this fails, the products of _cublaslt lose their reason
+        _graph.Lane(cupy).capture(lambda: cupy.matmul(a, a))
+
+
+def test_a_graph_has_about_a_node_for_each_launch(cupy, capsys):
+    w, s = ADAM.init(backend="cupy")
+    step = ADAM.compile(w)
+    step(w, s, *data(ADAM, cupy, 32))
+    ((graph, _),) = next(iter(step.bounds.values()))[0].graphs.values()
+    nodes = len(set(re.findall(r"graph_\d+_node_\d+", graph.debug_dot_str())))
+    with capsys.disabled():
+        print(f"\n{nodes} nodes in a graph of {step.kernels[0]} launches")
+    assert 0 < nodes <= 2 * step.kernels[0]  # a sum, or a product cut in parts, takes two
+
+
+SHAPES = {
+    "plain": lambda a, b: (a, b),
+    "left transposed": lambda a, b: (a.T.copy().T, b),
+    "right transposed": lambda a, b: (a, b.T.copy().T),
+    "both transposed": lambda a, b: (a.T.copy().T, b.T.copy().T),
+    "a part of a larger one": lambda a, b: (np.pad(a, 3)[3:-3, 3:-3], b),
+    "one row": lambda a, b: (a[:1], b),
+    "one column": lambda a, b: (a, b[:, :1]),
+    "an outer product": lambda a, b: (a[:, :1], b[:1]),
+    "one number": lambda a, b: (a[:1, :1], b[:1, :1]),
+    "every second column": lambda a, b: (np.repeat(a, 2, axis=1)[:, ::2], b),
+}
+BOUNDS = {"float32": 2**-22, "tf32": 2**-9, "bfloat16": 2**-7, "float16": 2**-10}
+
+
+@pytest.mark.parametrize("sizes", [(6, 5, 7), (128, 784, 512), (128, 256, 10), (33, 65, 129)], ids=str)
+@pytest.mark.parametrize("precision", [*BOUNDS, "float64"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_products_equal_those_of_float64(name, precision, sizes, cupy):
+    m, k, n = sizes
+    draw = np.random.default_rng(0)
+    dtype = "float64" if precision == "float64" else "float32"
+    a, b = SHAPES[name](
+        draw.standard_normal((m, k)).astype(dtype), draw.standard_normal((k, n)).astype(dtype)
+    )
+
+    def on_device(view):
+        """The same memory on the device, seen the same way."""
+        whole = view if view.base is None else view.base
+        start = (view.ctypes.data - whole.ctypes.data) // view.itemsize
+        flat = cupy.asarray(np.ravel(whole, order="K"))
+        return cupy.ndarray(
+            view.shape, view.dtype, memptr=flat.data + start * view.itemsize, strides=view.strides
+        )
+
+    multiply = _cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
+    found, exact = multiply(on_device(a), on_device(b)).get(), a.astype("f8") @ b.astype("f8")
+    size = np.abs(a).astype("f8") @ np.abs(b).astype("f8")
+    assert np.all(np.abs(found - exact) <= BOUNDS.get(precision, 2**-48) * np.maximum(size, 1e-30) * 2)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_narrow_products_learn(precision, cupy):
+    (x, t), index = data(ADAM, cupy), cupy.asarray(rows(200))
+    ends = {}
+    for name in ("float32", precision):
+        w, s = ADAM.init(seed=2, backend="cupy")
+        w, s, losses = ADAM.compile(w, precision=name).scan(w, s, x, t, index)
+        ends[name] = float(losses[-50:].mean())
+        assert np.all(np.isfinite(w.get()))
+    assert ends[precision] <= ends["float32"] * 1.1 + 0.01
+
+
+def test_without_memory_the_process_goes_on(cupy):
+    w, s = ADAM.init(backend="cupy")
+    step = ADAM.compile(w)
+    x, t = data(ADAM, cupy, 32)
+    w, s, _ = step(w, s, x, t)
+    before = bits((w, s))
+    pool = cupy.get_default_memory_pool()
+    rows_there = 1 << 20
+    large = cupy.zeros((rows_there, 64), dtype=np.float32), cupy.zeros((rows_there,), dtype=np.int32)
+    pool.set_limit(size=pool.total_bytes() + (1 << 20))
+    try:
+        with pytest.raises(bp.BackpropError, match="smaller batch"):
+            step(w, s, *large)
+    finally:
+        pool.set_limit(size=0)
+    assert bits((w, s)) == before
+    w, s, loss = step(w, s, x, t)
+    assert np.isfinite(float(loss))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_graph_of_torch_equals_its_eager_steps(name, torch):
+    learner = LEARNERS[name]
+    x, t = (a.cuda() for a in data(learner, torch))
+    index = torch.as_tensor(rows(100)).cuda()
+    w, s = learner.init(seed=2, backend="torch", device="cuda")
+    w_eager, s_eager = learner.snapshot(w, s)
+    step = learner.compile(w)
+    w, s, losses = step.scan(w, s, x, t, index)
+    assert step.eager is None
+    assert len(step.graphs) == 1
+    for k, each in enumerate(index):
+        w_eager, s_eager, loss = learner.step(w_eager, s_eager, x[each], t[each])
+        torch.testing.assert_close(losses[k], loss, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(w, w_eager, rtol=1e-3, atol=1e-5)
+
+
+def test_jax_on_a_gpu_scans_there():
+    jax = pytest.importorskip("jax", reason="no GPU: jax is not installed")
+    if jax.default_backend() != "gpu":
+        pytest.skip("no GPU: jax finds none")
+    w, s = ADAM.init(backend="jax")
+    x, t = data(ADAM, jax.numpy)
+    w, s, losses = ADAM.compile(w).scan(w, s, x, t, jax.numpy.asarray(rows(10)))
+    assert "gpu" in str(w.device).lower() or "cuda" in str(w.device).lower()
+    assert np.all(np.isfinite(np.asarray(losses)))
