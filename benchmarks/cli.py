@@ -71,26 +71,32 @@ def _run(args: argparse.Namespace) -> None:
     if args.rounds < 1:
         msg = f"there is at least one round, got {args.rounds}"
         raise ValueError(msg)
-    wanted = [name.strip() for name in args.contenders.split(",") if name.strip()]
-    if unknown := set(wanted) - {each.name for each in CONTENDERS}:
-        msg = f"there is no contender {', '.join(sorted(unknown))}; --list names them"
-        raise ValueError(msg)
+    wanted = _wanted(args.contenders)
     works = find(args.works, quick=args.quick)
     works = works if args.quick else sized(works, args.gigabytes)
     for name, what in missing().items():
         note(f"{name} does not take part: {what} is not installed")
     how: dict[str, Any] = {"start": Worker, "rest": 0.0} if args.quick else {}  # quick: all in this process
-    races = []
+    path = args.out / f"{results.today()}-cpu{'-quick' if args.quick else ''}.json"
+    args.out.mkdir(parents=True, exist_ok=True)
+    races, found = [], {}
     for work in works:
         able = [each for each in taking_part(work) if not (args.quick and each.slow)]
         contenders = [each for each in able if not wanted or each.name in wanted]
         races.append(race(work, contenders, args.rounds, say=note, **how))
-    found = results.of_run(races, rounds=args.rounds, quick=args.quick)
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"{found['date']}-cpu{'-quick' if args.quick else ''}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        found = results.of_run(races, rounds=args.rounds, quick=args.quick)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")  # kept if the rest is stopped
     print(report.table(found))
     note(f"written: {path.name}")
+
+
+def _wanted(names: str) -> list[str]:
+    """The names of contenders, parted by commas."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := set(wanted) - {each.name for each in CONTENDERS}:
+        msg = f"there is no contender {', '.join(sorted(unknown))}; --list names them"
+        raise ValueError(msg)
+    return wanted
 
 
 def _draw(found: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ class File:
         window: rows mapped, and shuffled, together.
     """
 
-    def __init__(self, folder: Path, outputs: int, window: int = 8192) -> None:
+    def __init__(self, folder: Path, outputs: int, window: int = 4096) -> None:
         self.folder = folder
         self.n, self.features = np.load(folder / "x.npy", mmap_mode="r").shape
         self.outputs, self.window = outputs, min(window, self.n)

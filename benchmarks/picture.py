@@ -16,6 +16,10 @@ _COLOURS = {
 }
 _LABELS = {"torch": "PyTorch", "jax": "JAX", "numpy": "hand-written NumPy", "scikit-learn": "scikit-learn",
            "thinc": "Thinc"}  # fmt: skip
+_STYLE: dict[str, Any] = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), _GREY),
+    "font.size": 10, "svg.fonttype": "path", "svg.hashsalt": "benchmarks",
+}  # fmt: skip
 _ABOUT = "how many times as long others need for the same training (beyond 1: backprop_xp is faster)"
 _WORKS = {  # those worth a reader's glance
     "W1a": "one neuron,\nsample by sample", "W1b": "2-2-2-1 sigmoid,\nsample by sample",
@@ -42,15 +46,11 @@ def draw(found: dict[str, Any], folder: Path = FOLDER) -> list[Path]:
     from matplotlib import pyplot as plt
 
     works = [work for work in found["works"] if work["name"] in _WORKS]
-    grey = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
-    style = dict.fromkeys(grey, _GREY) | {
-        "font.size": 10,
-        "svg.fonttype": "path",
-        "svg.hashsalt": "benchmarks",
-    }
-    with plt.rc_context(style):
+    with plt.rc_context(_STYLE):
         height = 1.1 + 0.92 * len(works)
-        figure, axes = plt.subplots(1, len(_PANELS), figsize=(10, height), sharey=True, layout="constrained")
+        figure, axes = plt.subplots(
+            1, len(_PANELS), figsize=(10, height), sharex=True, sharey=True, layout="constrained"
+        )
         for axis, (title, ours) in zip(axes, _PANELS.items(), strict=True):
             _panel(axis, works, ours)
             axis.set_title(f"backprop_xp, {title}", fontsize=11, fontweight="bold")

@@ -81,7 +81,7 @@ def of_run(races: Sequence[Race], *, rounds: int, quick: bool) -> Found:
     works = [of_race(race) for race in races]
     return {
         "quick": quick,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
         "rounds": rounds,
         "machine": machine(),
         "versions": versions(),
@@ -89,6 +89,11 @@ def of_run(races: Sequence[Race], *, rounds: int, quick: bool) -> Found:
         "works": works,
         "goals": goals.judge(works),
     }
+
+
+def today() -> str:
+    """The date, in UTC."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def machine() -> Found:
@@ -107,7 +112,7 @@ def machine() -> Found:
 
 def versions() -> dict[str, str]:
     """Of Python, the library and whoever takes part."""
-    names = sorted({"numpy", *(name for each in CONTENDERS for name in each.needs)})
+    names = sorted({"numpy", "threadpoolctl", *(name for each in CONTENDERS for name in each.needs)})
     told = {name: installed(name) for name in names}
     own = {"python": platform.python_version(), "backprop-xp": backprop_xp.__version__}
     return own | {name: v for name, v in told.items() if v}

@@ -12,6 +12,8 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+from backprop_xp.backends import _mkl
+
 from .contenders import Contender, by_name
 from .data import load
 from .works import Work
@@ -91,6 +93,14 @@ def start(contender: Contender, work: Work, folder: Path, threads: int) -> list[
     return [sys.executable, "-m", f"{__package__}.worker", json.dumps(told)]
 
 
+def hide(extras: tuple[str, ...]) -> None:
+    """Let the library find none of these in this process."""
+    for name in extras:
+        sys.modules[name] = None  # type: ignore[assignment]
+    if "mkl" in extras:  # which is no module, but a file
+        _mkl.library = lambda: None  # type: ignore[assignment]
+
+
 def serve(argument: str) -> None:
     """Answer until the questions end; what a library prints goes to standard error."""
     told = json.loads(argument)
@@ -98,8 +108,7 @@ def serve(argument: str) -> None:
     os.dup2(2, 1)
     work = Work(**{name: tuple(v) if isinstance(v, list) else v for name, v in told["work"].items()})
     contender, worker = by_name(told["contender"]), None
-    for name in contender.hides:
-        sys.modules[name] = None  # type: ignore[assignment]
+    hide(contender.hides)
     for line in sys.stdin:
         question = json.loads(line)
         try:

@@ -157,7 +157,7 @@ def _quick(work: Work) -> Work:
         batch=batch,
         steps=min(work.steps, max(10, 500 // batch)),
         check=min(work.check, 5),
-        seconds=0.05,
+        seconds=0.02,
         least=2,
         gigabytes=work.gigabytes and 0.004,
         threads=(1,),
