@@ -1,11 +1,11 @@
 """The learner: `init` once, then `step` for every batch.
 
-Here is the edge: what the caller hands in is checked, backends and first values are chosen. The
-mathematics is in `step`.
+Here is the edge: the caller's settings are checked, backends and first values are chosen.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -20,6 +20,7 @@ from .step import LAYER_STREAMS, State, Step
 from .updates import GradientDescent, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for first weights
+_DRAWN_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,10 @@ class Learner(Step):
             raise BackpropError(msg)
         given = weights or {}
         check_names(given, self.net.shapes, "weights")
-        values = {**_draw(self.net.params, seed, _WEIGHTS), **given}
         parts = []
-        for block, shape in self.net.shapes.items():
-            part = backends.convert(values[block], to, kind, device)
-            check_block(block, part, shape)
+        for block, draw in _draws(self.net.params, seed, _WEIGHTS):
+            part = backends.convert(given[block] if block in given else draw(), to, kind, device)
+            check_block(block, part, self.net.shapes[block])
             parts.append(to.xp.reshape(part, (-1,)))
         w = backends.copy(join(parts, xp=to.xp))  # a single block would be the caller's own array
         return w, self._first_state(seed, w, to)
@@ -136,8 +136,8 @@ class Learner(Step):
         learning = self.net.layout.learning_part(w, xp=xp)
         layers = []
         for k, params in enumerate(self.net.state):
-            drawn = _draw({str(i): p for i, p in enumerate(params)}, seed, LAYER_STREAMS + k)
-            layers.append(tuple(to.asarray(value, w.dtype, device) for value in drawn.values()))
+            drawn = _draws({str(i): p for i, p in enumerate(params)}, seed, LAYER_STREAMS + k)
+            layers.append(tuple(to.asarray(draw(), w.dtype, device) for _, draw in drawn))
         return State(
             rule=RuleState(
                 count=xp.zeros((), dtype=xp.int32, device=device),
@@ -218,33 +218,32 @@ class Learner(Step):
         check_state(s, State, self.update.moments)
         return to.run(self.pure_step, w, s, x, t)  # type: ignore[no-any-return]
 
-    def compile(self, w: Array, *, precision: str | None = None) -> Compiled:
+    def compile(self, w: Array, *, precision: str | None = None, whole: bool = False) -> Compiled:
         """The step in its fastest form on the library of w: recorded and replayed, jitted, or a graph.
 
         Args:
             w: the weights; their library, and nothing else, is looked at.
             precision: of products of float32, 'tf32', 'bfloat16' or 'float16' where the backend has
                 it; weights, state and sums stay float32.
+            whole: on Torch, hand the whole step to `torch.compile`, which takes a C++ compiler and
+                some ten seconds for each set of shapes; the other libraries always do the like.
 
         The result is called as `step` is, and has `scan` for many steps in one call. Batches are
         checked when their shapes are met for the first time; each set of shapes compiles once.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
-        >>> w, s = learner.init()
+        >>> w, s = learner.init(dtype="float64")
         >>> step = learner.compile(w)
-        >>> x, t = np.ones((4, 2), dtype="float32"), np.zeros((4, 1), dtype="float32")
-        >>> for _ in range(3):
-        ...     w, s, loss = step(w, s, x, t)
-        >>> step.compilations
-        1
+        >>> w, s, loss = step(w, s, np.ones((4, 2)), np.zeros((4, 1)))
         """
         layout = self.net.layout if self.order == "together" else None
         to = backends.of(w).precise(precision, scaled=self.order == "together")
+        to = to.whole() if whole else to
         return to.compile(self.pure_step, self.check, layout)
 
     def check(self, w: Array, x: Array, t: Array) -> Backend:
-        """Whether a batch fits, by what is static: the check that `step` makes."""
+        """Whether a batch fits, by what is static, as `step` checks it."""
         check_vector(w, self.net.layout)
         return check_batch(x, t, w, self.net.outputs[0], self.net.outputs[-1], self.loss)
 
@@ -283,12 +282,19 @@ def _names(names: str | Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _draw(params: Mapping[str, Param], seed: int, stream: int) -> dict[str, Array]:
-    """First values, uniform in centre ± spread, made on the host in float64."""
-    xp, values, start = backends.get("numpy").xp, {}, 0
+def _draws(params: Mapping[str, Param], seed: int, stream: int) -> Iterator[tuple[str, Any]]:
+    """First values of each block, to be drawn where they are wanted."""
+    start = 0
     for block, param in params.items():
-        size = prod(param.shape)
-        u = rng.uniform(rng.bits(seed, stream, start, size, xp=xp), xp.float64, xp=xp)
-        values[block] = xp.reshape(param.centre + param.spread * (2 * u - 1), param.shape)
-        start += size
-    return values
+        yield block, partial(_draw, param, seed, stream, start)
+        start += prod(param.shape)
+
+
+def _draw(param: Param, seed: int, stream: int, start: int) -> Array:
+    """Uniform in centre ± spread, made on the host in float64, some at a time."""
+    xp, size = backends.get("numpy").xp, prod(param.shape)
+    parts = []
+    for first in range(0, size, _DRAWN_AT_ONCE):
+        words = rng.bits(seed, stream, start + first, min(_DRAWN_AT_ONCE, size - first), xp=xp)
+        parts.append(param.centre + param.spread * (2 * rng.uniform(words, xp.float64, xp=xp) - 1))
+    return xp.reshape(join(parts, xp=xp), param.shape)

@@ -169,8 +169,9 @@ class Adam:
 
     m ← m + (1 − β₁) (g − m), v ← v + (1 − β₂) (g² − v), m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
     (Kingma and Ba: Adam: a method for stochastic optimization, 2015). As in the paper's algorithm
-    and in Torch, ε is added to the corrected root. The corrections are taken as −expm1(t ln β), so
-    that they keep their digits in float32.
+    and in Torch, ε is added to the corrected root; the corrections are drawn together as in the
+    paper's section 2: with c = √(1 − β₂ᵗ) the update is η c / (1 − β₁ᵗ) · m / (√v + ε c). They are
+    taken as −expm1(t ln β), so that they keep their digits in float32.
 
     Args:
         rate: η, as for GradientDescent.
@@ -204,19 +205,20 @@ class Adam:
             raise BackpropError(msg)
 
     def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
-        """η / (1 − β₁ᵗ), and 1 / √(1 − β₂ᵗ)."""
+        """η c / (1 − β₁ᵗ) and ε c, with c = √(1 − β₂ᵗ)."""
         t = xp.astype(state.count + 1, dtype)
         first, second = (
             -xp.expm1(t * log(beta)) if beta else xp.ones_like(t) for beta in (self.beta1, self.beta2)
         )
-        return rate_now(self.rate, state, dtype=dtype, xp=xp) / first, 1 / xp.sqrt(second)
+        c = xp.sqrt(second)
+        return rate_now(self.rate, state, dtype=dtype, xp=xp) * c / first, self.epsilon * c
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """The new weights and moments."""
-        m, v, rate, root = rest
+        m, v, rate, epsilon = rest
         m += (1 - self.beta1) * (g - m)
         v += (1 - self.beta2) * (g * g - v)
-        w -= rate * m / (xp.sqrt(v) * root + self.epsilon)
+        w -= rate * m / (xp.sqrt(v) + epsilon)
         return w, m, v
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from backprop_xp.backends import _mkl
 
 from .contenders import Contender, by_name
 from .data import load
@@ -97,8 +96,7 @@ def hide(extras: tuple[str, ...]) -> None:
     """Let the library find none of these in this process."""
     for name in extras:
         sys.modules[name] = None  # type: ignore[assignment]
-    if "mkl" in extras:  # which is no module, but a file
-        _mkl.library = lambda: None  # type: ignore[assignment]
+    os.environ["BACKPROP_XP_MKL"] = "0" if "mkl" in extras else "1"
 
 
 def serve(argument: str) -> None:

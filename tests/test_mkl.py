@@ -6,7 +6,17 @@ import pytest
 import backprop_xp as bp
 from backprop_xp.backends import _mkl
 
-pytestmark = pytest.mark.skipif(_mkl.library() is None, reason="mkl is not installed")
+
+@pytest.fixture(autouse=True)
+def asked_for(monkeypatch):
+    monkeypatch.setenv("BACKPROP_XP_MKL", "1")
+    _mkl.library.cache_clear()
+    if _mkl.library() is None:
+        pytest.skip("mkl is not installed")
+    yield
+    _mkl.library.cache_clear()
+
+
 DRAW = np.random.default_rng(0)
 
 
@@ -49,3 +59,9 @@ def test_large_products_of_a_plan_go_to_mkl(monkeypatch):
             w, s, _ = step(w, s, x, t)
         found[pays] = w
     np.testing.assert_allclose(found[0], found[float("inf")], rtol=1e-4, atol=1e-6)
+
+
+def test_mkl_that_is_not_asked_for_is_not_used(monkeypatch):
+    monkeypatch.delenv("BACKPROP_XP_MKL")
+    _mkl.library.cache_clear()
+    assert _mkl.library() is None

@@ -74,6 +74,10 @@ class Backend:
         msg = f"the {self.name} backend multiplies in 'float32', got precision={precision!r}"
         raise BackpropError(msg)
 
+    def whole(self) -> "Backend":
+        """This backend, compiling whole steps; most do so always."""
+        return self
+
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> "Compiled":
         """A step(w, s, x, t, *, xp) in its fastest form on this library.
 

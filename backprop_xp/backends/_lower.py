@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._record import ELEMENTWISE, Op, Record, Ref, refs
+from ._sketch import hollow
 
 _UFUNC = {
     "abs": np.absolute, "negative": np.negative, "positive": np.positive, "bitwise_invert": np.invert,
@@ -50,7 +51,7 @@ class Lowering:
 
     def temporary(self, like: Any, dtype: Any) -> Ref:
         """A new value of the shape of another."""
-        self.values.append(np.empty(np.shape(like), dtype=dtype))
+        self.values.append(hollow(np.shape(like), dtype))
         return Ref(len(self.values) - 1)
 
     def bits(self, ref: Ref) -> Ref:

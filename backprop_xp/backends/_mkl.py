@@ -1,10 +1,12 @@
-"""Matrix products by Intel's MKL, where the extra `mkl` is installed.
+"""Matrix products by Intel's MKL, where the extra `mkl` is installed and BACKPROP_XP_MKL=1 is set.
 
-On many processors MKL is faster than the BLAS inside NumPy. It serves replayed plans alone: their
-buffers never move, so a product is one foreign call with all its arguments ready.
+On some processors MKL is faster than the BLAS inside NumPy, on others slower: `python -m
+benchmarks` tells. It is asked for and not tried out, since its numbers differ in the last bits. It
+serves replayed plans alone: their buffers never move, so a product is one foreign call.
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -21,7 +23,9 @@ _INT, _AT = ctypes.c_int, ctypes.c_void_p
 
 @cache
 def library() -> Any:
-    """MKL's single dynamic library in this environment, or None."""
+    """MKL's single dynamic library, or None where it is not asked for or not installed."""
+    if os.environ.get("BACKPROP_XP_MKL") != "1":
+        return None
     for file in _FILES:
         path = Path(sys.prefix) / file
         if path.is_file():

@@ -166,7 +166,7 @@ class Plan:
         for call in self.calls:
             shape = self.values[call.out.value].shape
             shapes = {np.shape(self.values[a.value] if isinstance(a, Ref) else a) for a in call.args}
-            long = len(shape) == 1 and shape[0] >= 2 * BLOCK
+            long = len(shape) == 1 and shape[0] > BLOCK
             if not (long and call.elementwise and call.by_name and shapes <= {shape, ()}):
                 groups.append(None)
                 continue

@@ -46,7 +46,7 @@ def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, .
     if name in _LIKE:
         return tuple(first.shape)
     if name in ELEMENTWISE:
-        return np.broadcast_shapes(*(a.shape for a in args if hasattr(a, "shape")))
+        return np.broadcast_shapes(*(a.shape for a in args if isinstance(a, np.ndarray)))
     if name in REDUCTIONS:
         return _reduced(first.shape, kw.get("axis"), keepdims=kw.get("keepdims", False))
     if name == "matmul":

@@ -11,6 +11,7 @@ from ._plan import Plan
 from ._record import leaves, record
 from ._replay import Replay
 from ._scalars import Scalars
+from ._sketch import Sketch
 from ._threads import fitted
 
 TYPES = ("numpy",)
@@ -63,7 +64,7 @@ class Replayed(Compiled):
             if key not in self.plans:
                 self.check(w, x, t)
                 first = numpy.zeros(rows, dtype=int)
-                self.plans[key] = Plan(record(self.step, w, s, x[first], t[first]))
+                self.plans[key] = Plan(record(self.step, w, s, x[first], t[first], tape=Sketch()))
                 self.compilations += 1
             replay = self.bound[key] = Replay(self.plans[key], w, s)
         return replay

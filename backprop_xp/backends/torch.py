@@ -16,11 +16,12 @@ class Torch(Backend):
 
     name = "torch"
 
-    def __init__(self) -> None:
+    def __init__(self, *, inductor: bool = False) -> None:
         import array_api_compat.torch as compat
         import torch
 
         self.torch = torch
+        self.inductor = inductor
         standard = {n: getattr(compat, n) for n in dir(compat) if n[0] != "_"}
         self.xp = SimpleNamespace(**standard | _native(torch), word=torch.int32)
 
@@ -52,9 +53,13 @@ class Torch(Backend):
         """A NumPy array."""
         return a.detach().cpu().numpy()
 
+    def whole(self) -> "Torch":
+        """This backend, handing whole steps to `torch.compile`."""
+        return Torch(inductor=True)
+
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """The step outside autograd."""
-        return Detached(self, step, check)
+        return Detached(self, self.torch.compile(step, fullgraph=True) if self.inductor else step, check)
 
     def synchronize(self) -> None:
         """Wait for the GPU, where there is one."""

@@ -101,6 +101,8 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("ours numpy+mkl", "ours", "ours:Ours", ("mkl",), ("W3", "W4"), ("numba",)),
     _ours("jax", "jax"),
     _ours("torch", "torch"),
+    Contender("ours torch compile", "ours", "ours:Ours", ("torch",), SMALL, hides=EXTRAS,
+              options={"backend": "torch", "whole": True}, slow=True),
     _torch("eager", fused=False),
     _torch("fused", fused=True),
     Contender("torch compile", "torch", "with_torch:Torch", ("torch",), SMALL,

@@ -26,7 +26,13 @@ class Ours:
     """One scan a round."""
 
     def __init__(
-        self, work: Work, data: Data, threads: int, backend: str = "numpy", warm: bool = False
+        self,
+        work: Work,
+        data: Data,
+        threads: int,
+        backend: str = "numpy",
+        warm: bool = False,
+        whole: bool = False,
     ) -> None:
         if backend == "torch":
             import torch
@@ -38,7 +44,7 @@ class Ours:
         self.x = bp.asarray(x.reshape(-1, *x.shape[2:]), like=self.w)
         self.t = bp.asarray(t.reshape(-1, *t.shape[2:]), like=self.w, dtype="int32" if work.labels else None)
         self.index, self.batch = {}, work.batch
-        self.step = learner.compile(self.w)
+        self.step = learner.compile(self.w, whole=whole)
         self.ab = [bp.asarray(a, like=self.w) for a in work.factors()]
         if warm:
             w, s = learner.snapshot(self.w, self.s)
