@@ -237,10 +237,9 @@ class Learner(Step):
         >>> step = learner.compile(w)
         >>> w, s, loss = step(w, s, np.ones((4, 2)), np.zeros((4, 1)))
         """
-        layout = self.net.layout if self.order == "together" else None
         to = backends.of(w).precise(precision, scaled=self.order == "together")
         to = to.whole() if whole else to
-        return to.compile(self.pure_step, self.check, layout)
+        return to.compile(self.pure_step, self.check, self.splits)
 
     def check(self, w: Array, x: Array, t: Array) -> Backend:
         """Whether a batch fits, by what is static, as `step` checks it."""

@@ -13,7 +13,7 @@ from .arrays import Array, Namespace
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
 from .net import Learn, Net, forward, learning_flow
-from .params import join
+from .params import Layout, join
 from .updates import GradientDescent, RuleState, Update
 
 Reduction = Literal["mean", "sum"]
@@ -187,6 +187,11 @@ class Step:
             w, _ = step.apply(step.gradient_of(seen, xp=xp, keep=keep), w, rule, xp=xp)
         assert first is not None
         return w, first.layers, first.loss
+
+    @property
+    def splits(self) -> Layout | None:
+        """The layout by which the step takes weights split; None where it does not."""
+        return self.net.layout if self.order == "together" else None
 
     @cached_property
     def _one_layer_each(self) -> tuple[tuple["Step", slice], ...]:

@@ -1,10 +1,12 @@
 """What the recorder accepts can be replayed and captured; what it refuses cannot."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import activations, layers, losses, updates
+from backprop_xp import activations, layers, losses, rng, updates
 from backprop_xp.backends import _record, _scalars, _unroll, get
 from backprop_xp.backends._record import record
 
@@ -214,6 +216,38 @@ def test_long_vectors_are_updated_in_blocks_bit_for_bit():
     (plan,) = step.plans.values()
     assert len({group for group in plan.groups if group is not None}) == 1
     assert same_bits(w, w_eager)
+
+
+@dataclass(frozen=True)
+class Dropout(bp.Layer):
+    """Keeps each unit with probability 1/2; a throw-away, to see random state replayed."""
+
+    def forward(self, p, *x, ctx, xp):
+        n = x[0].shape[0] * x[0].shape[1]
+        index = xp.astype(xp.arange(n, dtype=xp.int32), xp.uint32)
+        words, _ = rng.threefry((ctx.seed, ctx.stream), (index + ctx.step, index), xp=xp)
+        mask = xp.reshape(xp.astype((words >> 31) & 1, x[0].dtype), x[0].shape)
+        return bp.Flow(x[0] * mask, x[0] * mask, mask), ()
+
+    def pull(self, p, flow, delta, *x, xp):
+        return (delta * flow.aux,)
+
+
+@pytest.mark.parametrize("rule", ["momentum", "adam", "gradient_descent, scheduled"])
+def test_random_state_is_replayed_bit_for_bit(rule):
+    learner = bp.Learner(bp.chain(4, bp.Dense(8, bp.relu), Dropout(), bp.Dense(3)), update=RULES[rule])
+    w, s = learner.init(seed=7)
+    w_eager, s_eager = learner.snapshot(w, s)
+    step, masks = learner.compile(w), set()
+    for k in range(6):
+        x, t = batch(learner, k)
+        _, flows, _ = learner.walk(w_eager, s_eager, x, training=True, xp=np)
+        masks.add(flows[2].aux.tobytes())
+        w, s, loss = step(w, s, x, t)
+        w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
+        assert same_bits(loss, loss_eager)
+        assert same_bits(w, w_eager)
+    assert len(masks) == 6
 
 
 def test_new_shapes_compile_once_each():

@@ -166,4 +166,4 @@ def compiled_step(learner: Learner, to: Backend) -> Compiled:
 @lru_cache(maxsize=16)
 def _compiled(learner: Learner, to: Backend, thread: int) -> Compiled:  # noqa: ARG001
     """A compiled step may hold buffers, so each thread has its own."""
-    return to.compile(learner.pure_step)
+    return to.compile(learner.pure_step, learner.check, learner.splits)
