@@ -6,6 +6,7 @@ from typing import Any
 
 from ..arrays import Array, BackpropError
 from ._base import Backend, Compiled, Step, unavailable
+from ._record import mapped
 from ._torch_graph import GraphedStep
 
 TYPES = ("torch",)
@@ -59,7 +60,7 @@ class Torch(Backend):
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """The step outside autograd."""
-        return Detached(self, self.torch.compile(step, fullgraph=True) if self.inductor else step, check)
+        return Detached(self, _inductor(self.torch, step) if self.inductor else step, check)
 
     def synchronize(self) -> None:
         """Wait for the GPU, where there is one."""
@@ -114,6 +115,20 @@ class Detached(Compiled):
 
     def _whole(self, w: Array, s: Any, x: Array, t: Array) -> Any:
         return self.step(w, s, x, t, xp=self.backend.xp)
+
+
+def _inductor(torch: Any, step: Step) -> Step:
+    """The step under `torch.compile`, after it ran once: what a net works out once takes locks."""
+    compiled, ran = torch.compile(step, fullgraph=True), False
+
+    def run(w: Array, s: Any, x: Array, t: Array, *, xp: Any) -> Any:
+        nonlocal ran
+        if not ran:
+            step(*mapped((w, s), lambda a: a.clone()), x, t, xp=xp)
+            ran = True
+        return compiled(w, s, x, t, xp=xp)
+
+    return run
 
 
 def _native(torch: Any) -> dict[str, Callable[..., Any]]:
