@@ -10,6 +10,8 @@ from typing import Any
 from . import picture, report, results
 from .contenders import CONTENDERS, missing, taking_part
 from .engine import note, race
+from .gpu import report as gpu_report
+from .gpu import run as gpu_run
 from .worker import Worker
 from .works import WORKS, find, sized
 
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_listed())
         elif args.draw:
             _draw(json.loads(args.draw.read_text(encoding="utf-8")))
+        elif args.gpu:
+            _run_gpu(args)
         else:
             _run(args)
     except (ValueError, OSError, ImportError) as error:
@@ -63,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.json",
         help="draw the picture and fill in the page from an earlier run",
     )
+    add(
+        "--gpu",
+        action="store_true",
+        help="all there is to find out on a GPU: ceilings, tests, works; in one go",
+    )
+    add("--budget", type=float, metavar="S", default=gpu_run.BUDGET,
+        help="seconds that --gpu may take (default: 1400)")  # fmt: skip
     add("--list", action="store_true", help="say which works and contenders there are")
     return parser
 
@@ -90,6 +101,11 @@ def _run(args: argparse.Namespace) -> None:
     note(f"written: {path.name}")
 
 
+def _run_gpu(args: argparse.Namespace) -> None:
+    names = [name.strip() for name in args.contenders.split(",") if name.strip()]
+    gpu_run.main(gpu_run.plan(args.out, args.budget, args.rounds, args.works, names, quick=args.quick))
+
+
 def _wanted(names: str) -> list[str]:
     """The names of contenders, parted by commas."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -100,6 +116,9 @@ def _wanted(names: str) -> list[str]:
 
 
 def _draw(found: dict[str, Any]) -> None:
+    if "gpu" in found:
+        note(f"drawn: {', '.join(path.name for path in gpu_report.draw(found, picture.FOLDER))}")
+        return
     paths = picture.draw(found)
     report.fill(found)
     note(f"drawn: {', '.join(path.name for path in paths)}; filled in: {report.PAGE.name}")

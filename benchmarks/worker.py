@@ -7,13 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-
-from .contenders import Contender, by_name
+from .contenders import Contender
 from .data import load
 from .works import Work
 
@@ -27,12 +27,13 @@ class Worker:
         self.running = contender.open(work, load(work, folder), threads)
 
     def ask(self, what: str, steps: int = 0) -> Answer:
-        """The answer to one of: losses, go, product, memory."""
+        """The answer to one of: losses, go, product, memory, facts."""
         answers: dict[str, Callable[[int], Answer]] = {
             "losses": self.losses,
             "go": self.go,
             "product": self.product,
             "memory": self.memory,
+            "facts": self.facts,
         }
         return answers[what](steps)
 
@@ -63,6 +64,11 @@ class Worker:
         """The most memory the process has held, in megabytes."""
         return {"megabytes": peak()}
 
+    def facts(self, _: int) -> Answer:
+        """What a contender tells of itself, such as its kernels a step."""
+        told = getattr(self.running, "facts", None)
+        return {"facts": told() if told else {}}
+
 
 def peak() -> float:
     """The most memory held so far, 10⁶ bytes. (Linux carries ru_maxrss over from the parent process.)"""
@@ -77,10 +83,13 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Environment variables that hold every library to a number of threads."""
+def environment(threads: int, device: str = "cpu") -> dict[str, str]:
+    """Environment variables that hold every library to a device and a number of threads."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NPROC")
     limits = dict.fromkeys(names, str(threads))
+    if device == "gpu":
+        shared = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        return {**os.environ, **limits, **shared, "CUPY_NVRTC_USE_PCH": "1"}
     if threads == 1:
         limits["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     return {**os.environ, **limits, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -88,7 +97,7 @@ def environment(threads: int) -> dict[str, str]:
 
 def start(contender: Contender, work: Work, folder: Path, threads: int) -> list[str]:
     """The command that starts a worker."""
-    told = {"contender": contender.name, "work": asdict(work), "folder": str(folder), "threads": threads}
+    told = {"contender": asdict(contender), "work": asdict(work), "folder": str(folder), "threads": threads}
     return [sys.executable, "-m", f"{__package__}.worker", json.dumps(told)]
 
 
@@ -104,9 +113,11 @@ def serve(argument: str) -> None:
     told = json.loads(argument)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    work = Work(**{name: tuple(v) if isinstance(v, list) else v for name, v in told["work"].items()})
-    contender, worker = by_name(told["contender"]), None
+    work, contender = _made(Work, told["work"]), _made(Contender, told["contender"])
+    worker = None
     hide(contender.hides)
+    with suppress(Exception):  # it is told when the contender is opened
+        contender.load()  # before it is asked for, so that contenders load at the same time
     for line in sys.stdin:
         question = json.loads(line)
         try:
@@ -115,6 +126,10 @@ def serve(argument: str) -> None:
         except Exception as error:  # whatever a library throws is its result
             answer = {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def _made(cls: type[Any], told: dict[str, Any]) -> Any:
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in told.items()})
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ class Work:
         seconds: a round is all steps, or as many as are done in about this time, `least` at least.
         least: the fewest steps of a round.
         gigabytes: size of the file.
-        device: 'cpu'.
+        device: 'cpu' or 'gpu'.
+        precision: of the products of float32: 'float32', 'tf32' or 'bfloat16'.
+        source: what inputs are stored as: 'float32', or 'uint8' for numbers from 0 to 1 in 255 parts.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Work:
     least: int = 20
     gigabytes: float = 0.0
     device: str = "cpu"
+    precision: str = "float32"
+    source: str = "float32"
 
     @property
     def labels(self) -> bool:

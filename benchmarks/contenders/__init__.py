@@ -44,6 +44,7 @@ class Contender:
         slow: to get ready; left out of quick runs.
         allowance: how many times the tolerance, where its formula is known to differ a little.
         device: it runs on works of the same device.
+        seconds: it may take on a GPU, if not the usual time.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Contender:
     slow: bool = False
     allowance: float = 1.0
     device: str = "cpu"
+    seconds: float = 0.0
 
     def does(self, work: Work) -> bool:
         """Whether it takes part in a work."""
@@ -67,10 +69,14 @@ class Contender:
         """What would have to be installed."""
         return tuple(name for name in self.needs if not installed(name))
 
+    def load(self) -> Any:
+        """Its class; imports what it needs."""
+        module, _, cls = self.where.partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), cls)
+
     def open(self, work: Work, data: Data, threads: int) -> Running:
         """Ready to run."""
-        module, _, cls = self.where.partition(":")
-        return getattr(import_module(f"{__name__}.{module}"), cls)(work, data, threads, **self.options)
+        return self.load()(work, data, threads, **self.options)  # type: ignore[no-any-return]
 
 
 def installed(name: str) -> str:
@@ -137,4 +143,6 @@ def missing() -> dict[str, str]:
 
 def by_name(name: str) -> Contender:
     """The contender of this name."""
-    return next(each for each in CONTENDERS if each.name == name)
+    from ..gpu.works import RACERS
+
+    return next(each for each in (*CONTENDERS, *RACERS) if each.name == name)
