@@ -222,7 +222,7 @@ def cupy(monkeypatch):
     monkeypatch.setattr(array_api_compat, "cupy", sys.modules["array_api_compat.cupy"], raising=False)
     monkeypatch.setattr(backends, "_open", cache(backends._open.__wrapped__))
     monkeypatch.setattr(backends, "_by_type", {})
-    monkeypatch.setattr(_cublaslt, "library", lambda lt=fake.Lt(): lt)
+    monkeypatch.setattr(_cublaslt, "loaded", lambda lt=fake.Lt(): lt)
     found = sys.modules["cupy"]
     for pool in {found.cuda.MemoryPool, type(found.get_default_memory_pool())}:
         monkeypatch.setattr(pool, "total_bytes", lambda _: 10**6, raising=False)
@@ -286,7 +286,7 @@ def test_rivals_compute_the_references_losses_on_the_processor(name, rival, tmp_
 
 @pytest.mark.parametrize("name", ["G1", "G3/tf32", "G5u8"])
 def test_the_reference_on_the_gpu_is_the_one_on_the_host(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(plain.OnCuPy, "library", lambda _: np)
+    monkeypatch.setattr(plain.OnCuPy, "namespace", lambda _: np)
     work = small(next(work for work in works.WORKS if work.name == name))
     data.make(work, tmp_path)
     of = stored.load(work, tmp_path)

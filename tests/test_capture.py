@@ -56,7 +56,7 @@ def cupy(monkeypatch, lt):
     monkeypatch.setattr(array_api_compat, "cupy", sys.modules["array_api_compat.cupy"], raising=False)
     monkeypatch.setattr(backends, "_open", cache(backends._open.__wrapped__))
     monkeypatch.setattr(backends, "_by_type", {})
-    monkeypatch.setattr(_cublaslt, "library", lambda: lt)
+    monkeypatch.setattr(_cublaslt, "loaded", lambda: lt)
     monkeypatch.setattr(fake.device, "limit", None)
     return sys.modules["cupy"]
 
@@ -600,7 +600,7 @@ def test_without_the_library_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
     with pytest.raises(bp.BackendUnavailable, match=r"cuBLASLt was not found.*cuda12"):
-        _cublaslt.library()
+        _cublaslt.loaded()
     assert ctypes.sizeof(ctypes.c_void_p) == 8
 
 

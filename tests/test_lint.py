@@ -74,13 +74,13 @@ class Lint(ast.NodeVisitor):
 
     def visit_Import(self, node):
         for alias in node.names:
-            self.library(node, alias.name)
+            self.imported(node, alias.name)
 
     def visit_ImportFrom(self, node):
         if not node.level:
-            self.library(node, node.module or "")
+            self.imported(node, node.module or "")
 
-    def library(self, node, module):
+    def imported(self, node, module):
         if module.partition(".")[0] in ARRAY_LIBRARIES:
             self.say(node, "imports an array library; formulas take xp from their caller")
 

@@ -10,11 +10,11 @@ from backprop_xp.backends import _mkl
 @pytest.fixture(autouse=True)
 def asked_for(monkeypatch):
     monkeypatch.setenv("BACKPROP_XP_MKL", "1")
-    _mkl.library.cache_clear()
-    if _mkl.library() is None:
+    _mkl.loaded.cache_clear()
+    if _mkl.loaded() is None:
         pytest.skip("mkl is not installed")
     yield
-    _mkl.library.cache_clear()
+    _mkl.loaded.cache_clear()
 
 
 DRAW = np.random.default_rng(0)
@@ -63,5 +63,5 @@ def test_large_products_of_a_plan_go_to_mkl(monkeypatch):
 
 def test_mkl_that_is_not_asked_for_is_not_used(monkeypatch):
     monkeypatch.delenv("BACKPROP_XP_MKL")
-    _mkl.library.cache_clear()
-    assert _mkl.library() is None
+    _mkl.loaded.cache_clear()
+    assert _mkl.loaded() is None

@@ -93,7 +93,7 @@ class Plan(NamedTuple):
     algorithm: Any
 
 
-def library() -> Any:
+def loaded() -> Any:
     """The cuBLASLt of CUDA.
 
     Raises:
@@ -127,7 +127,7 @@ class Products:
     def lt(self) -> Any:
         """The library, loaded when the first product is met."""
         if self._library is None:
-            self._library = library()
+            self._library = loaded()
         return self._library
 
     def __call__(self, a: Array, b: Array, /, *, out: Array = None) -> Array:

@@ -22,7 +22,7 @@ _INT, _AT = ctypes.c_int, ctypes.c_void_p
 
 
 @cache
-def library() -> Any:
+def loaded() -> Any:
     """MKL's single dynamic library, or None where it is not asked for or not installed."""
     if os.environ.get("BACKPROP_XP_MKL") != "1":
         return None
@@ -40,9 +40,9 @@ def product(a: Any, b: Any, out: Any) -> Callable[[], None] | None:
     """A call that writes the product of two matrices into out, or None where NumPy has to do it."""
     real = {np.dtype(np.float32): ctypes.c_float, np.dtype(np.float64): ctypes.c_double}.get(out.dtype)
     sides = [_side(m) for m in (a, b) if m.ndim == 2 and m.dtype == out.dtype]
-    if library() is None or real is None or len(sides) < 2 or None in sides or not out.flags.c_contiguous:
+    if loaded() is None or real is None or len(sides) < 2 or None in sides or not out.flags.c_contiguous:
         return None
-    gemm = getattr(library(), "cblas_sgemm" if real is ctypes.c_float else "cblas_dgemm")
+    gemm = getattr(loaded(), "cblas_sgemm" if real is ctypes.c_float else "cblas_dgemm")
     gemm.restype, gemm.argtypes = None, [*(_INT,) * 6, real, _AT, _INT, _AT, _INT, real, _AT, _INT]
     (turn_a, line_a), (turn_b, line_b) = (side for side in sides if side)
     (m, n), k = out.shape, a.shape[1]

@@ -42,7 +42,7 @@ class Program:
     """
 
     def __init__(self, record: Record, library: Library) -> None:
-        self.schedule, self.library = Schedule(record), library
+        self.schedule, self.target = Schedule(record), library
         self.constants = {v: library.asarray(a) for v, a in self.schedule.constants.items()}
         self.calls = [(launch, self._function(launch)) for launch in self.schedule.launches]
         self.kernels = sum(len(each.reads) if _is(each, "concat") else 1 for each in self.schedule.launches)
@@ -71,7 +71,7 @@ class Program:
         if v in memory:
             return memory[v]
         op = self.schedule.views[v]
-        xp, source = self.library.xp, self._value(op.args[0].value, memory)
+        xp, source = self.target.xp, self._value(op.args[0].value, memory)
         return (
             source[op.args[1]]
             if op.name == "getitem"
@@ -83,10 +83,10 @@ class Program:
         if v not in memory:
             like, home = self.schedule.values[v], self.schedule.homes.get(v)
             if home is None:
-                memory[v] = self.library.empty(like.shape, like.dtype)
+                memory[v] = self.target.empty(like.shape, like.dtype)
             else:
                 place = slice(home.start, home.start + prod(like.shape))
-                memory[v] = self.library.xp.reshape(self._room(home.whole, memory)[place], like.shape)
+                memory[v] = self.target.xp.reshape(self._room(home.whole, memory)[place], like.shape)
         return memory[v]
 
     # ------------------------------------------------------------ launches
@@ -97,7 +97,7 @@ class Program:
         if op.name in ("matmul", "sum"):
             return lambda memory: self._into(op, memory)
         chain = self.chain(launch)
-        fused = self.library.fuse(chain) if len(launch.ops) > 1 else chain
+        fused = self.target.fuse(chain) if len(launch.ops) > 1 else chain
 
         def run(memory: dict[int, Array]) -> None:
             made = fused(*(self._value(v, memory) for v in launch.reads))
@@ -107,7 +107,7 @@ class Program:
 
     def chain(self, launch: Launch) -> Callable[..., Any]:
         """The operations of a launch as a function of what it reads, in the order of `reads`."""
-        xp = self.library.xp
+        xp = self.target.xp
 
         def chain(*given: Any) -> Any:
             local = dict(zip(launch.reads, given, strict=True))
@@ -126,13 +126,13 @@ class Program:
 
     def _into(self, op: Op, memory: dict[int, Array]) -> None:
         args = mapped(op.args, lambda r: self._value(r.value, memory))
-        getattr(self.library.xp, op.name)(*args, **op.kw, out=self._room(op.out, memory))
+        getattr(self.target.xp, op.name)(*args, **op.kw, out=self._room(op.out, memory))
 
     def _join(self, op: Op, memory: dict[int, Array]) -> None:
         """Arrays joined; those that were computed in their place are there already."""
         strangers = self.schedule.strangers(op)
         if len(strangers) == len(op.args[0]):
-            memory[op.out] = self.library.xp.concat(
+            memory[op.out] = self.target.xp.concat(
                 [self._value(r.value, memory) for r in op.args[0]], **op.kw
             )
             return

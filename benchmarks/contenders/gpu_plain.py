@@ -41,9 +41,9 @@ class OnCuPy(Reference):
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         super().__init__(work, data, threads)
-        self.sent(self.library())
+        self.sent(self.namespace())
 
-    def library(self) -> Any:
+    def namespace(self) -> Any:
         import cupy
 
         return cupy

@@ -67,7 +67,7 @@ def with_cupy(n: int, size: int) -> Iterator[Figure]:
     yield "d2h", lambda: _cupy_moved(cupy, size, up=False)
     yield "node", lambda: _cupy_node(cupy)
     yield "version cuda runtime", cupy.cuda.runtime.runtimeGetVersion
-    yield "version cuBLASLt", lambda: _version(_cublaslt.library().cublasLtGetVersion)
+    yield "version cuBLASLt", lambda: _version(_cublaslt.loaded().cublasLtGetVersion)
 
 
 def _cupy_moved(cupy: Any, size: int, *, up: bool) -> float:
