@@ -214,8 +214,7 @@ class Learner(Step):
         Raises:
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
-        to = self.check(w, x, t)
-        check_state(s, State, self.update.moments)
+        to = self.check(w, s, x, t)
         return to.run(self.pure_step, w, s, x, t)  # type: ignore[no-any-return]
 
     def compile(self, w: Array, *, precision: str | None = None, whole: bool = False) -> Compiled:
@@ -241,9 +240,10 @@ class Learner(Step):
         to = to.whole() if whole else to
         return to.compile(self.pure_step, self.check, self.splits)
 
-    def check(self, w: Array, x: Array, t: Array) -> Backend:
-        """Whether a batch fits, by what is static, as `step` checks it."""
+    def check(self, w: Array, s: State, x: Array, t: Array) -> Backend:
+        """Whether all fits, by what is static, as `step` checks it."""
         check_vector(w, self.net.layout)
+        check_state(s, State, self.update.moments)
         return check_batch(x, t, w, self.net.outputs[0], self.net.outputs[-1], self.loss)
 
     def predict(self, w: Array, s: State, x: Array, *, net_input: bool = False) -> Array:
@@ -265,14 +265,14 @@ class Learner(Step):
 
     def losses(self, w: Array, s: State, x: Array, t: Array) -> Array:
         """The loss of each sample, shape (batch,), without learning."""
-        xp = self.check(w, x, t).xp
+        xp = self.check(w, s, x, t).xp
         _, flows, _ = self.walk(w, s, x, training=False, xp=xp)
         o = flows[-1].o
         return self.loss.value(o, self.loss.encode(t, o, xp=xp), xp=xp)
 
     def gradient(self, w: Array, s: State, x: Array, t: Array) -> dict[str, Array]:
         """∂E/∂w of each learning block by name, without learning."""
-        xp, layout = self.check(w, x, t).xp, self.net.layout
+        xp, layout = self.check(w, s, x, t).xp, self.net.layout
         g = self.gradient_of(self.look(w, s, x, t, xp=xp), xp=xp)
         return {b.name: xp.reshape(g[layout.places[b.name]], b.shape) for b in layout.learning}
 

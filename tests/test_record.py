@@ -7,7 +7,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import activations, layers, losses, rng, updates
-from backprop_xp.backends import _record, _scalars, _unroll, get
+from backprop_xp.backends import _record, _scalars, _unroll, get, host as to_host
 from backprop_xp.backends._record import record
 
 ONE_OF_EACH = bp.chain(
@@ -224,7 +224,7 @@ class Dropout(bp.Layer):
 
     def forward(self, p, *x, ctx, xp):
         n = x[0].shape[0] * x[0].shape[1]
-        index = xp.astype(xp.arange(n, dtype=xp.int32), xp.uint32)
+        index = xp.astype(xp.arange(n, dtype=xp.int32), rng.word(xp))
         words, _ = rng.threefry((ctx.seed, ctx.stream), (index + ctx.step, index), xp=xp)
         mask = xp.reshape(xp.astype((words >> 31) & 1, x[0].dtype), x[0].shape)
         return bp.Flow(x[0] * mask, x[0] * mask, mask), ()
@@ -248,6 +248,58 @@ def test_random_state_is_replayed_bit_for_bit(rule):
         assert same_bits(loss, loss_eager)
         assert same_bits(w, w_eager)
     assert len(masks) == 6
+
+
+def on_torch(learner, dtype, seed=2):
+    """Weights and losses of six steps, two of them in a scan: on NumPy, and on Torch's tensors."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    found = []
+    for backend in ("numpy", "torch"):
+        w, s = learner.init(seed=seed, dtype=dtype, backend=backend)
+        step, losses = learner.compile(w), []
+        for k in range(5):
+            x, t = (bp.asarray(a, like=w, dtype=str(a.dtype)) for a in batch(learner, k, dtype))
+            w, s, loss = step(w, s, x, t)
+            losses.append(float(loss))
+        rows = bp.asarray([[0, 1], [3, 2]], like=w, dtype="int32")
+        w, s, values = step.scan(w, s, x, t, rows)
+        found.append([to_host(a) for a in (w, values, *_record.leaves(s.rule))] + [np.asarray(losses)])
+        assert step.compilations == 2
+    return found
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_torch_on_the_cpu_replays_the_plan_of_numpy_bit_for_bit(name, dtype):
+    for one, other in zip(*on_torch(LEARNERS[name], dtype), strict=True):
+        assert same_bits(one, other)
+
+
+def test_random_words_of_torch_are_signed_and_the_same_bits_in_its_plan():
+    learner = bp.Learner(bp.chain(4, bp.Dense(8, bp.relu), Dropout(), bp.Dense(3)))
+    for one, other in zip(*on_torch(learner, "float32", seed=3_000_000_000), strict=True):
+        assert same_bits(one, other)
+
+
+def test_tensors_that_are_not_in_order_are_copied_before_a_plan_writes():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+    w, s = learner.init(backend="torch")
+    strided = torch.stack([w, w], dim=1)[:, 0]
+    x = t = torch.ones(4, 2)
+    after, *_ = learner.compile(w)(strided, s, x, t[:, :1])
+    assert torch.equal(strided, w)
+    assert not torch.equal(after, w)
+
+
+def test_a_state_of_another_rule_is_refused_by_a_compiled_step():
+    w, s = bp.Learner(bp.chain(4, bp.Dense(3))).init()
+    learner = bp.Learner(bp.chain(4, bp.Dense(3)), update=bp.Adam())
+    x, t = batch(learner, 0)
+    with pytest.raises(bp.BackpropError, match="with 2 moments, got one with 0"):
+        learner.compile(w)(w, s, x, t)
+    with pytest.raises(bp.BackpropError, match="with 2 moments, got one with 0"):
+        learner.compile(w).scan(w, s, x, t, np.zeros((1, 2), dtype=int))
 
 
 def test_new_shapes_compile_once_each():
@@ -309,7 +361,7 @@ def replayed(step, *states):
 
     x = np.zeros((1, 1))
     first = record(lambda w, s, x, t, *, xp: (*step(w, s, xp=xp), xp.sum(w)), *states[0], x, x)
-    replay = Replay(Plan(first), *states[0])
+    replay = Replay(Plan(first), *states[0], get("numpy"))
     for _ in range(3):
         replay.run()
     return replay.w, replay.s

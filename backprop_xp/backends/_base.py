@@ -54,6 +54,10 @@ class Backend:
         """A NumPy array of the same values."""
         raise NotImplementedError
 
+    def over(self, memory: Any) -> Array:
+        """An array of this library in the memory of a NumPy array, where it has such."""
+        raise NotImplementedError
+
     def synchronize(self) -> None:
         """Wait until all work handed out is done."""
 
@@ -83,7 +87,7 @@ class Backend:
 
         Args:
             step: a pure function.
-            check: called as check(w, x, t) before the step meets shapes for the first time.
+            check: called as check(w, s, x, t) before the step meets shapes for the first time.
             layout: of the weights, where the step takes them split too.
         """
         del layout
@@ -96,7 +100,7 @@ class Compiled:
     Args:
         backend: of the arrays.
         step: a pure function step(w, s, x, t, *, xp) -> (w, s, loss).
-        check: called as check(w, x, t) before the step meets shapes for the first time.
+        check: called as check(w, s, x, t) before the step meets shapes for the first time.
 
     Attributes:
         compilations: how often the step was compiled, once for each set of shapes.
@@ -109,7 +113,7 @@ class Compiled:
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step; consumes w and s."""
-        self.check(w, x, t)
+        self.check(w, s, x, t)
         return self.backend.run(self.step, w, s, x, t)  # type: ignore[no-any-return]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _mkl
+from ._base import Backend
 from ._lower import Call
 from ._plan import BLOCK, Plan
 from ._record import Ref, leaves, mapped
@@ -18,14 +19,22 @@ class Replay:
     Args:
         plan: what to run.
         w: the weights.
-        s: the state; arrays are changed in place from now on.
+        s: the state.
+        to: their backend, whose arrays lie in memory that NumPy can see.
+
+    Attributes:
+        w: the weights, changed in place from now on.
+        s: the state, likewise.
+        state: the arrays of both, as NumPy sees them.
     """
 
-    def __init__(self, plan: Plan, w: Any, s: Any) -> None:
+    def __init__(self, plan: Plan, w: Any, s: Any, to: Backend) -> None:
         self.plan = plan
-        self.w, self.s = mapped((w, s), _writable)
+        memory = mapped((w, s), lambda a: _writable(to.to_host(a)))
+        self.state = leaves(memory)
+        self.w, self.s = mapped(memory, to.over)
         arrays: dict[int, Any] = dict(plan.buffers)
-        arrays |= {r.value: a for r, a in zip(plan.state, leaves((self.w, self.s)), strict=True)}
+        arrays |= {r.value: a for r, a in zip(plan.state, self.state, strict=True)}
         for value in plan.views:
             self._make(value, plan, arrays)
         self.x, self.t = (arrays[r.value] for r in plan.batch)

@@ -20,11 +20,18 @@ def hollow(shape: tuple[int, ...], dtype: Any) -> Any:
 class Sketch(Tape):
     """A tape of shapes and dtypes; made from constants alone, values are true.
 
+    Args:
+        word: the 32-bit integer type of random bits.
+
     >>> from backprop_xp.backends._record import record
     >>> x = hollow((1_000_000, 1_000_000), "float32")
     >>> record(lambda a, *, xp: xp.sum(xp.matmul(a, a), axis=0), x, tape=Sketch()).values[-1].shape
     (1000000,)
     """
+
+    def __init__(self, word: Any = np.uint32) -> None:
+        super().__init__()
+        self.word = word
 
     def take_in(self, a: Any) -> Traced:
         """An input of the step, of which shape and dtype are read."""

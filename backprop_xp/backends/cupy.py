@@ -160,13 +160,13 @@ class Captured(Compiled):
                 w.dtype,
             )
         except AttributeError:
-            self.check(w, x, t)
+            self.check(w, s, x, t)
             raise
 
     def _bound(self, shapes: "Shapes", w: Array, s: Any, x: Array, t: Array) -> Bound:
         """The program of these shapes where w and s are; else where nobody holds what is there."""
         if shapes not in self.programs:
-            self._check(w, x, t)
+            self._check(w, s, x, t)
             self.programs[shapes] = self._program(shapes, w, s)
             self.compilations += 1
         found = self.bounds.setdefault(shapes, [])
@@ -180,11 +180,11 @@ class Captured(Compiled):
         bound.take(w, s)
         return bound
 
-    def _check(self, w: Array, x: Array, t: Array) -> None:
+    def _check(self, w: Array, s: Any, x: Array, t: Array) -> None:
         """Whether a batch fits; of data on the host, one row is sent to be looked at."""
         if isinstance(x, np.ndarray):
             x, t = (self.cupy.asarray(a[:1]) for a in (x, t))
-        self.check(w, x, t)
+        self.check(w, s, x, t)
 
     def _program(self, shapes: "Shapes", w: Array, s: Any) -> Program:
         xp, cupy = self.backend.xp, self.cupy

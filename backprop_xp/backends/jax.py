@@ -83,12 +83,12 @@ class Jitted(Compiled):
 
         def one(w: Array, s: Any, x: Array, t: Array) -> Any:
             self.compilations += 1
-            self.check(w, x, t)
+            self.check(w, s, x, t)
             return step(w, s, x, t, xp=backend.xp)
 
         def many(w: Array, s: Any, x: Array, t: Array, index: Array) -> Any:
             self.compilations += 1
-            self.check(w, x, t)
+            self.check(w, s, x, t)
 
             def body(carry: Any, rows: Array) -> Any:
                 w, s, loss = step(*carry, x[rows], t[rows], xp=backend.xp)
@@ -120,7 +120,7 @@ class Jitted(Compiled):
         try:
             return self._one(w, s, x, t)  # type: ignore[no-any-return]
         except TypeError:  # what came is nothing that JAX knows
-            self.check(w, x, t)
+            self.check(w, s, x, t)
             raise
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:

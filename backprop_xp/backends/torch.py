@@ -6,6 +6,7 @@ from typing import Any
 
 from ..arrays import Array, BackpropError
 from ._base import Backend, Compiled, Step, unavailable
+from ._plans import Replayed
 from ._record import mapped
 from ._torch_graph import GraphedStep
 
@@ -58,8 +59,12 @@ class Torch(Backend):
         """This backend, handing whole steps to `torch.compile`."""
         return Torch(inductor=True)
 
+    def over(self, memory: Any) -> Array:
+        """A tensor in NumPy's memory."""
+        return self.torch.from_numpy(memory)
+
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """The step outside autograd."""
+        """The step outside autograd: on the CPU as a recorded plan, on a GPU as a graph."""
         return Detached(self, _inductor(self.torch, step) if self.inductor else step, check)
 
     def synchronize(self) -> None:
@@ -68,8 +73,11 @@ class Torch(Backend):
             self.torch.cuda.synchronize()
 
 
-class Detached(Compiled):
-    """A step that no autograd graph is built for; on a GPU its scans replay a CUDA graph.
+class Detached(Replayed):
+    """A step that no autograd graph is built for.
+
+    On the CPU it is the recorded plan, run on the tensors' own memory; on a GPU a scan replays a
+    CUDA graph.
 
     Attributes:
         eager: why scans on a GPU run eagerly, where they do.
@@ -77,25 +85,33 @@ class Detached(Compiled):
 
     def __init__(self, backend: Torch, step: Step, check: Step | None = None) -> None:
         super().__init__(backend, step, check)
-        self.torch = backend.torch
+        self.torch, self.whole = backend.torch, backend.inductor
         self.graphs: dict[Any, GraphedStep] = {}
         self.eager: str | None = None
 
+    def _recorded(self, w: Array) -> bool:
+        return not self.whole and getattr(w, "is_cpu", False)
+
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""
-        with self.torch.no_grad():
+        if self._recorded(w):
             return super().__call__(w, s, x, t)
+        with self.torch.no_grad():
+            self.check(w, s, x, t)
+            return self._step(w, s, x, t)  # type: ignore[no-any-return]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps."""
+        if self._recorded(w):
+            return super().scan(w, s, x, t, index)
         with self.torch.no_grad():
-            self.check(w, x, t)
+            self.check(w, s, x, t)
             graphed = self._graphed(w, s, x, t, index)
             if graphed is not None:
                 return graphed.scan(w, s, x, t, index)
-            xp, losses = self.backend.xp, []
+            losses = []
             for rows in index.unbind():
-                w, s, loss = self.step(w, s, x[rows], t[rows], xp=xp)
+                w, s, loss = self._step(w, s, x[rows], t[rows])
                 losses.append(loss)
             return w, s, self.torch.stack(losses)
 
@@ -107,13 +123,13 @@ class Detached(Compiled):
         key = w.device, w.dtype, rows, x.shape[1:], x.dtype, t.shape[1:], t.dtype
         try:
             if key not in self.graphs:
-                self.graphs[key] = GraphedStep(self.torch, self._whole, w, s, x[:1], t[:1], rows)
+                self.graphs[key] = GraphedStep(self.torch, self._step, w, s, x[:1], t[:1], rows)
                 self.compilations += 1
         except RuntimeError as error:
             self.eager = str(error).partition("\n")[0]
         return self.graphs.get(key)
 
-    def _whole(self, w: Array, s: Any, x: Array, t: Array) -> Any:
+    def _step(self, w: Array, s: Any, x: Array, t: Array) -> Any:
         return self.step(w, s, x, t, xp=self.backend.xp)
 
 

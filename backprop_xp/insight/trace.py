@@ -118,7 +118,7 @@ def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Arr
 
 
 def _step(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Trace]:
-    xp = learner.check(w, x, t).xp
+    xp = learner.check(w, s, x, t).xp
     kept: dict[int, tuple[Pass, Learn]] = {}
 
     def keep(seen: Pass, learn: Learn) -> None:

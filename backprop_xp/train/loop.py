@@ -123,7 +123,7 @@ def per_sample(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tupl
     >>> per_sample(learner, w, s, x, 0 * x)[2]
     exact.asarray(['1/2', '1/8'])
     """
-    to = learner.check(w, x, t)
+    to = learner.check(w, s, x, t)
     step, losses = compiled_step(learner, to), []
     host = backends.get("numpy").xp
     w, s = learner.snapshot(w, s)

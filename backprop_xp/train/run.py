@@ -102,7 +102,7 @@ class Run:
         asked = perf_counter()
         x, t = self.source.rows(window.start, window.stop)
         self.pace.second += perf_counter() - asked
-        self.learner.check(self.w, x, t)
+        self.learner.check(self.w, self.s, x, t)
         for rows in self.batches.chunks(window, lambda: self.pace.length):
             at = index(rows, self.w, self.to)
             self.w, self.s, losses = self.step.scan(self.w, self.s, x, t, at)

@@ -1,0 +1,92 @@
+"""A compiled step made of recorded plans, for every library whose arrays lie in NumPy's memory."""
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, BackpropError
+from . import _unroll
+from ._base import Backend, Compiled, Step
+from ._plan import Plan
+from ._record import leaves, mapped, record
+from ._replay import Replay
+from ._scalars import Scalars
+from ._sketch import Sketch
+from ._threads import fitted
+
+
+class Replayed(Compiled):
+    """A step as recorded plans, one for each set of shapes; they run on the arrays' own memory."""
+
+    def __init__(self, backend: Backend, step: Step, check: Step | None = None) -> None:
+        super().__init__(backend, step, check)
+        self.plans: dict[Any, Plan] = {}
+        self.bound: dict[Any, Replay] = {}
+        self.scalars: dict[Plan, Scalars | None] = {}
+
+    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
+        """One step, replayed."""
+        replay = self._bind(w, s, x, t)
+        replay.x[...], replay.t[...] = map(self.backend.to_host, (x, t))
+        with np.errstate(all="ignore"):
+            replay.run()
+        return replay.w, replay.s, self.backend.over(replay.loss.copy())
+
+    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
+        """Many steps, replayed; the rows are gathered into the plan's own buffers."""
+        replay = self._bind(w, s, x, t, index.shape[1])
+        x, t = (self.backend.to_host(a) for a in (x, t))
+        index = np.asarray(index, dtype=np.intp)
+        if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
+            msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
+            raise BackpropError(msg)
+        losses = np.empty(index.shape[0], dtype=replay.loss.dtype)
+        with np.errstate(all="ignore"), fitted(replay.plan.multiplications):
+            if not self._as_scalars(replay, x, t, index, losses):
+                replay.scan(x, t, index, losses)
+        return replay.w, replay.s, self.backend.over(losses)
+
+    def _bind(self, w: Array, s: Any, x: Array, t: Array, rows: int | None = None) -> Replay:
+        """The plan of these shapes, bound to w and s."""
+        try:
+            matched = x.shape[:1] == t.shape[:1]  # else there is no plan, and the check tells why
+            rows = x.shape[0] if rows is None else rows
+            key = type(x), rows, matched, x.shape[1:], x.dtype, t.shape[1:], t.dtype, w.shape, w.dtype
+        except AttributeError:
+            self.check(w, s, x, t)
+            raise
+        replay = self.bound.get(key)
+        if replay is None or replay.w is not w or replay.s is not s:
+            self.check(w, s, x, t)
+            if key not in self.plans:
+                self.plans[key] = self._plan(w, s, x, t, rows)
+                self.compilations += 1
+            replay = self.bound[key] = Replay(self.plans[key], w, s, self.backend)
+        return replay
+
+    def _plan(self, w: Array, s: Any, x: Array, t: Array, rows: int) -> Plan:
+        w, s, x, t = mapped((w, s, x, t), self.backend.to_host)
+        first = np.zeros(rows, dtype=int)
+        xp = self.backend.xp
+        word = self.backend.to_host(xp.zeros((), dtype=getattr(xp, "word", xp.uint32)))
+        return Plan(record(self.step, w, s, x[first], t[first], tape=Sketch(word.dtype)))
+
+    def _as_scalars(self, replay: Replay, x: Array, t: Array, index: Array, losses: Array) -> bool:
+        """The scan in single numbers, where the net is small enough for them to be faster.
+
+        It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
+        """
+        steps = index.shape[0]
+        if replay.state[0].size > _unroll.MOST:
+            return False
+        plan = replay.plan
+        if plan not in self.scalars:
+            try:
+                self.scalars[plan] = Scalars(plan.record, plan.constants)
+            except _unroll.NotUnrolled:
+                self.scalars[plan] = None
+        scalars = self.scalars[plan]
+        if scalars is None:
+            return False
+        inputs, targets = (np.take(a, index, axis=0).reshape(steps, -1) for a in (x, t))
+        return scalars.scan(replay.state, inputs, targets, losses)
