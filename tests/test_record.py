@@ -7,7 +7,8 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import activations, layers, losses, rng, updates
-from backprop_xp.backends import _record, _scalars, _unroll, get, host as to_host
+from backprop_xp.backends import _record, _scalars, _unroll, get
+from backprop_xp.backends import host as to_host
 from backprop_xp.backends._record import record
 
 ONE_OF_EACH = bp.chain(

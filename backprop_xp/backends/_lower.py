@@ -124,13 +124,15 @@ class Lowering:
         if not same or result.dtype.itemsize not in _BITS or not result.shape:
             yield from self._where_plain(mask, a, b, out)
             return
-        to_bits = self.bits(out)
+        to_bits, chosen_type = self.bits(out), _BITS[result.dtype.itemsize]
+        chosen = self.temporary(result, chosen_type)  # 0 or 1: two passes of one type beat one of two
+        yield Call(np.copyto, (chosen, mask), chosen, {}, elementwise=True, by_name=False)
         if isinstance(b, np.ndarray) and b.ndim == 0 and b.view(_BITS[b.dtype.itemsize]) == 0:
-            yield Call(np.multiply, (self._bits_of(a), mask), to_bits, {}, elementwise=True)
+            yield Call(np.multiply, (self._bits_of(a), chosen), to_bits, {}, elementwise=True)
             return
-        select = self.temporary(result, _BITS[result.dtype.itemsize])
+        select = self.temporary(result, chosen_type)
         yield Call(np.bitwise_xor, (self._bits_of(a), self._bits_of(b)), select, {}, elementwise=True)
-        yield Call(np.multiply, (select, mask), select, {}, elementwise=True)
+        yield Call(np.multiply, (select, chosen), select, {}, elementwise=True)
         yield Call(np.bitwise_xor, (select, self._bits_of(b)), to_bits, {}, elementwise=True)
 
     def _where_plain(self, mask: Any, a: Any, b: Any, out: Ref) -> Iterator[Call]:

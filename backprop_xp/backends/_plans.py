@@ -8,7 +8,7 @@ from ..arrays import Array, BackpropError
 from . import _unroll
 from ._base import Backend, Compiled, Step
 from ._plan import Plan
-from ._record import leaves, mapped, record
+from ._record import mapped, record
 from ._replay import Replay
 from ._scalars import Scalars
 from ._sketch import Sketch

@@ -86,10 +86,13 @@ class Source:
     def _line(self, k: int, blocks: dict[str, list[Any]] | None = None) -> str:
         """A call as source; in a loop over blocks, long vectors go by the names of their blocks."""
         call = self.plan.calls[k]
-        if call.function is np.matmul and (product := self._product(call)) is not None:
-            self.names[f"f{k}"] = product
-            return f"f{k}()"
-        self.names[f"f{k}"] = call.function
+        function = call.function
+        if function is np.matmul:
+            if (product := self._product(call)) is not None:
+                self.names[f"f{k}"] = product
+                return f"f{k}()"
+            function = np.dot if self._is_plain(call) else np.matmul
+        self.names[f"f{k}"] = function
         parts = [self._named(a, blocks) for a in call.args]
         if call.by_name:
             parts.append(f"out={self._named(call.out, blocks)}")
@@ -115,10 +118,20 @@ class Source:
         self.names[f"g{numbers[0]}"] = list(zip(*(_cut(v, n) for v in vectors.values()), strict=True))
         return [f"for {', '.join(vectors)}, in g{numbers[0]}:", *(f"    {line}" for line in lines)]
 
+    def _factors(self, call: Call) -> tuple[Any, Any, Any]:
+        a, b, out = (self.arrays[r.value] if isinstance(r, Ref) else r for r in (*call.args, call.out))
+        return a, b, out
+
+    def _is_plain(self, call: Call) -> bool:
+        """Whether np.matmul and np.dot hand the product to the same function of the BLAS."""
+        each = self._factors(call)
+        return all(a.ndim == 2 and min(a.shape) > 1 for a in each) and all(
+            a.flags.forc and a.dtype == each[2].dtype for a in each
+        )
+
     def _product(self, call: Call) -> Callable[[], None] | None:
         """The product by MKL, where it is installed and the product large enough to gain."""
-        a, b = (self.arrays[r.value] if isinstance(r, Ref) else r for r in call.args)
-        out = self.arrays[call.out.value]
+        a, b, out = self._factors(call)
         return _mkl.product(a, b, out) if out.size * a.shape[-1] >= _mkl.PAYS else None
 
 
