@@ -43,13 +43,14 @@ def listed(names: Any) -> str:
 
 
 def sigmoid(x: Array, *, xp: Namespace) -> Array:
-    """The logistic function 1 / (1 + e^(−x)) = e^min(x, 0) / (1 + e^(−|x|)); nothing overflows.
+    """The logistic function 1 / (1 + e^(−x)), for x < 0 as e^x / (1 + e^x); nothing overflows.
 
     >>> import numpy as np
     >>> sigmoid(np.asarray([0.0, -1000.0]), xp=np).tolist()
     [0.5, 0.0]
     """
-    return xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
+    z = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1, z) / (1 + z)
 
 
 def softmax(x: Array, *, xp: Namespace) -> Array:

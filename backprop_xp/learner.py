@@ -3,24 +3,22 @@
 Here is the edge: the caller's settings are checked, backends and first values are chosen.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from math import prod
 from typing import Any
 
 from . import backends, rng
 from .arrays import Array, BackpropError, Namespace, listed
 from .backends import Backend, Compiled
 from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
+from .drawing import drawn_parts
 from .losses import Loss
 from .net import Net
-from .params import Block, Param, join
+from .params import Block, join
 from .step import LAYER_STREAMS, State, Step
 from .updates import GradientDescent, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for first weights
-_DRAWN_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -123,11 +121,14 @@ class Learner(Step):
         given = weights or {}
         check_names(given, self.net.shapes, "weights")
         parts = []
-        for block, draw in _draws(self.net.params, seed, _WEIGHTS):
-            part = backends.convert(given[block] if block in given else draw(), to, kind, device)
-            check_block(block, part, self.net.shapes[block])
-            parts.append(to.xp.reshape(part, (-1,)))
-        w = backends.copy(join(parts, xp=to.xp))  # a single block would be the caller's own array
+        for block, drawn in drawn_parts(self.net.params, seed, _WEIGHTS):
+            if block in given:
+                part = backends.convert(given[block], to, kind, device)
+                check_block(block, part, self.net.shapes[block])
+                parts.append(to.xp.reshape(part, (-1,)))
+            else:
+                parts += (to.asarray(part, kind, device) for part in drawn)
+        w = join(parts, xp=to.xp) if len(parts) > 1 else backends.copy(parts[0])  # not the caller's own
         return w, self._first_state(seed, w, to)
 
     def _first_state(self, seed: int, w: Array, to: Backend) -> State:
@@ -136,8 +137,11 @@ class Learner(Step):
         learning = self.net.layout.learning_part(w, xp=xp)
         layers = []
         for k, params in enumerate(self.net.state):
-            drawn = _draws({str(i): p for i, p in enumerate(params)}, seed, LAYER_STREAMS + k)
-            layers.append(tuple(to.asarray(draw(), w.dtype, device) for _, draw in drawn))
+            own = []
+            for i, drawn in drawn_parts(dict(enumerate(params)), seed, LAYER_STREAMS + k):
+                parts = [to.asarray(part, w.dtype, device) for part in drawn]
+                own.append(xp.reshape(join(parts, xp=xp), params[i].shape))
+            layers.append(tuple(own))
         return State(
             rule=RuleState(
                 count=xp.zeros((), dtype=xp.int32, device=device),
@@ -279,21 +283,3 @@ class Learner(Step):
 
 def _names(names: str | Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _draws(params: Mapping[str, Param], seed: int, stream: int) -> Iterator[tuple[str, Any]]:
-    """First values of each block, to be drawn where they are wanted."""
-    start = 0
-    for block, param in params.items():
-        yield block, partial(_draw, param, seed, stream, start)
-        start += prod(param.shape)
-
-
-def _draw(param: Param, seed: int, stream: int, start: int) -> Array:
-    """Uniform in centre ± spread, made on the host in float64, some at a time."""
-    xp, size = backends.get("numpy").xp, prod(param.shape)
-    parts = []
-    for first in range(0, size, _DRAWN_AT_ONCE):
-        words = rng.bits(seed, stream, start + first, min(_DRAWN_AT_ONCE, size - first), xp=xp)
-        parts.append(param.centre + param.spread * (2 * rng.uniform(words, xp.float64, xp=xp) - 1))
-    return xp.reshape(join(parts, xp=xp), param.shape)

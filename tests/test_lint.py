@@ -17,7 +17,7 @@ FORMULAS = ("activations", "arrays", "layers", "losses", "net", "params", "rng",
 ROOMS = (  # left to right: a module imports only from its left
     {"arrays"},
     {"rng", "params", "activations", "losses", "updates", "backends"},
-    {"layers", "checks"},
+    {"layers", "checks", "drawing"},
     {"net"},
     {"step"},
     {"learner"},

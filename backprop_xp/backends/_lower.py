@@ -6,6 +6,7 @@ here, and nowhere else.
 """
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ _UFUNC = {
 }  # fmt: skip
 _REDUCE = {"sum": np.add, "mean": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply,
            "all": np.logical_and, "any": np.logical_or}  # fmt: skip
+_SMALL = 1 << 20  # elements: a larger constant is spread over a row, slower by half and not in memory
 _BITS = {4: np.int32, 8: np.int64}
 
 
@@ -111,7 +113,9 @@ class Lowering:
     def spread(self, a: Any, op: Op) -> Any:
         """A 0-d constant spread out: NumPy's maximum and minimum run faster on two whole arrays."""
         shape = self.values[op.out].shape
-        return np.full(shape, a) if isinstance(a, np.ndarray) and a.ndim == 0 and shape else a
+        if not isinstance(a, np.ndarray) or a.ndim or not shape:
+            return a
+        return np.full(shape if prod(shape) <= _SMALL else shape[-1:], a)
 
     def _where(self, op: Op, out: Ref) -> Iterator[Call]:
         """Entries of a or b by a mask, as bits: np.where takes a branch for each element."""

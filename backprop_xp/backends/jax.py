@@ -8,7 +8,7 @@ from ..arrays import Array, BackpropError
 from ._base import Backend, Compiled, Step, unavailable
 
 TYPES = ("jax", "jaxlib")
-_FLAT_AT_MOST = 20_000  # weights
+_FLAT_AT_MOST = 20_000  # weights of a rule with moments
 
 
 class Jax(Backend):
@@ -73,8 +73,9 @@ class Jax(Backend):
 class Jitted(Compiled):
     """A step under `jax.jit`, and many of them under `jax.lax.scan`.
 
-    Inside a scan the weights of large nets are carried split, one array a block: XLA copies a flat
-    vector in every step, and splitting pays from some thousand weights on.
+    Inside a scan the weights are carried split, one array a block, since XLA cuts and joins a flat
+    vector in every step. Only moments turn this round: up to some thousand weights one long update
+    is faster than many short ones.
     """
 
     def __init__(self, backend: Jax, step: Step, check: Step | None = None, layout: Any = None) -> None:
@@ -94,7 +95,7 @@ class Jitted(Compiled):
                 w, s, loss = step(*carry, x[rows], t[rows], xp=backend.xp)
                 return (w, s), loss
 
-            split = self.layout is not None and w.size > _FLAT_AT_MOST
+            split = self.layout is not None and (w.size > _FLAT_AT_MOST or not s.rule.moments)
             carry, losses = jax.lax.scan(body, self._split(w, s) if split else (w, s), index)
             w, s = self._joined(*carry) if split else carry
             return w, s, losses

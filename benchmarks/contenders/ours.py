@@ -1,5 +1,6 @@
 """The library, through its one call: `learner.compile(w)`, then `scan` over the stored batches, or `fit`."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,8 @@ class Ours:
         x, t = data.batches(work)
         self.x = bp.asarray(x.reshape(-1, *x.shape[2:]), like=self.w)
         self.t = bp.asarray(t.reshape(-1, *t.shape[2:]), like=self.w, dtype="int32" if work.labels else None)
-        self.index, self.batch = {}, work.batch
+        self.index, self.work = {}, work
         self.step = learner.compile(self.w, whole=whole)
-        self.ab = [bp.asarray(a, like=self.w) for a in work.factors()]
         if warm:
             w, s = learner.snapshot(self.w, self.s)
             for _ in range(-(-_WARM // work.steps)):
@@ -53,7 +53,7 @@ class Ours:
 
     def rows(self, steps: int) -> Any:
         if steps not in self.index:
-            rows = np.arange(steps * self.batch).reshape(steps, self.batch)
+            rows = np.arange(steps * self.work.batch).reshape(steps, -1)
             kind = "int64" if self.to.name == "numpy" else "int32"  # each library's own
             self.index[steps] = bp.asarray(rows, like=self.w, dtype=kind)
         return self.index[steps]
@@ -61,6 +61,10 @@ class Ours:
     def run(self, steps: int) -> Any:
         self.w, self.s, losses = self.step.scan(self.w, self.s, self.x, self.t, self.rows(steps))
         return self.to.to_host(losses)
+
+    @cached_property
+    def ab(self) -> list[Any]:
+        return [bp.asarray(a, like=self.w) for a in self.work.factors()]
 
     def gemm(self) -> Any:
         return self.to.to_host(self.to.xp.matmul(*self.ab))

@@ -1,5 +1,6 @@
 """Plain NumPy: what one writes by hand from the textbook. In float64 it is everybody's reference."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,15 @@ class Plain:
         self.v = [p if p is None else np.zeros_like(p) for p in self.params]
         self.count = 0
         self.load(data, dtype)
-        self.ab = work.factors()
 
     def load(self, data: Data, dtype: str) -> None:
         self.x, self.t = data.batches(self.work)
         self.x = self.x.astype(dtype, copy=False)
         self.t = self.t if self.work.labels else self.t.astype(dtype, copy=False)
+
+    @cached_property
+    def ab(self) -> list[Any]:
+        return self.work.factors()
 
     def gemm(self) -> Any:
         return np.matmul(*self.ab)

@@ -1,6 +1,6 @@
 """JAX as its manual writes it: the gradient of a loss over a list of (w, b), a jitted step, a scan."""
 
-from functools import partial
+from functools import cached_property, partial
 from math import log
 from typing import Any
 
@@ -54,7 +54,6 @@ class Jitted:
         self.state = (*self.state, jnp.zeros(()))
         self.step = jax.jit(partial(step_of, work), donate_argnums=0)
         self.load(data)
-        self.ab = [jnp.array(a) for a in work.factors()]
         self.mm = jax.jit(jnp.matmul)
 
     def load(self, data: Data) -> None:
@@ -67,6 +66,10 @@ class Jitted:
             self.state, loss = self.step(self.state, batch)
             losses.append(loss)
         return np.asarray(jax.device_get(losses))
+
+    @cached_property
+    def ab(self) -> list[Any]:
+        return [jnp.array(a) for a in self.work.factors()]
 
     def gemm(self) -> Any:
         return self.mm(*self.ab).block_until_ready()

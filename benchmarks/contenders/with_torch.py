@@ -1,5 +1,6 @@
 """PyTorch as its manual writes it: nn.Sequential, a loss function, an optimiser."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,6 @@ class Torch:
 
         self.forward = torch.compile(forward) if compiled else forward
         self.load(data)
-        self.ab = [torch.from_numpy(a) for a in work.factors()]
 
     def load(self, data: Data) -> None:
         self.x, self.t = (torch.from_numpy(a) for a in data.batches(self.work))
@@ -61,6 +61,10 @@ class Torch:
     def run(self, steps: int) -> Any:
         losses = [self.step(self.x[k], self.t[k]) for k in range(steps)]
         return torch.stack(losses).numpy()
+
+    @cached_property
+    def ab(self) -> list[Any]:
+        return [torch.from_numpy(a) for a in self.work.factors()]
 
     def gemm(self) -> Any:
         return torch.mm(*self.ab)
