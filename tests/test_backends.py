@@ -457,3 +457,32 @@ def test_whole_steps_on_torch_are_those_of_eager_code(monkeypatch):
             w, s, _ = step(w, s, x, t)
         found.append(w.numpy())
     np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("precision", "operands", "told"),
+    [("float32", "f32", "HIGHEST"), ("tf32", "f32", "HIGH"), ("bfloat16", "bf16", "DEFAULT")],
+)
+def test_jax_multiplies_in_the_precision_that_is_asked_for(precision, operands, told):
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    learner = bp.Learner(bp.chain(4, bp.Dense(8, bp.relu), bp.Dense(3)), bp.softmax_cross_entropy)
+    w, s = learner.init(backend="jax", dtype="float32")
+    x, t = bp.asarray(np.ones((2, 4)), like=w), bp.asarray([0, 2], like=w, dtype="int32")
+    xp = backends.get("jax").precise(precision).xp
+    text = jax.jit(lambda *given: learner.pure_step(*given, xp=xp)).lower(w, s, x, t).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(products) == 5
+    assert all(f"precision = [{told}, {told}]" in line for line in products)
+    assert all(line.count(f"x{operands}>") >= 2 and line.endswith("xf32>") for line in products)
+    _, _, eager = learner.step(*learner.snapshot(w, s), x, t)
+    w, s, loss = learner.compile(w, precision=precision)(w, s, x, t)
+    assert w.dtype == np.float32
+    assert abs(loss - eager) <= {"bfloat16": 2e-2}.get(precision, 1e-6) * eager
+
+
+def test_jax_keeps_products_of_float64():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    if not jax.config.jax_enable_x64:
+        pytest.skip("JAX runs without 64 bits here")
+    a = jax.numpy.full((2, 2), 1 / 3)
+    assert (backends.get("jax").precise("bfloat16").xp.matmul(a, a) == a @ a).all()

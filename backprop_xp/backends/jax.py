@@ -1,13 +1,15 @@
 """JAX: compiled by XLA for CPU, GPU and TPU."""
 
+from copy import copy
 from typing import Any
 
 import numpy
 
-from ..arrays import Array, BackpropError
+from ..arrays import Array, BackpropError, Namespace, listed
 from ._base import Backend, Compiled, Step, unavailable
 
 TYPES = ("jax", "jaxlib")
+_PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}  # JAX's own names
 _FLAT_AT_MOST = 20_000  # weights of a rule with moments
 
 
@@ -61,6 +63,20 @@ class Jax(Backend):
         """A NumPy copy."""
         return numpy.asarray(a)
 
+    def precise(self, precision: str | None, *, scaled: bool = True) -> "Jax":
+        """This backend, its products of float32 computed in another precision.
+
+        Without one JAX chooses, and takes tf32 on a GPU that has it. On the CPU tf32 is float32.
+        """
+        if precision is None:
+            return self
+        if precision not in _PRECISIONS:
+            msg = f"the precision of products on JAX is one of {listed(_PRECISIONS)}, got {precision!r}"
+            raise BackpropError(msg)
+        other = copy(self)
+        other.xp = _Precise(self.xp, precision)
+        return other
+
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """`jax.jit` and `jax.lax.scan`, weights and state donated."""
         return Jitted(self, step, check, layout)
@@ -68,6 +84,25 @@ class Jax(Backend):
     def synchronize(self) -> None:
         """Wait for all devices."""
         self.jax.effects_barrier()
+
+
+class _Precise:
+    """jax.numpy with products of float32 in a precision of choice; sums are float32."""
+
+    def __init__(self, xp: Namespace, precision: str) -> None:
+        self._xp, self._precision = xp, precision
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._xp, name)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product a b."""
+        xp = self._xp
+        if a.dtype != xp.float32:
+            return xp.matmul(a, b)
+        if self._precision == "bfloat16":
+            a, b = (xp.astype(factor, xp.bfloat16) for factor in (a, b))
+        return xp.matmul(a, b, precision=_PRECISIONS[self._precision], preferred_element_type=xp.float32)
 
 
 class Jitted(Compiled):

@@ -9,7 +9,6 @@ from backprop_xp.backends import _graph
 
 from ..data import Data
 from ..works import Work
-from .gpu_precision import set_jax
 
 
 class Ours:
@@ -44,9 +43,7 @@ class Ours:
 
     @staticmethod
     def prepared(backend: str, precision: str) -> str | None:
-        """The precision for `compile`; JAX and Torch have switches of their own."""
-        if backend == "jax":
-            set_jax(precision)
+        """The precision for `compile`; Torch has a switch of its own."""
         if backend == "torch":
             import torch
 
@@ -54,7 +51,7 @@ class Ours:
                 msg = "the torch backend has no products of bfloat16"
                 raise ValueError(msg)
             torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        return precision if backend == "cupy" else None
+        return None if backend == "torch" else precision
 
     def step_of(self, precision: str | None) -> Any:
         """The compiled step; where inputs are bytes, one that makes numbers of them first."""
