@@ -478,7 +478,7 @@ def test_a_precision_a_backend_does_not_have_is_refused(name):
     except bp.BackpropError:
         w, _ = bp.Learner(bp.chain(1, bp.Linear(1))).init(backend=name)
     assert ADAM.compile(w, precision="float32" if name != "exact" else None)
-    with pytest.raises(bp.BackpropError, match="got (precision=)?'int3'"):
+    with pytest.raises(bp.BackpropError, match="'int3'"):
         ADAM.compile(w, precision="int3")
 
 
