@@ -362,6 +362,28 @@ def test_a_graph_has_a_node_for_each_launch(cupy):
     assert [len(graph.tape)] == step.kernels
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_bytes_become_numbers_in_the_graph(name, cupy):
+    learner = LEARNERS[name]
+    x, t = np.random.default_rng(0).integers(0, 256, (12, 4), dtype=np.uint8), batch(learner, 0)[1]
+    t = np.concatenate([t] * 3)
+    index = np.random.default_rng(1).integers(0, 12, (_graph.UPDATES + 3, 2)).astype(np.int32)
+    w_eager, s_eager = learner.init(seed=2)
+    for rows in index:
+        z = x[rows].astype("f4") / 255
+        w_eager, s_eager, _ = learner.step(w_eager, s_eager, z, t[rows])
+    for data in ((*sent(x, t, index),), (x, t, index)):
+        w, s = on_device(learner)
+        step = learner.compile(w)
+        w, s, _ = step.scan(w, s, *data)
+        assert_same_bits((w, s), (w_eager, s_eager))
+        ((bound,),) = step.bounds.values()
+        assert bound.batch[0].dtype == np.uint8
+    w, s, loss = step(w, s, *sent(x[:4], t[:4]))
+    w_eager, s_eager, expected = learner.step(w_eager, s_eager, x[:4], t[:4])
+    assert_same_bits(loss, expected)
+
+
 def test_shapes_that_do_not_fit_are_refused_before_anything_is_done(cupy):
     w, s = on_device(ADAM)
     step, (x, t) = ADAM.compile(w), sent(*batch(ADAM, 0))

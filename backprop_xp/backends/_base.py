@@ -38,7 +38,7 @@ class Backend:
 
     def dtype(self, name: str | None) -> Any:
         """The type of this name; None is the default."""
-        known = (*self.floats, "int32", "int64")
+        known = (*self.floats, *(n for n in ("int32", "int64", "uint8") if hasattr(self.xp, n)))
         if name is None:
             return getattr(self.xp, self.floats[0])
         if name not in known:
