@@ -402,6 +402,37 @@ def test_training_goes_through_graphs(cupy):
     np.testing.assert_allclose(found.w.get(), expected.w, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_training_streams_rows_of_the_host_and_never_holds_them_all(dtype, cupy, tmp_path, monkeypatch):
+    monkeypatch.setattr(_cublaslt, "_WORKSPACE", 1000)
+    learner = bp.Learner(bp.chain(40, bp.Dense(3)), bp.softmax_cross_entropy, bp.Adam(0.01))
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", draw.integers(0, 256, (5003, 40)).astype(dtype))
+    x, t = np.load(tmp_path / "x.npy", mmap_mode="r"), draw.integers(0, 3, 5003).astype(np.int32)
+    w, s = on_device(learner)
+    there = bp.fit(learner, w, s, bp.Stored(*sent(x, t)), epochs=2, batch_size=8)
+    sizes, allocate = [], fake.device.allocate
+    monkeypatch.setattr(fake.device, "allocate", lambda size: (sizes.append(size), allocate(size)))
+    streamed = bp.fit(learner, w, s, bp.Stored(x, t), epochs=2, batch_size=8)
+    assert 0 < max(sizes) <= 2 * 8 * _graph.UPDATES * 40 * x.itemsize
+    for one, other in zip(leaves(streamed[:2]), leaves(there[:2]), strict=True):
+        assert one.get().tobytes() == other.get().tobytes()
+    assert [epoch.loss for epoch in streamed.history] == [epoch.loss for epoch in there.history]
+
+
+def test_rows_of_the_host_are_checked_before_anything_is_sent(cupy):
+    w, s = on_device(ADAM)
+    step, (x, t), index = ADAM.compile(w), batch(ADAM, 0), np.zeros((2, 2), dtype=int)
+    for wrong in ((x, t[:3]), (x[:, :2], t), (x.astype("f8"), t), (x[0], t), (x, *sent(t)), (*sent(x), t)):
+        with pytest.raises(bp.BackpropError, match=r"inputs|targets"):
+            step.scan(w, s, *wrong, index)
+    with pytest.raises(bp.BackpropError, match="float32, or uint8"):
+        bp.fit(ADAM, w, s, bp.Stored(x.astype("f8"), t))
+    w, s, _ = step.scan(w, s, x, t, *sent(np.zeros((2, 4), dtype=int)))
+    with pytest.raises(bp.BackpropError, match="inputs are a cupy array"):
+        step(w, s, x, t)
+
+
 # ---------------------------------------------------------------- what cannot be captured, what has no room
 REFUSED = {
     "a product by @": lambda a, cp: a @ a,

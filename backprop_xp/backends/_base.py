@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy
+
 from ..arrays import Array, BackendUnavailable, BackpropError, Namespace
 
 Step = Callable[..., Any]
@@ -104,13 +106,28 @@ class Compiled:
 
     def __init__(self, backend: Backend, step: Step, check: Step | None = None) -> None:
         self.backend, self.step = backend, step
-        self.check = check or (lambda *_: None)
+        self.fits = check or (lambda *_: None)
         self.compilations = 0
+
+    def check(self, w: Array, x: Array, t: Array) -> None:
+        """Whether rows fit the step, by what is static."""
+        self.fits(w, x, t)
+
+    def sent(self, w: Array, a: Array) -> Array:
+        """Rows for many scans: those on the host are sent to where w is, if the library lives elsewhere."""
+        host = isinstance(a, numpy.ndarray) and not self.backend.owns(a)
+        return self.backend.asarray(a, None, self.backend.device_of(w)) if host else a
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step; consumes w and s."""
         self.check(w, x, t)
         return self.backend.run(self.step, w, s, x, t)  # type: ignore[no-any-return]
+
+    def rows(self, w: Array, index: Array) -> Array:
+        """An index where w is."""
+        if not isinstance(index, numpy.ndarray):
+            return index
+        return self.backend.asarray(index, self.backend.xp.int32, self.backend.device_of(w))
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """One step for each row of index, in order, on those rows of x and t.
@@ -120,12 +137,13 @@ class Compiled:
             s: the state; consumed.
             x: inputs, any number of rows.
             t: their targets.
-            index: shape (steps, batch), rows of x and t.
+            index: shape (steps, batch), rows of x and t; of the library or NumPy's.
 
         Returns:
             The new w and s, and the losses, shape (steps,).
         """
         xp, losses = self.backend.xp, []
+        index = self.rows(w, index)
         for k in range(index.shape[0]):
             rows = index[k, :]
             w, s, loss = self(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))

@@ -116,9 +116,22 @@ class Captured(Compiled):
         """The launches of a step, for each set of shapes it was compiled for."""
         return [program.kernels for program in self.programs.values()]
 
+    def check(self, w: Array, x: Array, t: Array) -> None:
+        """Whether rows fit; for those on the host stands one zero, spread to their shape."""
+        if isinstance(x, np.ndarray) and isinstance(t, np.ndarray):
+            with w.device:
+                x, t = (self.cupy.broadcast_to(self.cupy.zeros((), a.dtype), a.shape) for a in (x, t))
+        self.fits(w, x, t)
+
+    def sent(self, w: Array, a: Array) -> Array:
+        """The rows as they are: `scan` sends them while it runs."""
+        return a
+
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step, one launch."""
         shapes = self._shapes(w, s, x, t)
+        if isinstance(x, np.ndarray):
+            self.fits(w, x, t)  # which refuses it: a single step sends nothing
         with self._room(w, shapes):
             bound = self._bound(shapes, w, s, x, t)
             bound.batch[0][...], bound.batch[1][...] = x, t
@@ -133,6 +146,7 @@ class Captured(Compiled):
         with self._room(w, shapes):
             bound = self._bound(shapes, w, s, x, t)
             if isinstance(x, np.ndarray):
+                index = index if isinstance(index, np.ndarray) else self.cupy.asnumpy(index)
                 if shapes not in self.streams:
                     self.streams[shapes] = Streamed(self.cupy, x, t, shapes.rows, shapes.w_dtype)
                 losses = self.streams[shapes].scan(bound, x, t, index)
@@ -148,7 +162,7 @@ class Captured(Compiled):
             matched = x.shape[:1] == t.shape[:1]  # else there is no program, and the check tells why
             rows = x.shape[0] if rows is None else rows
             return Shapes(
-                type(x),
+                (type(x), type(t)),
                 w.device.id,
                 rows,
                 matched,
@@ -166,7 +180,7 @@ class Captured(Compiled):
     def _bound(self, shapes: "Shapes", w: Array, s: Any, x: Array, t: Array) -> Bound:
         """The program of these shapes where w and s are; else where nobody holds what is there."""
         if shapes not in self.programs:
-            self._check(w, x, t)
+            self.check(w, x, t)
             self.programs[shapes] = self._program(shapes, w, s)
             self.compilations += 1
         found = self.bounds.setdefault(shapes, [])
@@ -179,12 +193,6 @@ class Captured(Compiled):
             found.append(bound)
         bound.take(w, s)
         return bound
-
-    def _check(self, w: Array, x: Array, t: Array) -> None:
-        """Whether a batch fits; of data on the host, one row is sent to be looked at."""
-        if isinstance(x, np.ndarray):
-            x, t = (self.cupy.asarray(a[:1]) for a in (x, t))
-        self.check(w, x, t)
 
     def _program(self, shapes: "Shapes", w: Array, s: Any) -> Program:
         xp, cupy = self.backend.xp, self.cupy
@@ -236,7 +244,7 @@ class Captured(Compiled):
 class Shapes(NamedTuple):
     """What a program is compiled for."""
 
-    kind: type
+    kind: tuple[type, type]
     device: Any
     rows: int
     matched: bool

@@ -90,6 +90,7 @@ class Detached(Compiled):
         """Many steps."""
         with self.torch.no_grad():
             self.check(w, x, t)
+            index = self.rows(w, index)
             graphed = self._graphed(w, s, x, t, index)
             if graphed is not None:
                 return graphed.scan(w, s, x, t, index)
