@@ -284,6 +284,17 @@ def test_a_scan_of_no_steps_changes_nothing(cupy):
     assert w.get().tobytes() == before
 
 
+def test_rows_that_are_not_there_are_refused_where_the_host_knows_them(cupy):
+    w, s = on_device(ADAM)
+    step, (x, t), wrong = ADAM.compile(w), batch(ADAM, 0), np.asarray([[0, 1], [2, 4]])
+    for data in ((x, t, wrong), (*sent(x, t), wrong), (x, t, *sent(wrong)), (x, t, -wrong)):
+        with pytest.raises(bp.BackpropError, match="rows are 0 to 3, got"):
+            step.scan(w, s, *data)
+    assert not step.programs
+    w, s, losses = step.scan(w, s, *sent(x, t, wrong))
+    assert losses.shape == (2,)
+
+
 def captures(step):
     return sum(len(bound.graphs) for bounds in step.bounds.values() for bound in bounds)
 

@@ -116,6 +116,19 @@ def test_compiled_steps_refuse_other_dtypes_and_libraries_after_batches_that_fit
     assert [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))] == before
 
 
+@pytest.mark.parametrize("row", [-1, 5])
+def test_rows_that_are_not_there_are_refused_before_a_step_is_made(row, any_place):
+    w, s = any_place.init(LEARNER)
+    step, x, t = LEARNER.compile(w), any_place.array(ones(5, 3)), any_place.array(ones(5, 2))
+    before = [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))]
+    index = np.asarray([[0, 1], [2, row]])
+    here = [any_place.array(index, "int64")] if any_place.name in ("numpy", "torch") else []
+    for given in (index, index.astype("int32"), *here):
+        refused(lambda given=given: step.scan(w, s, x, t, given), f"rows are 0 to 4, got {min(row, 0)} to")
+    assert [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))] == before
+    assert step.scan(w, s, x, t, index % 5)[2].shape == (2,)
+
+
 def leaves(value):
     return [leaf for each in value for leaf in leaves(each)] if isinstance(value, tuple) else [value]
 

@@ -123,10 +123,11 @@ class Compiled:
         self.check(w, x, t)
         return self.backend.run(self.step, w, s, x, t)  # type: ignore[no-any-return]
 
-    def rows(self, w: Array, index: Array) -> Array:
-        """An index where w is."""
+    def rows(self, w: Array, x: Array, index: Array) -> Array:
+        """An index where w is; one of the host is looked at first."""
         if not isinstance(index, numpy.ndarray):
             return index
+        check_rows(index, x)
         return self.backend.asarray(index, self.backend.xp.int32, self.backend.device_of(w))
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
@@ -141,9 +142,14 @@ class Compiled:
 
         Returns:
             The new w and s, and the losses, shape (steps,).
+
+        Raises:
+            BackpropError: rows that do not fit; or that are not there, where the index lies on the
+                host: one on a device is not read.
         """
+        self.check(w, x, t)
         xp, losses = self.backend.xp, []
-        index = self.rows(w, index)
+        index = self.rows(w, x, index)
         for k in range(index.shape[0]):
             rows = index[k, :]
             w, s, loss = self(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))
@@ -161,6 +167,13 @@ class Standard(Backend):
     def device_of(self, a: Array) -> Any:
         """The array's own device."""
         return a.device
+
+
+def check_rows(index: Array, x: Array) -> None:
+    """The rows that an index on the host names are rows of x."""
+    if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
+        msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
+        raise BackpropError(msg)
 
 
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:

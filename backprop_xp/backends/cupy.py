@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array, BackendUnavailable, BackpropError, listed
 from . import _scaling
-from ._base import Backend, Compiled, Step, unavailable
+from ._base import Backend, Compiled, Step, check_rows, unavailable
 from ._cublaslt import PRECISIONS, Products
 from ._graph import Bound, Feed, Lane
 from ._program import Library, Program
@@ -95,8 +95,6 @@ class CuPy(Backend):
 class Captured(Compiled):
     """A step as CUDA graphs, for each set of shapes.
 
-    Rows of `scan` are not looked at on the host: one that is not there wraps around.
-
     Attributes:
         kernels: the launches of a step, by the shapes it was compiled for.
     """
@@ -127,6 +125,14 @@ class Captured(Compiled):
         """The rows as they are: `scan` sends them while it runs."""
         return a
 
+    def rows(self, w: Array, x: Array, index: Array) -> Array:
+        """The index where x is; one of the host is looked at, and sent later."""
+        if isinstance(x, np.ndarray) and not isinstance(index, np.ndarray):
+            index = self.cupy.asnumpy(index)
+        if isinstance(index, np.ndarray):
+            check_rows(index, x)
+        return index
+
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step, one launch."""
         shapes = self._shapes(w, s, x, t)
@@ -140,13 +146,15 @@ class Captured(Compiled):
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps, several to a launch; the graph gathers the rows and keeps the losses.
 
-        Data and index may be NumPy arrays: then rows are sent while the steps before them run.
+        Data and index may be NumPy arrays: then rows are sent while the steps before them run. An
+        index on the device is not read, unless data are on the host; on the device a row that is not
+        there wraps around.
         """
         shapes = self._shapes(w, s, x, t, index.shape[1])
+        index = self.rows(w, x, index)
         with self._room(w, shapes):
             bound = self._bound(shapes, w, s, x, t)
             if isinstance(x, np.ndarray):
-                index = index if isinstance(index, np.ndarray) else self.cupy.asnumpy(index)
                 if shapes not in self.streams:
                     self.streams[shapes] = Streamed(self.cupy, x, t, shapes.rows, shapes.w_dtype)
                 losses = self.streams[shapes].scan(bound, x, t, index)

@@ -125,7 +125,7 @@ class Jitted(Compiled):
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps in one call."""
-        return self._many(w, s, x, t, self.rows(w, index))  # type: ignore[no-any-return]
+        return self._many(w, s, x, t, self.rows(w, x, index))  # type: ignore[no-any-return]
 
 
 def load() -> Backend:

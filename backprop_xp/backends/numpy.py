@@ -6,7 +6,7 @@ import numpy
 
 from ..arrays import Array, BackpropError
 from . import _unroll
-from ._base import Backend, Compiled, Step
+from ._base import Backend, Compiled, Step, check_rows
 from ._plan import Plan
 from ._record import leaves, record
 from ._replay import Replay
@@ -81,9 +81,7 @@ class Replayed(Compiled):
         """Many steps, replayed; the rows are gathered into the plan's own buffers."""
         replay = self._replay(w, s, x, t, index.shape[1])
         index = numpy.asarray(index, dtype=numpy.intp)
-        if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
-            msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
-            raise BackpropError(msg)
+        check_rows(index, x)
         losses = numpy.empty(index.shape[0], dtype=replay.loss.dtype)
         with numpy.errstate(all="ignore"), fitted(replay.plan.multiplications):
             if not self._as_scalars(replay, x, t, index, losses):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, Compiled, Step, unavailable
+from ._base import Backend, Compiled, Step, check_rows, unavailable
 from ._record import mapped
 from ._torch_graph import GraphedStep
 
@@ -90,7 +90,9 @@ class Detached(Compiled):
         """Many steps."""
         with self.torch.no_grad():
             self.check(w, x, t)
-            index = self.rows(w, index)
+            if getattr(index, "is_cpu", False):
+                check_rows(index.numpy(), x)
+            index = self.rows(w, x, index).to(w.device)
             graphed = self._graphed(w, s, x, t, index)
             if graphed is not None:
                 return graphed.scan(w, s, x, t, index)
