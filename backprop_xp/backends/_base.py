@@ -176,6 +176,16 @@ def check_rows(index: Array, x: Array) -> None:
         raise BackpropError(msg)
 
 
+def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
+    """The error for a device whose memory does not suffice; `usable` are w and s as they were given."""
+    state = "can still be used" if usable else "may be changed or gone: go on from a snapshot"
+    return BackpropError(
+        f"the device has no memory left for a step of {rows} rows ({str(error).partition(chr(10))[0]}): take "
+        "a smaller batch, a smaller net, float32 in place of float64, or fewer rows on the device at once; "
+        f"w and s {state}"
+    )
+
+
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:
     """The error for a library that is not here: it names the extra to install."""
     return BackendUnavailable(f"{library} {reason}: pip install 'backprop-xp[{extra}]'")

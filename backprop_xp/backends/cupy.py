@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array, BackendUnavailable, BackpropError, listed
 from . import _scaling
-from ._base import Backend, Compiled, Step, check_rows, unavailable
+from ._base import Backend, Compiled, Step, check_rows, no_memory, unavailable
 from ._cublaslt import PRECISIONS, Products
 from ._graph import Bound, Feed, Lane
 from ._program import Library, Program
@@ -242,11 +242,7 @@ class Captured(Compiled):
             self.streams.clear()
             self.lanes.clear()
             self.cupy.get_default_memory_pool().free_all_blocks()
-            msg = (
-                f"the GPU has no memory left for a step of {shapes.rows} rows ({error}): take a smaller "
-                "batch, a smaller net, or less data at once; w and s can still be used"
-            )
-            raise BackpropError(msg) from error
+            raise no_memory(shapes.rows, error, usable=True) from error
 
 
 class Shapes(NamedTuple):

@@ -1,11 +1,12 @@
 """PyTorch: its tensors on CPU and GPU, without its autograd."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, Compiled, Step, check_rows, unavailable
+from ._base import Backend, Compiled, Step, check_rows, no_memory, unavailable
 from ._record import mapped
 from ._torch_graph import GraphedStep
 
@@ -83,12 +84,12 @@ class Detached(Compiled):
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""
-        with self.torch.no_grad():
+        with self._room(w, x):
             return super().__call__(w, s, x, t)
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps."""
-        with self.torch.no_grad():
+        with self._room(w, x, index):
             self.check(w, x, t)
             if getattr(index, "is_cpu", False):
                 check_rows(index.numpy(), x)
@@ -102,6 +103,18 @@ class Detached(Compiled):
                 losses.append(loss)
             return w, s, self.torch.stack(losses)
 
+    @contextmanager
+    def _room(self, w: Array, x: Array, index: Array = None) -> Iterator[None]:
+        """Outside autograd; eager steps change w and s, graphs leave those that they are given."""
+        try:
+            with self.torch.no_grad():
+                yield
+        except self.torch.cuda.OutOfMemoryError as error:
+            self.graphs.clear()
+            graphed = index is not None and self.eager is None and GraphedStep.runs_on(w)
+            rows = x.shape[0] if index is None else index.shape[1]
+            raise no_memory(rows, error, usable=graphed) from error
+
     def _graphed(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> GraphedStep | None:
         """The captured step for these shapes; None off the GPU and where Torch refused to capture it."""
         if self.eager is not None or not GraphedStep.runs_on(w):
@@ -112,6 +125,8 @@ class Detached(Compiled):
             if key not in self.graphs:
                 self.graphs[key] = GraphedStep(self.torch, self._whole, w, s, x[:1], t[:1], rows)
                 self.compilations += 1
+        except self.torch.cuda.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             self.eager = str(error).partition("\n")[0]
         return self.graphs.get(key)
