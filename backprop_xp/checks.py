@@ -38,7 +38,7 @@ def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
     """
     to = backends.of(w)
     want = f"inputs are {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")
-    taken = getattr(to.xp, "uint8", None)
+    taken = [to.xp.uint8] if hasattr(to.xp, "uint8") else []
     if not _same_library(x, to):
         kind = ", dtype='uint8'" if taken and str(getattr(x, "dtype", None)).endswith("uint8") else ""
         msg = f"{want}, as the weights are; got {library(x)}: write bp.asarray(x, like=w{kind})"
@@ -50,8 +50,8 @@ def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
     if x.shape[0] == 0:
         msg = f"{want} with at least one row, got an empty batch"
         raise BackpropError(msg)
-    if x.dtype not in (w.dtype, taken):
-        also = ", or uint8 for numbers from 0 to 1 in 255 parts" if taken is not None else ""
+    if x.dtype not in (w.dtype, *taken):
+        also = ", or uint8 for numbers from 0 to 1 in 255 parts" if taken else ""
         msg = (
             f"inputs have the weights' dtype {w.dtype}{also}, got {x.dtype}: "
             "write bp.asarray(x, like=w), or learner.init(like=x)"

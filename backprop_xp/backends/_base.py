@@ -114,7 +114,7 @@ class Compiled:
         self.fits(w, x, t)
 
     def sent(self, w: Array, a: Array) -> Array:
-        """Rows for many scans: those on the host are sent to where w is, if the library lives elsewhere."""
+        """Rows for many scans, on the device of w; those of NumPy are sent there."""
         host = isinstance(a, numpy.ndarray) and not self.backend.owns(a)
         return self.backend.asarray(a, None, self.backend.device_of(w)) if host else a
 
@@ -177,7 +177,7 @@ def check_rows(index: Array, x: Array) -> None:
 
 
 def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
-    """The error for a device whose memory does not suffice; `usable` are w and s as they were given."""
+    """The error for a device without memory; `usable`: no step has left w and s half changed."""
     state = "can still be used" if usable else "may be changed or gone: go on from a snapshot"
     return BackpropError(
         f"the device has no memory left for a step of {rows} rows ({str(error).partition(chr(10))[0]}): take "
