@@ -31,15 +31,17 @@ def _same_library(a: Any, to: Backend) -> bool:
 
 
 def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
-    """The inputs x are (batch, *sample), in the library, dtype and on the device of w.
+    """The inputs x are (batch, *sample), in the library and on the device of w, in its dtype or bytes.
 
     Returns:
         The backend of w.
     """
     to = backends.of(w)
     want = f"inputs are {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")
+    taken = [to.xp.uint8] if hasattr(to.xp, "uint8") else []
     if not _same_library(x, to):
-        msg = f"{want}, as the weights are; got {library(x)}: write bp.asarray(x, like=w)"
+        kind = ", dtype='uint8'" if taken and str(getattr(x, "dtype", None)).endswith("uint8") else ""
+        msg = f"{want}, as the weights are; got {library(x)}: write bp.asarray(x, like=w{kind})"
         raise BackpropError(msg)
     if tuple(x.shape[1:]) != sample or x.ndim != 1 + len(sample):
         hint = ": write x[None, :] for a single sample" if tuple(x.shape) == sample else ""
@@ -48,9 +50,10 @@ def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
     if x.shape[0] == 0:
         msg = f"{want} with at least one row, got an empty batch"
         raise BackpropError(msg)
-    if x.dtype != w.dtype:
+    if x.dtype not in (w.dtype, *taken):
+        also = ", or uint8 for numbers from 0 to 1 in 255 parts" if taken else ""
         msg = (
-            f"inputs have the weights' dtype {w.dtype}, got {x.dtype}: "
+            f"inputs have the weights' dtype {w.dtype}{also}, got {x.dtype}: "
             "write bp.asarray(x, like=w), or learner.init(like=x)"
         )
         raise BackpropError(msg)
@@ -61,7 +64,8 @@ def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
 def _check_device(a: Array, w: Array, to: Backend, what: str) -> None:
     here, there = to.device_of(a), to.device_of(w)
     if here is not None and there is not None and here != there:
-        msg = f"{what} are on the weights' device {there}, got {here}: write bp.asarray(a, like=w)"
+        kind = "" if a.dtype == w.dtype else f", dtype='{str(a.dtype).rpartition('.')[2]}'"
+        msg = f"{what} are on the weights' device {there}, got {here}: write bp.asarray(a, like=w{kind})"
         raise BackpropError(msg)
 
 

@@ -209,7 +209,7 @@ class Learner(Step):
         Args:
             w: the weights, from `init` or the step before.
             s: the state, likewise.
-            x: inputs, shape (batch, features), in the library and dtype of w.
+            x: inputs, shape (batch, features), in w's library and dtype, or uint8: x / 255 is read.
             t: targets, shape (batch, units), or integer labels (batch,) for categorical losses.
 
         Returns:

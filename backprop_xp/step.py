@@ -58,6 +58,16 @@ class Pass(NamedTuple):
 Keep = Callable[[Pass, Learn], None]
 
 
+def numbers(x: Array, dtype: Any, *, xp: Namespace) -> Array:
+    """Inputs as the net reads them: bytes are numbers from 0 to 1, x / 255; others are as they are.
+
+    >>> import numpy as np
+    >>> numbers(np.asarray([0, 51, 255], dtype="uint8"), "float64", xp=np).tolist()
+    [0.0, 0.2, 1.0]
+    """
+    return xp.astype(x, dtype) / 255 if xp.isdtype(x.dtype, "integral") else x
+
+
 @dataclass(frozen=True)
 class Step:
     """A net, a loss and an update rule, and the step they make."""
@@ -85,7 +95,7 @@ class Step:
         Args:
             w: the weights, one vector; or split by `Layout.split`, moments likewise. Consumed.
             s: the state; consumed.
-            x: inputs, shape (batch, features).
+            x: inputs, shape (batch, features), as `numbers` takes them.
             t: targets.
             xp: the namespace of the arrays.
             keep: is handed all that the learning flow yields, with the pass it belongs to.
@@ -123,7 +133,8 @@ class Step:
         contexts = tuple(
             Context(training, s.seed, s.step, LAYER_STREAMS + k, own) for k, own in enumerate(s.layers)
         )
-        flows, layers = forward(self.net, params, x, contexts, xp=xp)
+        dtype = (w[0] if isinstance(w, tuple) else w).dtype
+        flows, layers = forward(self.net, params, numbers(x, dtype, xp=xp), contexts, xp=xp)
         return params, flows, layers
 
     def gradient_of(

@@ -398,7 +398,8 @@ def masked(a, *_):
 
 def functions():
     found = {n: functools.partial(run, getattr(np, n)) for n in _ALLOWED if hasattr(np, n)}
-    types = ("float16", "float32", "float64", "int32", "int64", "uint16", "uint32", "bool_", "pi", "isdtype")
+    types = ("float16", "float32", "float64", "int32", "int64", "uint8", "uint16", "uint32",
+             "bool_", "pi", "isdtype")  # fmt: skip
     return found | {n: getattr(np, n) for n in types} | {
         "matmul": matmul, "concat": concat, "concatenate": concat, "asarray": asarray, "nonzero": masked,
         "unique_values": masked, "empty": empty, "bool": np.bool_, "copy": ndarray.copy,

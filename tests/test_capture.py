@@ -284,6 +284,17 @@ def test_a_scan_of_no_steps_changes_nothing(cupy):
     assert w.get().tobytes() == before
 
 
+def test_rows_that_are_not_there_are_refused_where_the_host_knows_them(cupy):
+    w, s = on_device(ADAM)
+    step, (x, t), wrong = ADAM.compile(w), batch(ADAM, 0), np.asarray([[0, 1], [2, 4]])
+    for data in ((x, t, wrong), (*sent(x, t), wrong), (x, t, *sent(wrong)), (x, t, -wrong)):
+        with pytest.raises(bp.BackpropError, match="rows are 0 to 3, got"):
+            step.scan(w, s, *data)
+    assert not step.programs
+    w, s, losses = step.scan(w, s, *sent(x, t, wrong))
+    assert losses.shape == (2,)
+
+
 def captures(step):
     return sum(len(bound.graphs) for bounds in step.bounds.values() for bound in bounds)
 
@@ -362,6 +373,28 @@ def test_a_graph_has_a_node_for_each_launch(cupy):
     assert [len(graph.tape)] == step.kernels
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_bytes_become_numbers_in_the_graph(name, cupy):
+    learner = LEARNERS[name]
+    x, t = np.random.default_rng(0).integers(0, 256, (12, 4), dtype=np.uint8), batch(learner, 0)[1]
+    t = np.concatenate([t] * 3)
+    index = np.random.default_rng(1).integers(0, 12, (_graph.UPDATES + 3, 2)).astype(np.int32)
+    w_eager, s_eager = learner.init(seed=2)
+    for rows in index:
+        z = x[rows].astype("f4") / 255
+        w_eager, s_eager, _ = learner.step(w_eager, s_eager, z, t[rows])
+    for data in ((*sent(x, t, index),), (x, t, index)):
+        w, s = on_device(learner)
+        step = learner.compile(w)
+        w, s, _ = step.scan(w, s, *data)
+        assert_same_bits((w, s), (w_eager, s_eager))
+        ((bound,),) = step.bounds.values()
+        assert bound.batch[0].dtype == np.uint8
+    w, s, loss = step(w, s, *sent(x[:4], t[:4]))
+    w_eager, s_eager, expected = learner.step(w_eager, s_eager, x[:4], t[:4])
+    assert_same_bits(loss, expected)
+
+
 def test_shapes_that_do_not_fit_are_refused_before_anything_is_done(cupy):
     w, s = on_device(ADAM)
     step, (x, t) = ADAM.compile(w), sent(*batch(ADAM, 0))
@@ -378,6 +411,37 @@ def test_training_goes_through_graphs(cupy):
     found = bp.fit(learner, w, s, bp.Stored(*sent(x, t)), epochs=3, batch_size=8)
     expected = bp.fit(learner, *learner.init(seed=2), bp.Stored(x, t), epochs=3, batch_size=8)
     np.testing.assert_allclose(found.w.get(), expected.w, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_training_streams_rows_of_the_host_and_never_holds_them_all(dtype, cupy, tmp_path, monkeypatch):
+    monkeypatch.setattr(_cublaslt, "_WORKSPACE", 1000)
+    learner = bp.Learner(bp.chain(40, bp.Dense(3)), bp.softmax_cross_entropy, bp.Adam(0.01))
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", draw.integers(0, 256, (5003, 40)).astype(dtype))
+    x, t = np.load(tmp_path / "x.npy", mmap_mode="r"), draw.integers(0, 3, 5003).astype(np.int32)
+    w, s = on_device(learner)
+    there = bp.fit(learner, w, s, bp.Stored(*sent(x, t)), epochs=2, batch_size=8)
+    sizes, allocate = [], fake.device.allocate
+    monkeypatch.setattr(fake.device, "allocate", lambda size: (sizes.append(size), allocate(size)))
+    streamed = bp.fit(learner, w, s, bp.Stored(x, t), epochs=2, batch_size=8)
+    assert 0 < max(sizes) <= 2 * 8 * _graph.UPDATES * 40 * x.itemsize
+    for one, other in zip(leaves(streamed[:2]), leaves(there[:2]), strict=True):
+        assert one.get().tobytes() == other.get().tobytes()
+    assert [epoch.loss for epoch in streamed.history] == [epoch.loss for epoch in there.history]
+
+
+def test_rows_of_the_host_are_checked_before_anything_is_sent(cupy):
+    w, s = on_device(ADAM)
+    step, (x, t), index = ADAM.compile(w), batch(ADAM, 0), np.zeros((2, 2), dtype=int)
+    for wrong in ((x, t[:3]), (x[:, :2], t), (x.astype("f8"), t), (x[0], t), (x, *sent(t)), (*sent(x), t)):
+        with pytest.raises(bp.BackpropError, match=r"inputs|targets"):
+            step.scan(w, s, *wrong, index)
+    with pytest.raises(bp.BackpropError, match="float32, or uint8"):
+        bp.fit(ADAM, w, s, bp.Stored(x.astype("f8"), t))
+    w, s, _ = step.scan(w, s, x, t, *sent(np.zeros((2, 4), dtype=int)))
+    with pytest.raises(bp.BackpropError, match="inputs are a cupy array"):
+        step(w, s, x, t)
 
 
 # ---------------------------------------------------------------- what cannot be captured, what has no room

@@ -116,6 +116,67 @@ def test_compiled_steps_refuse_other_dtypes_and_libraries_after_batches_that_fit
     assert [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))] == before
 
 
+@pytest.mark.parametrize("row", [-1, 5])
+def test_rows_that_are_not_there_are_refused_before_a_step_is_made(row, any_place):
+    w, s = any_place.init(LEARNER)
+    step, x, t = LEARNER.compile(w), any_place.array(ones(5, 3)), any_place.array(ones(5, 2))
+    before = [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))]
+    index = np.asarray([[0, 1], [2, row]])
+    here = [any_place.array(index, "int64")] if any_place.name in ("numpy", "torch") else []
+    for given in (index, index.astype("int32"), *here):
+        refused(lambda given=given: step.scan(w, s, x, t, given), f"rows are 0 to 4, got {min(row, 0)} to")
+    assert [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))] == before
+    assert step.scan(w, s, x, t, index % 5)[2].shape == (2,)
+
+
+def raising(error):
+    def step(*_, **__):
+        raise error
+
+    return step
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_torch_without_memory_says_what_to_reduce_and_what_is_left(graphs, monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from backprop_xp.backends._torch_graph import GraphedStep
+
+    w, s = LEARNER.init(backend="torch")
+    step, x, t = LEARNER.compile(w), torch.ones(5, 3), torch.ones(5, 2)
+    full = raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"))
+    monkeypatch.setattr(step, "step", full)
+    monkeypatch.setattr(step, "_recorded", lambda w: False)  # as on a GPU
+    monkeypatch.setattr(GraphedStep, "runs_on", staticmethod(lambda w: graphs))
+    monkeypatch.setattr(GraphedStep, "_captured", lambda self: self._run())
+    kept = "w and s can still be used" if graphs else "go on from a snapshot"
+    words = [
+        "no memory left for a step of 2 rows (CUDA out of memory. Tried to allocate 2 GiB)",
+        "smaller batch",
+    ]
+    refused(lambda: step.scan(w, s, x, t, np.zeros((3, 2), dtype=int)), *words, kept)
+    assert step.eager is None
+    refused(lambda: step(w, s, x, t), "a step of 5 rows", "go on from a snapshot")
+    monkeypatch.setattr(step, "step", raising(RuntimeError("something else")))
+    with pytest.raises(RuntimeError, match="something else"):
+        step(w, s, x, t)
+
+
+def test_jax_without_memory_says_what_to_reduce_and_what_is_left(monkeypatch):
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    w, s = LEARNER.init(backend="jax")
+    step, x, t = LEARNER.compile(w), jax.numpy.ones((5, 3), "float32"), jax.numpy.ones((5, 2), "float32")
+    full = raising(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."))
+    monkeypatch.setattr(step, "_one", full)
+    words = ["(RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.)", "smaller batch"]
+    refused(lambda: step(w, s, x, t), "a step of 5 rows", *words, "w and s can still be used")
+    monkeypatch.setattr(step, "_many", lambda w, *rest: w.delete() or full())
+    index = np.zeros((3, 2), dtype=int)
+    refused(lambda: step.scan(w, s, x, t, index), "a step of 2 rows", *words, "go on from a snapshot")
+    monkeypatch.setattr(step, "_one", raising(jax.errors.JaxRuntimeError("INTERNAL: else")))
+    with pytest.raises(RuntimeError, match="INTERNAL: else"):
+        step(w, s, x, t)
+
+
 def leaves(value):
     return [leaf for each in value for leaf in leaves(each)] if isinstance(value, tuple) else [value]
 

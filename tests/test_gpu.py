@@ -124,6 +124,27 @@ def test_data_on_the_host_are_streamed_to_the_same_result(cupy):
     assert bits(found) == bits(expected)
 
 
+def test_training_on_rows_of_the_host_is_training_on_rows_of_the_device(cupy):
+    x, t = data(ADAM, cupy)
+    w, s = ADAM.init(seed=2, backend="cupy")
+    there, streamed = (
+        bp.fit(ADAM, w, s, bp.Stored(*rows), epochs=2, batch_size=30) for rows in ((x, t), (x.get(), t.get()))
+    )
+    assert bits(there[:2]) == bits(streamed[:2])
+
+
+def test_bytes_become_numbers_in_the_graph(cupy):
+    (_, t), index = data(ADAM, cupy), rows(40)
+    x = np.random.default_rng(2).integers(0, 256, (512, 64), dtype=np.uint8)
+    found = []
+    for given in (cupy.asarray(x.astype("f4") / 255), cupy.asarray(x)):
+        w, s = ADAM.init(seed=2, backend="cupy")
+        found.append(ADAM.compile(w).scan(w, s, given, t, cupy.asarray(index)))
+    w, s = ADAM.init(seed=2, backend="cupy")
+    assert bits(ADAM.compile(w).scan(w, s, x, t.get(), index)) == bits(found[1])
+    np.testing.assert_allclose(found[0][2].get(), found[1][2].get(), rtol=1e-4)
+
+
 def test_cupy_still_refuses_its_own_product_under_capture(cupy):
     a = cupy.ones((4, 4), dtype=np.float32)
     with pytest.raises(NotImplementedError):  # when this fails, the products of _cublaslt lose their reason

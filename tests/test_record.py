@@ -177,15 +177,6 @@ def test_numba_gives_the_numbers_of_python(monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-14)
 
 
-def test_rows_that_are_not_there_are_refused():
-    learner = LEARNERS["rule adam"]
-    w, s = learner.init()
-    x, t = batch(learner, 0)
-    for rows in ([[0, 4]], [[-1, 0]]):
-        with pytest.raises(bp.BackpropError, match="rows are 0 to 3"):
-            learner.compile(w).scan(w, s, x, t, np.asarray(rows))
-
-
 @pytest.mark.parametrize("name", LEARNERS)
 def test_jit_accepts_every_learner(name):
     pytest.importorskip("jax", reason="jax is not installed")

@@ -109,6 +109,25 @@ def test_a_stopped_run_goes_on_bit_for_bit(place, steps, monkeypatch):
     assert sum(e.rows for e in part.history + rest.history) == 210
 
 
+def test_rows_of_the_host_are_sent_a_window_at_a_time(place, monkeypatch):
+    net, data = learner(), source(place, n=70, window=30)
+    w, s = place.init(net)
+    rows = bp.Stored(*(backends.host(a) for a in data.rows(0, 70)))
+    rows.window = 30
+    if place.name == "strict":
+        with pytest.raises(bp.BackpropError, match="inputs are a strict array"):
+            bp.fit(net, w, s, rows)
+        return
+    taken, asarray = [], place.backend.asarray
+    monkeypatch.setattr(
+        place.backend, "asarray", lambda a, *where: taken.append(np.shape(a)) or asarray(a, *where)
+    )
+    found = bp.fit(net, w, s, rows, batch_size=8)
+    sent = sorted(shape for shape in taken if shape[1] == 3)
+    assert sent == ([(22, 3), (24, 3), (24, 3)] if place.name in ("jax", "torch") else [])
+    assert equal(found[:2], bp.fit(net, w, s, data, batch_size=8)[:2])
+
+
 def test_two_calls_are_one_long_one():
     net, data = learner(), source()
     whole = bp.fit(net, *net.init(), data, epochs=3)

@@ -114,12 +114,14 @@ def asarray(
 ) -> Array:
     """Data as an array of a backend: lists, NumPy arrays, or arrays of any backend.
 
+    The numbers stay, their type may change: bytes remain bytes only with dtype='uint8'.
+
     Args:
         data: numbers; they become floats of the default type unless `like` or `dtype` says otherwise.
         like: an array whose library, device and dtype are used.
         backend: else this library, by name.
         device: of that library.
-        dtype: 'float32', 'float64'; 'int32' for labels.
+        dtype: 'float32', 'float64'; 'int32' for labels; 'uint8' for bytes, which a net reads as x / 255.
 
     >>> asarray([[1, 2]], backend="exact", dtype="rational").tolist()
     [[Fraction(1, 1), Fraction(2, 1)]]
@@ -140,7 +142,7 @@ def convert(data: Any, to: Backend, dtype: Any, device: Any) -> Array:
         return to.asarray(data, dtype, device)
     except BackpropError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         msg = f"expected numbers, in nested lists of equal lengths or an array: {error}"
         raise BackpropError(msg) from error
 

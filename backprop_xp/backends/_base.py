@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy
+
 from ..arrays import Array, BackendUnavailable, BackpropError, Namespace
 
 Step = Callable[..., Any]
@@ -38,7 +40,7 @@ class Backend:
 
     def dtype(self, name: str | None) -> Any:
         """The type of this name; None is the default."""
-        known = (*self.floats, "int32", "int64")
+        known = (*self.floats, *(n for n in ("int32", "int64", "uint8") if hasattr(self.xp, n)))
         if name is None:
             return getattr(self.xp, self.floats[0])
         if name not in known:
@@ -108,13 +110,29 @@ class Compiled:
 
     def __init__(self, backend: Backend, step: Step, check: Step | None = None) -> None:
         self.backend, self.step = backend, step
-        self.check = check or (lambda *_: None)
+        self.fits = check or (lambda *_: None)
         self.compilations = 0
+
+    def check(self, w: Array, s: Any, x: Array, t: Array) -> None:
+        """Whether rows fit the step, by what is static."""
+        self.fits(w, s, x, t)
+
+    def sent(self, w: Array, a: Array) -> Array:
+        """Rows for many scans, on the device of w; those of NumPy are sent there."""
+        host = isinstance(a, numpy.ndarray) and not self.backend.owns(a)
+        return self.backend.asarray(a, None, self.backend.device_of(w)) if host else a
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step; consumes w and s."""
         self.check(w, s, x, t)
         return self.backend.run(self.step, w, s, x, t)  # type: ignore[no-any-return]
+
+    def rows(self, w: Array, x: Array, index: Array) -> Array:
+        """An index where w is; one of the host is looked at first."""
+        if not isinstance(index, numpy.ndarray):
+            return index
+        check_rows(index, x)
+        return self.backend.asarray(index, self.backend.xp.int32, self.backend.device_of(w))
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """One step for each row of index, in order, on those rows of x and t.
@@ -124,12 +142,18 @@ class Compiled:
             s: the state; consumed.
             x: inputs, any number of rows.
             t: their targets.
-            index: shape (steps, batch), rows of x and t.
+            index: shape (steps, batch), rows of x and t; of the library or NumPy's.
 
         Returns:
             The new w and s, and the losses, shape (steps,).
+
+        Raises:
+            BackpropError: rows that do not fit; or that are not there, where the index lies on the
+                host: one on a device is not read.
         """
+        self.check(w, s, x, t)
         xp, losses = self.backend.xp, []
+        index = self.rows(w, x, index)
         for k in range(index.shape[0]):
             rows = index[k, :]
             w, s, loss = self(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))
@@ -147,6 +171,23 @@ class Standard(Backend):
     def device_of(self, a: Array) -> Any:
         """The array's own device."""
         return a.device
+
+
+def check_rows(index: Array, x: Array) -> None:
+    """The rows that an index on the host names are rows of x."""
+    if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
+        msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
+        raise BackpropError(msg)
+
+
+def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
+    """The error for a device without memory; `usable`: no step has left w and s half changed."""
+    state = "can still be used" if usable else "may be changed or gone: go on from a snapshot"
+    return BackpropError(
+        f"the device has no memory left for a step of {rows} rows ({str(error).partition(chr(10))[0]}): take "
+        "a smaller batch, a smaller net, float32 in place of float64, or fewer rows on the device at once; "
+        f"w and s {state}"
+    )
 
 
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:

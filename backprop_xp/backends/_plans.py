@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, BackpropError
+from ..arrays import Array
 from . import _unroll
-from ._base import Backend, Compiled, Step
+from ._base import Backend, Compiled, Step, check_rows
 from ._plan import Plan
 from ._record import mapped, record
 from ._replay import Replay
@@ -37,9 +37,7 @@ class Replayed(Compiled):
         replay = self._bind(w, s, x, t, index.shape[1])
         x, t = (self.backend.to_host(a) for a in (x, t))
         index = np.asarray(index, dtype=np.intp)
-        if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
-            msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
-            raise BackpropError(msg)
+        check_rows(index, x)
         losses = np.empty(index.shape[0], dtype=replay.loss.dtype)
         with np.errstate(all="ignore"), fitted(replay.plan.multiplications):
             if not self._as_scalars(replay, x, t, index, losses):

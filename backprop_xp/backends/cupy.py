@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array, BackendUnavailable, BackpropError, listed
 from . import _scaling
-from ._base import Backend, Compiled, Step, unavailable
+from ._base import Backend, Compiled, Step, check_rows, no_memory, unavailable
 from ._cublaslt import PRECISIONS, Products
 from ._graph import Bound, Feed, Lane
 from ._program import Library, Program
@@ -95,8 +95,6 @@ class CuPy(Backend):
 class Captured(Compiled):
     """A step as CUDA graphs, for each set of shapes.
 
-    Rows of `scan` are not looked at on the host: one that is not there wraps around.
-
     Attributes:
         kernels: the launches of a step, by the shapes it was compiled for.
     """
@@ -116,9 +114,30 @@ class Captured(Compiled):
         """The launches of a step, for each set of shapes it was compiled for."""
         return [program.kernels for program in self.programs.values()]
 
+    def check(self, w: Array, s: Any, x: Array, t: Array) -> None:
+        """Whether rows fit; for those on the host stands one zero, spread to their shape."""
+        if isinstance(x, np.ndarray) and isinstance(t, np.ndarray):
+            with w.device:
+                x, t = (self.cupy.broadcast_to(self.cupy.zeros((), a.dtype), a.shape) for a in (x, t))
+        self.fits(w, s, x, t)
+
+    def sent(self, w: Array, a: Array) -> Array:
+        """The rows as they are: `scan` sends them while it runs."""
+        return a
+
+    def rows(self, w: Array, x: Array, index: Array) -> Array:
+        """The index where x is; one of the host is looked at, and sent later."""
+        if isinstance(x, np.ndarray) and not isinstance(index, np.ndarray):
+            index = self.cupy.asnumpy(index)
+        if isinstance(index, np.ndarray):
+            check_rows(index, x)
+        return index
+
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step, one launch."""
         shapes = self._shapes(w, s, x, t)
+        if isinstance(x, np.ndarray):
+            self.fits(w, s, x, t)  # which refuses it: a single step sends nothing
         with self._room(w, shapes):
             bound = self._bound(shapes, w, s, x, t)
             bound.batch[0][...], bound.batch[1][...] = x, t
@@ -127,9 +146,12 @@ class Captured(Compiled):
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps, several to a launch; the graph gathers the rows and keeps the losses.
 
-        Data and index may be NumPy arrays: then rows are sent while the steps before them run.
+        Data and index may be NumPy arrays: then rows are sent while the steps before them run. An
+        index on the device is not read, unless data are on the host; on the device a row that is not
+        there wraps around.
         """
         shapes = self._shapes(w, s, x, t, index.shape[1])
+        index = self.rows(w, x, index)
         with self._room(w, shapes):
             bound = self._bound(shapes, w, s, x, t)
             if isinstance(x, np.ndarray):
@@ -148,7 +170,7 @@ class Captured(Compiled):
             matched = x.shape[:1] == t.shape[:1]  # else there is no program, and the check tells why
             rows = x.shape[0] if rows is None else rows
             return Shapes(
-                type(x),
+                (type(x), type(t)),
                 w.device.id,
                 rows,
                 matched,
@@ -166,7 +188,7 @@ class Captured(Compiled):
     def _bound(self, shapes: "Shapes", w: Array, s: Any, x: Array, t: Array) -> Bound:
         """The program of these shapes where w and s are; else where nobody holds what is there."""
         if shapes not in self.programs:
-            self._check(w, s, x, t)
+            self.check(w, s, x, t)
             self.programs[shapes] = self._program(shapes, w, s)
             self.compilations += 1
         found = self.bounds.setdefault(shapes, [])
@@ -179,12 +201,6 @@ class Captured(Compiled):
             found.append(bound)
         bound.take(w, s)
         return bound
-
-    def _check(self, w: Array, s: Any, x: Array, t: Array) -> None:
-        """Whether a batch fits; of data on the host, one row is sent to be looked at."""
-        if isinstance(x, np.ndarray):
-            x, t = (self.cupy.asarray(a[:1]) for a in (x, t))
-        self.check(w, s, x, t)
 
     def _program(self, shapes: "Shapes", w: Array, s: Any) -> Program:
         xp, cupy = self.backend.xp, self.cupy
@@ -226,17 +242,13 @@ class Captured(Compiled):
             self.streams.clear()
             self.lanes.clear()
             self.cupy.get_default_memory_pool().free_all_blocks()
-            msg = (
-                f"the GPU has no memory left for a step of {shapes.rows} rows ({error}): take a smaller "
-                "batch, a smaller net, or less data at once; w and s can still be used"
-            )
-            raise BackpropError(msg) from error
+            raise no_memory(shapes.rows, error, usable=True) from error
 
 
 class Shapes(NamedTuple):
     """What a program is compiled for."""
 
-    kind: type
+    kind: tuple[type, type]
     device: Any
     rows: int
     matched: bool

@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 
 from ..arrays import Array, BackpropError, Namespace, listed
-from ._base import Backend, Compiled, Step, unavailable
+from ._base import Backend, Compiled, Step, no_memory, unavailable
 
 TYPES = ("jax", "jaxlib")
 _PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}  # JAX's own names
@@ -153,15 +153,23 @@ class Jitted(Compiled):
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""
-        try:
-            return self._one(w, s, x, t)  # type: ignore[no-any-return]
-        except TypeError:  # what came is nothing that JAX knows
-            self.check(w, s, x, t)
-            raise
+        return self._run(self._one, w, s, x, t)  # type: ignore[no-any-return]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps in one call."""
-        return self._many(w, s, x, t, index)  # type: ignore[no-any-return]
+        return self._run(self._many, w, s, x, t, index)  # type: ignore[no-any-return]
+
+    def _run(self, function: Step, w: Array, s: Any, x: Array, t: Array, *index: Array) -> Any:
+        try:
+            return function(w, s, x, t, *(self.rows(w, x, each) for each in index))
+        except (TypeError, AttributeError):  # what came is nothing that JAX knows
+            self.check(w, s, x, t)
+            raise
+        except RuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            rows = index[0].shape[1] if index else x.shape[0]
+            raise no_memory(rows, error, usable=not w.is_deleted()) from error
 
 
 def load() -> Backend:

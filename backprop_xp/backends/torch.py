@@ -1,11 +1,12 @@
 """PyTorch: its tensors on CPU and GPU, without its autograd."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, Compiled, Step, unavailable
+from ._base import Backend, Compiled, Step, check_rows, no_memory, unavailable
 from ._plans import Replayed
 from ._record import mapped
 from ._torch_graph import GraphedStep
@@ -96,7 +97,7 @@ class Detached(Replayed):
         """One step."""
         if self._recorded(w):
             return super().__call__(w, s, x, t)
-        with self.torch.no_grad():
+        with self._room(w, x):
             self.check(w, s, x, t)
             return self._step(w, s, x, t)  # type: ignore[no-any-return]
 
@@ -104,8 +105,11 @@ class Detached(Replayed):
         """Many steps."""
         if self._recorded(w):
             return super().scan(w, s, x, t, index)
-        with self.torch.no_grad():
+        with self._room(w, x, index):
             self.check(w, s, x, t)
+            if getattr(index, "is_cpu", False):
+                check_rows(index.numpy(), x)
+            index = self.rows(w, x, index).to(w.device)
             graphed = self._graphed(w, s, x, t, index)
             if graphed is not None:
                 return graphed.scan(w, s, x, t, index)
@@ -114,6 +118,18 @@ class Detached(Replayed):
                 w, s, loss = self._step(w, s, x[rows], t[rows])
                 losses.append(loss)
             return w, s, self.torch.stack(losses)
+
+    @contextmanager
+    def _room(self, w: Array, x: Array, index: Array = None) -> Iterator[None]:
+        """Outside autograd; eager steps change w and s, graphs leave those that they are given."""
+        try:
+            with self.torch.no_grad():
+                yield
+        except self.torch.cuda.OutOfMemoryError as error:
+            self.graphs.clear()
+            graphed = index is not None and self.eager is None and GraphedStep.runs_on(w)
+            rows = x.shape[0] if index is None else index.shape[1]
+            raise no_memory(rows, error, usable=graphed) from error
 
     def _graphed(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> GraphedStep | None:
         """The captured step for these shapes; None off the GPU and where Torch refused to capture it."""
@@ -125,6 +141,8 @@ class Detached(Replayed):
             if key not in self.graphs:
                 self.graphs[key] = GraphedStep(self.torch, self._step, w, s, x[:1], t[:1], rows)
                 self.compilations += 1
+        except self.torch.cuda.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             self.eager = str(error).partition("\n")[0]
         return self.graphs.get(key)

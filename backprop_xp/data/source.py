@@ -49,7 +49,8 @@ class Stored:
     """Data in arrays, on whatever device they are. Values are checked once, here.
 
     Args:
-        x: inputs, shape (rows, features), of any backend (`bp.asarray` makes them from lists).
+        x: inputs, shape (rows, features), of any backend (`bp.asarray` makes them from lists);
+            bytes, uint8, stay bytes: a net reads them as x / 255.
         t: targets, shape (rows, units), or integer labels (rows,).
         loss: the loss they are meant for; its targets are then checked too.
         units: output units; needed with labels to check their range, else seen in t.

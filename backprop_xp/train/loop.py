@@ -12,7 +12,7 @@ from ..step import State
 from .order import Batches
 from .pace import LONGEST
 from .progress import Progress, opened
-from .run import Epoch, Rows, Run, compiled_step, index, word
+from .run import Epoch, Rows, Run, compiled_step, word
 
 
 class Fitted(NamedTuple):
@@ -52,7 +52,9 @@ def fit(
         learner: the net, its loss and its update rule.
         w: weights, from `learner.init` or an earlier training.
         s: the state, likewise.
-        source: the data, such as `bp.Stored(x, t)` or `bp.Teacher(0, 10_000, features=8)`.
+        source: the data, such as `bp.Stored(x, t)` or `bp.Teacher(0, 10_000, features=8)`. Rows in
+            NumPy arrays are streamed to a GPU under CuPy, batch after batch, and sent to where w is a
+            window at a time under JAX and Torch.
         epochs: how many, counted from the step `began`.
         batch_size: rows of a step.
         shuffle: a new random order in every epoch: of the source's windows, and of the rows in each.
@@ -129,6 +131,6 @@ def per_sample(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tupl
     w, s = learner.snapshot(w, s)
     for first in range(0, x.shape[0], LONGEST):
         rows = host.arange(first, min(first + LONGEST, x.shape[0]))
-        w, s, part = step.scan(w, s, x, t, index(rows[:, None], w, to))
+        w, s, part = step.scan(w, s, x, t, rows[:, None])
         losses.append(part)
     return w, s, join(losses, xp=to.xp)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from math import isfinite
 from threading import get_ident
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from .. import backends
 from ..arrays import Array, Diverged
@@ -100,12 +100,11 @@ class Run:
     def _train(self, window: Window) -> bool:
         """Train on what is left of a window; False if `show` stopped it."""
         asked = perf_counter()
-        x, t = self.source.rows(window.start, window.stop)
+        x, t = (self.step.sent(self.w, a) for a in self.source.rows(window.start, window.stop))
         self.pace.second += perf_counter() - asked
-        self.learner.check(self.w, self.s, x, t)
+        self.step.check(self.w, self.s, x, t)
         for rows in self.batches.chunks(window, lambda: self.pace.length):
-            at = index(rows, self.w, self.to)
-            self.w, self.s, losses = self.step.scan(self.w, self.s, x, t, at)
+            self.w, self.s, losses = self.step.scan(self.w, self.s, x, t, rows)
             self.at += rows.shape[0]
             self.pending.append((losses, rows.shape[1]))
             if self.pace.due(self.at) and not self._read():
@@ -147,11 +146,6 @@ class Run:
 def word(a: Array) -> int:
     """A random word or counter as a number from 0 to 2³² - 1."""
     return int(a) & 0xFFFFFFFF
-
-
-def index(rows: Any, w: Array, to: Backend) -> Array:
-    """Row numbers from the host as an array where w is."""
-    return to.asarray(rows, to.xp.int32, to.device_of(w))
 
 
 def compiled_step(learner: Learner, to: Backend) -> Compiled:

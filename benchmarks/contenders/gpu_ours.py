@@ -37,7 +37,7 @@ class Ours:
         precision = self.prepared(backend, work.precision)
         self.w, self.s = self.learner.init(backend=backend, device=device, weights=weights)
         self.to = backends.of(self.w)
-        self.compiled = self.step_of(precision)
+        self.compiled = self.learner.compile(self.w, precision=precision)
         self.load(data, streams=work.name.startswith("G5") and not resident and backend == "cupy")
         self.index: dict[int, Any] = {}
 
@@ -52,17 +52,6 @@ class Ours:
                 raise ValueError(msg)
             torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         return None if backend == "torch" else precision
-
-    def step_of(self, precision: str | None) -> Any:
-        """The compiled step; where inputs are bytes, one that makes numbers of them first."""
-        if self.work.source != "uint8":
-            return self.learner.compile(self.w, precision=precision)
-        learner = self.learner
-
-        def step(w: Any, s: Any, x: Any, t: Any, *, xp: Any) -> Any:
-            return learner.pure_step(w, s, xp.astype(x, xp.float32) * (1 / 255), t, xp=xp)
-
-        return self.to.precise(precision).compile(step)
 
     def load(self, data: Data, *, streams: bool) -> None:
         x, t = np.array(data.x), np.array(data.t)

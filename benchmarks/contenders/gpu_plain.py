@@ -11,11 +11,7 @@ from .plain import Plain
 
 def floats(x: Any, dtype: Any) -> Any:
     """Inputs as the net takes them: bytes are numbers from 0 to 1."""
-    return (
-        x.astype(dtype) * np.asarray(1 / 255, dtype)[()]
-        if x.dtype == "uint8"
-        else x.astype(dtype, copy=False)
-    )
+    return x.astype(dtype) / 255 if x.dtype == "uint8" else x.astype(dtype, copy=False)
 
 
 class Host(Plain):
