@@ -30,7 +30,7 @@ class Loss:
         """Targets as numbers, shape (batch, units): integer labels become one-hot rows."""
         if t.ndim == o.ndim:
             return t
-        k = xp.arange(o.shape[-1], dtype=t.dtype, device=getattr(o, "device", None))
+        k = xp.arange(o.shape[-1], dtype=xp.int32, device=getattr(o, "device", None))
         return xp.astype(xp.expand_dims(t, axis=-1) == k, o.dtype)
 
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:

@@ -124,3 +124,11 @@ def test_a_file_of_bytes_is_never_in_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < x.nbytes / 2
     finally:
         tracemalloc.stop()
+
+
+def test_labels_of_one_byte_do_not_wrap_around(any_place):
+    if any_place.name == "exact":
+        pytest.skip("exact integers have no width")
+    o = any_place.array(np.zeros((1, 300)))
+    rows = bp.softmax_cross_entropy.encode(any_place.array([0], "uint8"), o, xp=backends.of(o).xp)
+    assert backends.host(rows).sum() == 1
