@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from backprop_xp.backends._program import chain
 from backprop_xp.backends._record import _ALLOWED
 
 
@@ -382,6 +383,11 @@ class ElementwiseKernel:
             device.written(a)
         self.does(*args, **kw)
         device.launched(lambda: self.does(*args, **kw))
+
+
+def rows(cupy, launch, values):
+    """A kernel of rows as one node, by the operations its source was written from."""
+    return fuse(chain(launch, sys.modules["array_api_compat.cupy"]))
 
 
 # ---------------------------------------------------------------- the namespaces

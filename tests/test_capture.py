@@ -16,7 +16,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.backends import _cublaslt, _graph, _program, _rows, _scaling
+from backprop_xp.backends import _cublaslt, _graph, _rows, _scaling
 from backprop_xp.backends._launches import Schedule
 from backprop_xp.backends._program import Library, Program
 from backprop_xp.backends._record import leaves, record
@@ -52,11 +52,6 @@ def lt():
     return fake.Lt()
 
 
-def stand_in(cupy, launch, values):
-    """A kernel of rows: on the stand-in one node that does what its source says."""
-    return fake.fuse(_program.chain(launch, backends.get("cupy").xp))
-
-
 @pytest.fixture
 def cupy(monkeypatch, lt):
     """The stand-in, as if it were installed and found a GPU."""
@@ -66,7 +61,7 @@ def cupy(monkeypatch, lt):
     monkeypatch.setattr(backends, "_open", cache(backends._open.__wrapped__))
     monkeypatch.setattr(backends, "_by_type", {})
     monkeypatch.setattr(_cublaslt, "loaded", lambda: lt)
-    monkeypatch.setattr(_rows, "kernel", stand_in)
+    monkeypatch.setattr(_rows, "kernel", fake.rows)
     monkeypatch.setattr(fake.device, "limit", None)
     return sys.modules["cupy"]
 
