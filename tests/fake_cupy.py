@@ -525,6 +525,7 @@ class Lt:
         how = self.objects[product.value]
         for k, pointer in enumerate((a, b, c, d)):
             assert pointer.value % self.preference[5 + k] == 0 or self.products
+        assert how.get(8, 0) % self.preference[8] == 0 or self.products
         left, right = (self.operand(p, layout, how.get(3 + k, 0), how["compute"])
                        for k, (p, layout) in enumerate(((a, la), (b, lb))))  # fmt: skip
         out = self.matrix(d, ld).T

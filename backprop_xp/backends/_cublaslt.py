@@ -135,13 +135,11 @@ class Products:
 
     def __call__(self, a: Array, b: Array, /, *, out: Array = None) -> Array:
         """The product a b, written into `out` where it is given."""
-        same = a.dtype == b.dtype and a.dtype in (self.cupy.float32, self.cupy.float64)
-        if not (same and a.ndim == b.ndim == 2 and a.size and b.size and a.shape[1] == b.shape[0]):
+        if not self._suits(a, b):
             return self.cupy.matmul(a, b, out=out)  # with CuPy's own errors; no layer asks for it
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), dtype=a.dtype)
-        how = self.precision if a.dtype == self.cupy.float32 else _DOUBLE
-        self._multiply(how, self._operand(a, how), self._operand(b, how), out)
+        self._multiply(a, b, out)
         return out
 
     def along(self, names: str, a: Array, b: Array, out: Array, vector: Array) -> bool:
@@ -155,10 +153,18 @@ class Products:
             out: where the result goes.
             vector: the bias, or where the sum goes.
         """
-        how = self.precision if a.dtype == self.cupy.float32 else _DOUBLE
-        if names == "sum" and how.operands not in (_32F, _64F):
+        if not (self._suits(a, b) and vector.dtype == out.dtype and vector.strides == out.strides[1:]):
+            return False
+        if names == "sum" and self._how(b).operands in (_16F, _16BF):
             return False  # b was rounded to 16 bits; sums are of all its digits
-        return self._multiply(how, self._operand(a, how), self._operand(b, how), out, names, vector)
+        return self._multiply(a, b, out, names, vector)
+
+    def _suits(self, a: Array, b: Array) -> bool:
+        same = a.dtype == b.dtype and a.dtype in (self.cupy.float32, self.cupy.float64)
+        return bool(same and a.ndim == b.ndim == 2 and a.size and b.size and a.shape[1] == b.shape[0])
+
+    def _how(self, a: Array) -> Precision:
+        return self.precision if a.dtype == self.cupy.float32 else _DOUBLE
 
     def _rounded(self, bits: Array) -> Array:
         return bfloat16(bits, xp=self.cupy)
@@ -171,11 +177,10 @@ class Products:
             return self.rounded(a.view(self.cupy.uint32))
         return a if matrix(a) else self.cupy.ascontiguousarray(a)
 
-    def _multiply(
-        self, how: Precision, a: Array, b: Array, out: Array, names: str = "", vector: Array = None
-    ) -> bool:
+    def _multiply(self, a: Array, b: Array, out: Array, names: str = "", vector: Array = None) -> bool:
         """C = A B of row-major matrices, computed as Cᵀ = Bᵀ Aᵀ of column-major ones."""
-        stream, device = self.cupy.cuda.get_current_stream(), a.device.id
+        stream, device, how = self.cupy.cuda.get_current_stream(), a.device.id, self._how(a)
+        a, b = self._operand(a, how), self._operand(b, how)
         arrays, matrices = (b, a, out), tuple(map(matrix, (b, a, out)))
         aligned = tuple(map(_alignment, arrays if vector is None else (*arrays, vector)))
         key = (device, how.compute, how.operands, matrices, aligned, names)
@@ -237,7 +242,7 @@ class Products:
             _new(self.lt.cublasLtMatrixLayoutCreate, c.c_int(kind), c.c_uint64(m.rows), c.c_uint64(m.columns),
                  c.c_int64(m.leading)) for m, kind in zip(matrices, kinds, strict=True)
         )  # fmt: skip
-        algorithm = self._algorithm(device, product, layouts, alignments[:3])
+        algorithm = self._algorithm(device, product, layouts, alignments)
         if algorithm is not None:
             return Plan(product, layouts, algorithm)
         if names:
@@ -250,7 +255,7 @@ class Products:
         preference = _new(self.lt.cublasLtMatmulPreferenceCreate)
         setter = self.lt.cublasLtMatmulPreferenceSetAttribute
         _set(setter, preference, _WORKSPACE_BYTES, c.c_size_t(_WORKSPACE))
-        for k, bytes_ in enumerate((*alignments, alignments[-1])):  # of A, B, C, and D, which is C
+        for k, bytes_ in enumerate((*alignments[:3], min(alignments[2:]))):  # D's speaks for the vector too
             _set(setter, preference, _ALIGNMENT_OF_A + k, c.c_uint32(bytes_))
         found, count = (c.c_uint64 * 12)(), c.c_int()  # a result of 96 bytes begins with the algorithm
         status = self.lt.cublasLtMatmulAlgoGetHeuristic(

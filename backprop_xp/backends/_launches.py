@@ -129,12 +129,12 @@ class Schedule:
         outputs: dict[int, int] = {}
         told = []
         for op in ops:
-            if _with_zero(op):
-                net = op.args[0].value
-                if op.name == "maximum" and not changed & {self.roots[net], op.out}:
-                    outputs[net] = op.out
-                elif op.name == "greater" and net in outputs:
-                    op = op._replace(args=(Ref(outputs[net]), 0))  # noqa: PLW2901
+            net = op.args[0].value if _with_zero(op, "maximum", "greater") else -1
+            if op.name == "greater" and net in outputs:
+                told.append(op._replace(args=(Ref(outputs[net]), 0)))
+                continue
+            if op.name == "maximum" and net >= 0 and not changed & {self.roots[net], op.out}:
+                outputs[net] = op.out
             told.append(op)
         return told
 
@@ -171,29 +171,27 @@ class Schedule:
         return all(whole.get(self.roots[v], v) == v for g in together for v in self._reads(g))
 
     def _follows(self, together: list[Op], readers: dict[int, list[Op]]) -> bool:
-        """Whether a product takes the last operation along: the sum of its right factor, or its bias.
-
-        The bias, where ReLU alone comes behind it, or nothing that would add it in passing.
-        """
+        """Whether a product takes the last operation along: the sum of its right factor, its bias, ReLU."""
         product, *between, op = together
         if product.name != "matmul" or self.values[product.out].ndim != 2 or op.inplace:
             return False
+        if _with_zero(op, "maximum"):
+            return [each.name for each in between] == ["add"] and op.args[0].value == between[0].out
+        if between:
+            return False
         if op.name == "sum":
-            return not between and op.args == product.args[1:] and op.kw == {"axis": 0}
-        if op.name == "maximum":
-            return _names(between) == ["add"] and _with_zero(op) and op.args[0].value == between[0].out
-        if between or op.name != "add" or op.args[0] != Ref(product.out) or op.out == self.loss:
+            return op.args == product.args[1:] and op.kw == {"axis": 0}
+        return op.name == "add" and op.args[0] == Ref(product.out) and self._is_bias(op, readers)
+
+    def _is_bias(self, op: Op, readers: dict[int, list[Op]]) -> bool:
+        """Whether the product should add this: only ReLU comes behind, or nothing that adds it in passing."""
+        net, bias = op.args
+        width, behind = self.values[op.out].shape[1:], readers.get(op.out, [])
+        if not isinstance(bias, Ref) or self.values[bias.value].shape != width or readers[net.value] != [op]:
             return False
-        bias, behind = op.args[1], readers.get(op.out, [])
-        width = self.values[op.out].shape[1:]
-        if (
-            readers[product.out] != [op]
-            or not isinstance(bias, Ref)
-            or self.values[bias.value].shape != width
-        ):
-            return False
-        alone = _names(behind) == ["maximum"] and _with_zero(behind[0])
-        return alone or not any(_fusable(each) or each.name in REDUCTIONS for each in behind)
+        if len(behind) == 1 and _with_zero(behind[0], "maximum"):
+            return True
+        return op.out != self.loss and not any(_fusable(each) or each.name in REDUCTIONS for each in behind)
 
     def _launch(self, group: list[Op], ops: list[Op]) -> Launch:
         inside = set(map(id, group))
@@ -247,10 +245,6 @@ def _fusable(op: Op) -> bool:
     return op.name in ELEMENTWISE or op.name == ASSIGN
 
 
-def _with_zero(op: Op) -> bool:
-    """Whether an operation compares an array with the constant 0."""
-    return len(op.args) == 2 and isinstance(op.args[0], Ref) and op.args[1] == 0 and not op.inplace
-
-
-def _names(ops: list[Op]) -> list[str]:
-    return [op.name for op in ops]
+def _with_zero(op: Op, *names: str) -> bool:
+    """Whether an operation is one of these, of an array and the constant 0."""
+    return op.name in names and isinstance(op.args[0], Ref) and op.args[1] == 0
