@@ -114,7 +114,8 @@ class Work:
 
     def learner(self) -> bp.Learner:
         """The library's learner for this work."""
-        known = {"relu": bp.relu, "sigmoid": bp.sigmoid, "identity": bp.identity}
+        relu = bp.ReLU(">") if self.device == "gpu" else bp.relu  # the gate that rivals have
+        known = {"relu": relu, "sigmoid": bp.sigmoid, "identity": bp.identity}
         layers = [
             bp.Dense(units, known[f], self.bias)
             for units, f in zip(self.widths[1:], self.activations, strict=True)

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from backprop_xp.backends._program import chain
 from backprop_xp.backends._record import _ALLOWED
 
 
@@ -121,7 +122,7 @@ def run(function, *args, **kw):
             device.written(kw["out"])
     with np.errstate(all="ignore"):
         made = np.asarray(function(*args, **kw))
-    views = not kw and any(isinstance(a, np.ndarray) and np.may_share_memory(a, made) for a in args)
+    views = "out" not in kw and any(isinstance(a, np.ndarray) and np.may_share_memory(a, made) for a in args)
     if not views:  # those launch nothing
         made = made if "out" in kw else aligned(made)
         device.launched(lambda: np.copyto(made, function(*args, **kw)))
@@ -355,6 +356,40 @@ def fuse(function):
     return fused
 
 
+def gather(index, at, x, t, batch, rows, wide_x, wide_t, x_out, t_out, *, size):
+    assert size == batch * max(wide_x, wide_t)
+    assert (index.shape[1], x.shape[0], x[0].size, t[0].size) == (batch, rows, wide_x, wide_t)
+    for data, out in ((x, x_out), (t, t_out)):
+        out[...] = data[index[at[0]] % rows]
+
+
+def keep(loss, losses, at):
+    losses[at[0]] = loss
+    at += 1
+
+
+class ElementwiseKernel:
+    """A kernel of which the source is C: what it does, by its name, and which arguments it writes into."""
+
+    known: ClassVar = {"gather": (gather, 2), "keep": (keep, 2)}
+
+    def __init__(self, into, out, operation, name):
+        self.does, self.writes = self.known[name]
+        assert len(out.split(",")) == self.writes
+
+    def __call__(self, *args, **kw):
+        args = plain(args)
+        for a in args[-self.writes :]:
+            device.written(a)
+        self.does(*args, **kw)
+        device.launched(lambda: self.does(*args, **kw))
+
+
+def rows(cupy, launch, values):
+    """A kernel of rows as one node, by the operations its source was written from."""
+    return fuse(chain(launch, sys.modules["array_api_compat.cupy"]))
+
+
 # ---------------------------------------------------------------- the namespaces
 def matmul(a, b, out=None):
     if device.capturing:
@@ -366,6 +401,8 @@ def matmul(a, b, out=None):
 def concat(arrays, axis=0):
     if len(arrays) > 8:
         device.forbid("a table of addresses from the host")
+    for _ in arrays[1:]:
+        device.launched(lambda: None)  # CuPy copies each by a kernel of its own
     return run(np.concatenate, list(arrays), axis=axis)
 
 
@@ -403,7 +440,7 @@ def functions():
     return found | {n: getattr(np, n) for n in types} | {
         "matmul": matmul, "concat": concat, "concatenate": concat, "asarray": asarray, "nonzero": masked,
         "unique_values": masked, "empty": empty, "bool": np.bool_, "copy": ndarray.copy,
-        "take": take,
+        "take": take, "ElementwiseKernel": ElementwiseKernel,
     }  # fmt: skip
 
 
@@ -433,9 +470,10 @@ KINDS = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.uint16}
 class Lt:
     """cuBLASLt: objects by number, products from addresses alone."""
 
-    def __init__(self, algorithms=1):
-        self.objects, self.algorithms = {}, algorithms
+    def __init__(self, algorithms=1, epilogues=(1, 4, 6, 256)):
+        self.objects, self.algorithms, self.epilogues = {}, algorithms, epilogues
         self.heuristics = self.products = 0
+        self.taken = []  # the epilogues of the products that were asked for
 
     def create(self, into, **what):
         number = len(self.objects) + 1
@@ -473,8 +511,10 @@ class Lt:
             return 14
         self.heuristics += 1
         self.preference = self.objects[preference.value]
-        count._obj.value = self.algorithms
-        return 0 if self.algorithms else 15
+        how = self.objects[product.value]
+        assert (how[7] != 1) == (8 in how), "an epilogue has its vector when it is planned"
+        count._obj.value = self.algorithms if how[7] in self.epilogues else 0
+        return 0 if count._obj.value else 15
 
     def cublasLtMatmul(self, handle, product, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm, *where):
         room, size, stream = where
@@ -486,19 +526,41 @@ class Lt:
         how = self.objects[product.value]
         for k, pointer in enumerate((a, b, c, d)):
             assert pointer.value % self.preference[5 + k] == 0 or self.products
+        assert how.get(8, 0) % self.preference[8] == 0 or self.products
         left, right = (self.operand(p, layout, how.get(3 + k, 0), how["compute"])
                        for k, (p, layout) in enumerate(((a, la), (b, lb))))  # fmt: skip
         out = self.matrix(d, ld).T
+        vector = self.vector(how, out.shape[1], out.dtype)
 
         def again():
             with np.errstate(all="ignore"):
                 np.copyto(out, np.matmul(wide(right, how["compute"]).T, wide(left, how["compute"]).T))
+                self.epilogue(how[7], left, out, vector)
 
         device.written(out)
+        if how[7] == 256:
+            device.written(vector)
+        self.taken.append(how[7])
         again()
         device.launched(again)
         self.products += 1
         return 0
+
+    def vector(self, how, length, dtype):
+        """What the bias pointer shows, of the type of the result."""
+        if how[7] == 1:
+            return None
+        raw = (ctypes.c_char * (length * dtype.itemsize)).from_address(how[8])
+        return np.frombuffer(raw, dtype)
+
+    def epilogue(self, which, left, out, vector):
+        """What is done to the product; `out` is the row-major view of the library's matrix."""
+        if which in (4, 6):
+            out += vector
+        if which == 6:
+            np.copyto(out, np.where(out > 0, out, 0))  # as it is reported of the real one, NaN becomes 0
+        if which == 256:
+            np.sum(left, axis=1, out=vector)
 
     def matrix(self, pointer, layout):
         """Column-major memory as an array."""

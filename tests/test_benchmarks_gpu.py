@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from backprop_xp import backends
-from backprop_xp.backends import _cublaslt, _graph
+from backprop_xp.backends import _cublaslt, _graph, _rows
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "benchmarks" / "__main__.py").exists():
@@ -223,6 +223,7 @@ def cupy(monkeypatch):
     monkeypatch.setattr(backends, "_open", cache(backends._open.__wrapped__))
     monkeypatch.setattr(backends, "_by_type", {})
     monkeypatch.setattr(_cublaslt, "loaded", lambda lt=fake.Lt(): lt)
+    monkeypatch.setattr(_rows, "kernel", fake.rows)
     found = sys.modules["cupy"]
     for pool in {found.cuda.MemoryPool, type(found.get_default_memory_pool())}:
         monkeypatch.setattr(pool, "total_bytes", lambda _: 10**6, raising=False)

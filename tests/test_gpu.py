@@ -14,11 +14,13 @@ from backprop_xp.backends import _cublaslt, _graph
 from backprop_xp.backends._record import leaves
 
 NET = bp.chain(64, bp.Dense(48, bp.relu), bp.Dense(33, bp.tanh), bp.Dense(10))
+CLOSED = bp.chain(64, bp.Dense(48, bp.ReLU(">")), bp.Linear(40), bp.Dense(33, bp.ReLU(">")), bp.Dense(10))
 LEARNERS = {
     "adam": bp.Learner(NET, bp.softmax_cross_entropy, bp.Adam(0.01)),
     "momentum": bp.Learner(NET, bp.half_squared_error, bp.Momentum(0.01)),
     "bounded": bp.Learner(NET, bp.squared_error, bp.GradientDescent(0.01, limit=0.9, floor=0.001)),
     "frozen": bp.Learner(NET.freeze("dense1"), bp.softmax_cross_entropy, bp.Adam(0.01)),
+    "gate >": bp.Learner(CLOSED, bp.softmax_cross_entropy, bp.Adam(0.01)),
     "layer by layer": bp.Learner(NET, bp.mean_squared_error, order="layer by layer"),
 }
 ADAM = LEARNERS["adam"]
@@ -201,6 +203,89 @@ def test_products_equal_those_of_float64(name, precision, sizes, cupy):
     found, exact = multiply(on_device(a), on_device(b)).get(), a.astype("f8") @ b.astype("f8")
     size = np.abs(a).astype("f8") @ np.abs(b).astype("f8")
     assert np.all(np.abs(found - exact) <= BOUNDS.get(precision, 2**-48) * np.maximum(size, 1e-30) * 2)
+
+
+@pytest.mark.parametrize("precision", [*BOUNDS, "float64"])
+@pytest.mark.parametrize("epilogue", ["add", "add maximum", "sum"])
+def test_products_that_take_something_along_equal_those_of_float64(epilogue, precision, cupy, capsys):
+    dtype = "float64" if precision == "float64" else "float32"
+    multiply = _cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
+    draw, known = np.random.default_rng(0), []
+    for m, k, n in (
+        (6, 5, 7),
+        (128, 784, 512),
+        (784, 128, 512),
+        (128, 256, 10),
+        (64, 256, 64),
+        (33, 65, 129),
+    ):
+        a, b = (draw.standard_normal(shape).astype(dtype) for shape in ((k, m), (k, n)))
+        place = cupy.asarray(draw.standard_normal(n + 3).astype(dtype))
+        vector, out = place[3:], cupy.zeros((m, n), dtype=dtype)  # as in a flat vector: not aligned
+        before = vector.get().astype("f8")
+        if not multiply.along(epilogue, cupy.asarray(a).T, cupy.asarray(b), out, vector):
+            continue
+        known.append((m, k, n))
+        exact, size = a.T.astype("f8") @ b, np.abs(a.T).astype("f8") @ np.abs(b)
+        bound = 2 * BOUNDS.get(precision, 2**-48)
+        if epilogue == "sum":
+            assert np.all(np.abs(vector.get() - b.sum(axis=0, dtype="f8")) <= bound * np.abs(b).sum(axis=0))
+        else:
+            exact = exact + before
+            size = size + np.abs(before)
+        exact = np.maximum(exact, 0) if epilogue == "add maximum" else exact
+        assert np.all(np.abs(out.get() - exact) <= bound * size)
+    with capsys.disabled():
+        print(f"\n{epilogue}, {precision}: cuBLASLt has an algorithm for {known or 'none'}")
+
+
+def test_what_the_relu_of_cublaslt_makes_of_nan_and_zero(cupy, capsys):
+    a, b = (
+        cupy.asarray(np.asarray([[np.nan], [0], [-1], [1]], dtype="f4")),
+        cupy.ones((1, 8), dtype=np.float32),
+    )
+    out, bias = cupy.zeros((4, 8), dtype=np.float32), cupy.zeros((8,), dtype=np.float32)
+    if not _cublaslt.Products(cupy).along("add maximum", a, b, out, bias):
+        pytest.skip("cuBLASLt has no algorithm for bias and ReLU here")
+    found = out.get()[:, 0].tolist()
+    with capsys.disabled():
+        print(f"\nReLU of NaN, 0, -1, 1 by cuBLASLt: {found}")
+    assert found[1:] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("gate", [">=", ">"])
+def test_a_step_is_the_same_within_rounding_whatever_is_taken_along(gate, cupy, monkeypatch, capsys):
+    net = bp.chain(64, bp.Dense(48, bp.ReLU(gate)), bp.Dense(33, bp.ReLU(gate)), bp.Dense(10))
+    learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
+    (x, t), index = data(learner, cupy), cupy.asarray(rows(40))
+    ends, kernels = [], []
+    for along in (_cublaslt.Products.along, lambda *_: False):
+        monkeypatch.setattr(_cublaslt.Products, "along", along)
+        w, s = learner.init(seed=2, backend="cupy")
+        step = learner.compile(w)
+        w, s, losses = step.scan(w, s, x, t, index)
+        ends.append((w.get(), losses.get()))
+        kernels.append(step.kernels[0])
+    with capsys.disabled():
+        print(f"\ngate {gate}: {kernels[0]} kernels a step, {kernels[1]} with nothing taken along")
+    np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-3)
+    assert np.linalg.norm(ends[0][0] - ends[1][0]) <= 1e-3 * np.linalg.norm(ends[1][0])
+
+
+@pytest.mark.parametrize(("units", "batch"), [(10, 1), (10, 300), (3, 64), (200, 64)])
+def test_a_kernel_of_rows_equals_its_operations(units, batch, cupy):
+    learner = bp.Learner(bp.chain(64, bp.Dense(units)), bp.softmax_cross_entropy, bp.Adam(0.01))
+    draw = np.random.default_rng(0)
+    x, t = draw.standard_normal((batch, 64)).astype("f4"), draw.integers(0, units, batch).astype("i4")
+    w, s = learner.init(seed=2, backend="cupy")
+    step = learner.compile(w)
+    w_host, s_host = learner.init(seed=2)
+    for _ in range(3):
+        w, s, loss = step(w, s, cupy.asarray(x), cupy.asarray(t))
+        w_host, s_host, loss_host = learner.step(w_host, s_host, x, t)
+        np.testing.assert_allclose(float(loss), loss_host, rtol=1e-4)
+    assert int(s.rule.count) == 3
+    assert np.linalg.norm(w.get() - w_host) <= 1e-3 * np.linalg.norm(w_host)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])

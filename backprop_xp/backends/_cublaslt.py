@@ -7,18 +7,20 @@ algorithm while a stream is capturing.
 
 import ctypes as c
 from importlib import import_module
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any, NamedTuple
 
 from ..arrays import Array, BackpropError, Namespace
 from ._base import unavailable
 
 _WORKSPACE = 32 << 20  # bytes: what cuBLAS itself takes on Hopper
-_TRANSPOSE_A, _TRANSPOSE_B = 3, 4  # of cublasLtMatmulDescAttributes_t
+_TRANSPOSE_A, _TRANSPOSE_B, _EPILOGUE, _VECTOR = 3, 4, 7, 8  # of cublasLtMatmulDescAttributes_t
+EPILOGUES = {"": 1, "add": 4, "add maximum": 6, "sum": 256}  # of cublasLtEpilogue_t; the sum is BGRADA
 _WORKSPACE_BYTES, _ALIGNMENT_OF_A = 1, 5  # of cublasLtMatmulPreferenceAttributes_t; B, C, D follow A
 _WIDEST = 256  # bytes: the alignment that the library takes for granted
 _STATUS = {1: "not initialized", 3: "out of memory", 7: "invalid value", 8: "architecture mismatch",
            13: "execution failed", 14: "internal error", 15: "not supported"}  # fmt: skip
+_CANNOT = (7, 15)
 _32F, _64F, _16F, _16BF = 0, 1, 2, 14  # of cudaDataType_t
 
 
@@ -118,10 +120,11 @@ class Products:
     def __init__(self, cupy: Any, precision: str = "float32") -> None:
         self.cupy, self.precision = cupy, PRECISIONS[precision]
         self.rounded = cupy.fuse(self._rounded)
-        self.plans: dict[Any, Plan] = {}
+        self.plans: dict[Any, Plan | None] = {}
         self.handles: dict[Any, Any] = {}
         self.workspaces: dict[Any, Any] = {}
         self._library: Any = None
+        self._lock = Lock()
 
     @property
     def lt(self) -> Any:
@@ -132,14 +135,36 @@ class Products:
 
     def __call__(self, a: Array, b: Array, /, *, out: Array = None) -> Array:
         """The product a b, written into `out` where it is given."""
-        same = a.dtype == b.dtype and a.dtype in (self.cupy.float32, self.cupy.float64)
-        if not (same and a.ndim == b.ndim == 2 and a.size and b.size and a.shape[1] == b.shape[0]):
+        if not self._suits(a, b):
             return self.cupy.matmul(a, b, out=out)  # with CuPy's own errors; no layer asks for it
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), dtype=a.dtype)
-        how = self.precision if a.dtype == self.cupy.float32 else _DOUBLE
-        self._multiply(how, self._operand(a, how), self._operand(b, how), out)
+        self._multiply(a, b, out)
         return out
+
+    def along(self, names: str, a: Array, b: Array, out: Array, vector: Array) -> bool:
+        """A product that takes along what follows it, where the library can do that: whether it was done.
+
+        Args:
+            names: one of EPILOGUES: a bias is added, then negative numbers become 0, or b is summed
+                over its rows.
+            a: the left factor.
+            b: the right one.
+            out: where the result goes.
+            vector: the bias, or where the sum goes.
+        """
+        if not (self._suits(a, b) and vector.dtype == out.dtype and vector.strides == out.strides[1:]):
+            return False
+        if names == "sum" and self._how(b).operands in (_16F, _16BF):
+            return False  # b was rounded to 16 bits; sums are of all its digits
+        return self._multiply(a, b, out, names, vector)
+
+    def _suits(self, a: Array, b: Array) -> bool:
+        same = a.dtype == b.dtype and a.dtype in (self.cupy.float32, self.cupy.float64)
+        return bool(same and a.ndim == b.ndim == 2 and a.size and b.size and a.shape[1] == b.shape[0])
+
+    def _how(self, a: Array) -> Precision:
+        return self.precision if a.dtype == self.cupy.float32 else _DOUBLE
 
     def _rounded(self, bits: Array) -> Array:
         return bfloat16(bits, xp=self.cupy)
@@ -152,20 +177,37 @@ class Products:
             return self.rounded(a.view(self.cupy.uint32))
         return a if matrix(a) else self.cupy.ascontiguousarray(a)
 
-    def _multiply(self, how: Precision, a: Array, b: Array, out: Array) -> None:
+    def _multiply(self, a: Array, b: Array, out: Array, names: str = "", vector: Array = None) -> bool:
         """C = A B of row-major matrices, computed as Cᵀ = Bᵀ Aᵀ of column-major ones."""
-        stream, device = self.cupy.cuda.get_current_stream(), a.device.id
+        stream, device, how = self.cupy.cuda.get_current_stream(), a.device.id, self._how(a)
+        a, b = self._operand(a, how), self._operand(b, how)
         arrays, matrices = (b, a, out), tuple(map(matrix, (b, a, out)))
-        key = (device, how.compute, how.operands, matrices, tuple(map(_alignment, arrays)))
-        plan = self.plans.get(key) or self._planned(key, how, stream)
+        aligned = tuple(map(_alignment, arrays if vector is None else (*arrays, vector)))
+        key = (device, how.compute, how.operands, matrices, aligned, names)
+        if key not in self.plans:
+            self.plans[key] = self._planned(key, how, stream, vector)
+        plan = self.plans[key]
+        if plan is None:
+            return False
         handle, room = self._handle(device), self._workspace(device, stream)
         pointers = [c.c_void_p(each.data.ptr) for each in arrays]
         one, zero = how.factor(1), how.factor(0)
-        _ok(self.lt.cublasLtMatmul(
-            handle, plan.product, c.byref(one), pointers[0], plan.layouts[0], pointers[1],
-            plan.layouts[1], c.byref(zero), pointers[2], plan.layouts[2], pointers[2], plan.layouts[2],
-            plan.algorithm, c.c_void_p(room.ptr), c.c_size_t(_WORKSPACE), c.c_void_p(stream.ptr),
-        ))  # fmt: skip
+        with self._lock:  # the address of the vector is read from the plan, which threads share
+            self._point(plan.product, vector)
+            status = self.lt.cublasLtMatmul(
+                handle, plan.product, c.byref(one), pointers[0], plan.layouts[0], pointers[1],
+                plan.layouts[1], c.byref(zero), pointers[2], plan.layouts[2], pointers[2], plan.layouts[2],
+                plan.algorithm, c.c_void_p(room.ptr), c.c_size_t(_WORKSPACE), c.c_void_p(stream.ptr),
+            )  # fmt: skip
+        if names and status in _CANNOT and not stream.is_capturing():
+            self.plans[key] = None
+            return False
+        _ok(status)
+        return True
+
+    def _point(self, product: Any, vector: Array) -> None:
+        if vector is not None:
+            _set(self.lt.cublasLtMatmulDescSetAttribute, product, _VECTOR, c.c_void_p(vector.data.ptr))
 
     def _handle(self, device: int) -> Any:
         """The library's handle for this thread."""
@@ -182,34 +224,38 @@ class Products:
         return self.workspaces[key]
 
     # ------------------------------------------------------------ plans
-    def _planned(self, key: Any, how: Precision, stream: Any) -> Plan:
-        """Descriptors and algorithm for a product, kept under its key."""
-        device, _, _, matrices, alignments = key
+    def _planned(self, key: Any, how: Precision, stream: Any, vector: Array) -> Plan | None:
+        """Descriptors and algorithm for a product; None where it cannot take along what follows it."""
+        device, _, _, matrices, alignments, names = key
         shapes = " by ".join(str((m.columns, m.rows)[:: -1 if m.transposed else 1]) for m in matrices[1::-1])
         if stream.is_capturing():
             msg = f"the product {shapes} was not planned before capture: run the step once as it is first"
             raise RuntimeError(msg)
         product = _new(self.lt.cublasLtMatmulDescCreate, c.c_int(how.compute), c.c_int(how.result))
+        setter = self.lt.cublasLtMatmulDescSetAttribute
         for attribute, m in zip((_TRANSPOSE_A, _TRANSPOSE_B), matrices, strict=False):
-            _set(self.lt.cublasLtMatmulDescSetAttribute, product, attribute, c.c_int32(m.transposed))
+            _set(setter, product, attribute, c.c_int32(m.transposed))
+        _set(setter, product, _EPILOGUE, c.c_uint32(EPILOGUES[names]))
+        self._point(product, vector)
         kinds = (how.operands, how.operands, how.result)
         layouts = tuple(
             _new(self.lt.cublasLtMatrixLayoutCreate, c.c_int(kind), c.c_uint64(m.rows), c.c_uint64(m.columns),
                  c.c_int64(m.leading)) for m, kind in zip(matrices, kinds, strict=True)
         )  # fmt: skip
         algorithm = self._algorithm(device, product, layouts, alignments)
-        if algorithm is None:
-            msg = f"cuBLASLt has no algorithm for the product {shapes}: take another precision or batch size"
-            raise BackpropError(msg)
-        self.plans[key] = Plan(product, layouts, algorithm)
-        return self.plans[key]
+        if algorithm is not None:
+            return Plan(product, layouts, algorithm)
+        if names:
+            return None
+        msg = f"cuBLASLt has no algorithm for the product {shapes}: take another precision or batch size"
+        raise BackpropError(msg)
 
     def _algorithm(self, device: int, product: Any, layouts: Any, alignments: tuple[int, ...]) -> Any:
         """The library's first choice, None if it has none."""
         preference = _new(self.lt.cublasLtMatmulPreferenceCreate)
         setter = self.lt.cublasLtMatmulPreferenceSetAttribute
         _set(setter, preference, _WORKSPACE_BYTES, c.c_size_t(_WORKSPACE))
-        for k, bytes_ in enumerate((*alignments, alignments[-1])):  # of A, B, C, and D, which is C
+        for k, bytes_ in enumerate((*alignments[:3], min(alignments[2:]))):  # D's speaks for the vector too
             _set(setter, preference, _ALIGNMENT_OF_A + k, c.c_uint32(bytes_))
         found, count = (c.c_uint64 * 12)(), c.c_int()  # a result of 96 bytes begins with the algorithm
         status = self.lt.cublasLtMatmulAlgoGetHeuristic(
@@ -223,7 +269,7 @@ class Products:
             c.byref(count),
         )
         self.lt.cublasLtMatmulPreferenceDestroy(preference)
-        if status != 15:
+        if status not in _CANNOT:
             _ok(status)
         return found if status == 0 and count.value else None
 

@@ -80,6 +80,15 @@ class Lane:
         return self.stream.end_capture(), made
 
 
+_GATHER = """
+    const long long wide = wide_x > wide_t ? wide_x : wide_t, row = i / wide, j = i % wide;
+    long long k = index[at[0] * batch + row] % rows;
+    if (k < 0) k += rows;
+    if (j < wide_x) x_out[row * wide_x + j] = x[k * wide_x + j];
+    if (j < wide_t) t_out[row * wide_t + j] = t[k * wide_t + j];"""
+_KEEP = "losses[at[0]] = loss; at[0] += 1"
+
+
 class Feed:
     """Data on the device and what a graph needs to gather batches from them.
 
@@ -98,12 +107,24 @@ class Feed:
         self.index = cupy.zeros((self.steps, batch), dtype=cupy.int32)
         self.losses = cupy.zeros((self.steps,), dtype=dtype)
         self.at = cupy.zeros((1,), dtype=cupy.int32)
+        self.kernels(cupy)
+
+    def kernels(self, cupy: Any) -> None:
+        """One kernel takes the rows of a step, another keeps its loss and counts."""
+        self.gathering = cupy.ElementwiseKernel(
+            "raw int32 index, raw int32 at, raw X x, raw T t, "
+            "int64 batch, int64 rows, int64 wide_x, int64 wide_t",
+            "raw X x_out, raw T t_out", _GATHER, "gather",
+        )  # fmt: skip
+        self.keeping = cupy.ElementwiseKernel("T loss", "raw L losses, raw int32 at", _KEEP, "keep")
 
     def gather(self, batch: list[Array]) -> None:
         """The rows of this step, into the arrays of a batch."""
-        rows = self.cupy.take(self.index, self.at, axis=0)[0]
-        for data, place in zip(self.data, batch, strict=True):
-            self.cupy.take(data, rows, axis=0, out=place)
+        count, wide = self.index.shape[1], [place.size // place.shape[0] for place in batch]
+        self.gathering(
+            self.index, self.at, *self.data, count, self.data[0].shape[0], *wide, *batch,
+            size=count * max(wide),
+        )  # fmt: skip
 
     def name(self, index: Array) -> int:
         """Take the rows of the next steps, from the first on; how many steps."""
@@ -112,8 +133,7 @@ class Feed:
 
     def keep(self, loss: Array) -> None:
         """The loss of this step, and on to the next."""
-        self.losses[self.at] = loss
-        self.at += 1
+        self.keeping(loss, self.losses, self.at)
 
     def begins(self, stream: Any) -> None:
         """A stream is about to read the data."""

@@ -1,20 +1,24 @@
-"""A record as kernel launches: elementwise neighbours become one, and results land where they belong.
+"""A record as kernel launches: neighbours become one, and results land where they belong.
 
-This is decided from the record alone, so that it can be counted and tested without a device.
+One kernel are elementwise operations of one shape; operations that run row by row, sums over columns
+among them; and a product with the bias and the ReLU behind it, or with the sum of its right factor,
+which is the bias gradient beside a weight's. This is decided from the record alone, so that it can be
+counted and tested without a device.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ._record import ELEMENTWISE, VIEWS, Op, Record, Ref, refs
+from . import _rows
+from ._record import ELEMENTWISE, REDUCTIONS, VIEWS, Op, Record, Ref, refs
+from ._rows import ASSIGN
 from ._simplify import Roots, simplify
 
-ASSIGN = "assign"  # an operation of launches alone: old[...] = new, where state is written back
 _INTO = frozenset({"matmul", "sum", "concat"})  # can write into memory they are given
 
 
 class Launch(NamedTuple):
-    """What runs as one kernel: elementwise operations of one shape, or a single other operation.
+    """What runs as one kernel: operations that are fused, or a single other operation.
 
     Attributes:
         ops: in order.
@@ -27,6 +31,25 @@ class Launch(NamedTuple):
     reads: tuple[int, ...]
     makes: tuple[int, ...]
     ends: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """'elementwise', 'rows', or the operation it begins with: 'matmul', 'concat' or one alone."""
+        first = self.ops[0].name
+        if first in ("matmul", "concat") or (len(self.ops) == 1 and first not in ELEMENTWISE):
+            return first
+        return "rows" if any(op.name in REDUCTIONS for op in self.ops) else "elementwise"
+
+    def parts(self) -> "tuple[Launch, Launch]":
+        """A product, and what follows it, as launches of their own."""
+        product, *rest = self.ops
+        within = {op.out for op in rest}
+        reads = [r.value for op in rest for r in refs(op.args) if r.value not in within]
+        made = (product.out,)
+        return (
+            Launch((product,), tuple(r.value for r in refs(product.args)), made),
+            Launch(tuple(rest), tuple(dict.fromkeys(reads)), tuple(v for v in self.makes if v not in made)),
+        )
 
 
 class Home(NamedTuple):
@@ -64,8 +87,10 @@ class Schedule:
         self.batch = [r.value for r in refs((x, t))]
         self.loss = loss.value
         ops = self._written_back([op for op in record.ops if op.name not in VIEWS], refs((new_w, new_s)))
-        self.homes = dict(self._homes(ops))
-        self.launches = self._with_ends([self._launch(group, ops) for group in self._grouped(ops)])
+        ops = self._told_by_outputs(ops)
+        launches = [self._launch(group, ops) for group in self._grouped(ops)]
+        self.homes = dict(self._homes(launches))
+        self.launches = self._with_ends([self._with_strangers(launch) for launch in launches])
 
     # ------------------------------------------------------------ what an operation touches
     def _reads(self, op: Op) -> set[int]:
@@ -98,12 +123,36 @@ class Schedule:
         return ops
 
     # ------------------------------------------------------------ grouping
+    def _told_by_outputs(self, ops: list[Op]) -> list[Op]:
+        """Where max(net, 0) > 0 there net > 0: a gate that is open above 0 reads o, and nobody needs net."""
+        changed = {self.roots[op.out] for op in ops if op.inplace}
+        outputs: dict[int, int] = {}
+        told = []
+        for op in ops:
+            net = op.args[0].value if _with_zero(op, "maximum", "greater") else -1
+            if op.name == "greater" and net in outputs:
+                told.append(op._replace(args=(Ref(outputs[net]), 0)))
+                continue
+            if op.name == "maximum" and net >= 0 and not changed & {self.roots[net], op.out}:
+                outputs[net] = op.out
+            told.append(op)
+        return told
+
     def _grouped(self, ops: list[Op]) -> list[list[Op]]:
         """Each operation in the latest group that it fits into, if none behind that one holds it."""
         groups: list[list[Op]] = []
+        readers: dict[int, list[Op]] = {}
+        for op in ops:
+            for root in self._memory(op):
+                readers.setdefault(root, []).append(op)
         for op in ops:
             for group in reversed(groups):
-                if self._fits(group, op):
+                together = [*group, op]
+                if (
+                    self._follows(together, readers)
+                    or self._elementwise(together)
+                    or _rows.fits(together, self.values, self.roots)
+                ):
                     group.append(op)
                     break
                 if self._conflict(group, op):
@@ -113,15 +162,36 @@ class Schedule:
                 groups.append([op])
         return groups
 
-    def _fits(self, group: list[Op], op: Op) -> bool:
+    def _elementwise(self, together: list[Op]) -> bool:
         """Whether element i of all of them depends on elements i of what they share."""
-        if not (_fusable(op) and _fusable(group[0])):
+        shape = self.values[together[0].out].shape
+        if not all(_fusable(op) and self.values[op.out].shape == shape for op in together):
             return False
-        if self.values[op.out].shape != self.values[group[0].out].shape:
-            return False
-        together = [*group, op]
-        whole = {self.roots[g.out]: g.out for g in together if g.inplace or g is not op}
+        whole = {self.roots[g.out]: g.out for g in together if g.inplace or g is not together[-1]}
         return all(whole.get(self.roots[v], v) == v for g in together for v in self._reads(g))
+
+    def _follows(self, together: list[Op], readers: dict[int, list[Op]]) -> bool:
+        """Whether a product takes the last operation along: the sum of its right factor, its bias, ReLU."""
+        product, *between, op = together
+        if product.name != "matmul" or self.values[product.out].ndim != 2 or op.inplace:
+            return False
+        if _with_zero(op, "maximum"):
+            return [each.name for each in between] == ["add"] and op.args[0].value == between[0].out
+        if between:
+            return False
+        if op.name == "sum":
+            return op.args == product.args[1:] and op.kw == {"axis": 0}
+        return op.name == "add" and op.args[0] == Ref(product.out) and self._is_bias(op, readers)
+
+    def _is_bias(self, op: Op, readers: dict[int, list[Op]]) -> bool:
+        """Whether the product should add this: only ReLU comes behind, or nothing that adds it in passing."""
+        net, bias = op.args
+        width, behind = self.values[op.out].shape[1:], readers.get(op.out, [])
+        if not isinstance(bias, Ref) or self.values[bias.value].shape != width or readers[net.value] != [op]:
+            return False
+        if len(behind) == 1 and _with_zero(behind[0], "maximum"):
+            return True
+        return op.out != self.loss and not any(_fusable(each) or each.name in REDUCTIONS for each in behind)
 
     def _launch(self, group: list[Op], ops: list[Op]) -> Launch:
         inside = set(map(id, group))
@@ -129,8 +199,6 @@ class Schedule:
         needed = set().union(*map(self._memory, outer)) | {self.roots[self.loss]}
         fresh = [op.out for op in group if not op.inplace]
         reads = [r.value for op in group for r in refs(op.args) if r.value not in fresh]
-        if group[0].name == "concat":
-            reads = list(self.strangers(group[0]).values())
         return Launch(tuple(group), tuple(dict.fromkeys(reads)), tuple(v for v in fresh if v in needed))
 
     # ------------------------------------------------------------ memory
@@ -141,15 +209,21 @@ class Schedule:
             yield part.value, start
             start += self.values[part.value].size
 
-    def _homes(self, ops: list[Op]) -> Iterator[tuple[int, Home]]:
+    def _homes(self, launches: list[Launch]) -> Iterator[tuple[int, Home]]:
         """Products and sums that are joined into a vector are computed there."""
-        makers = {op.out: op.name for op in ops if not op.inplace}
-        for op in ops:
+        makers = {op.out for each in launches if each.kind in _INTO for op in each.ops if op.name in _INTO}
+        for op in (op for each in launches for op in each.ops):
             if op.name == "concat" and self.values[op.out].ndim == 1:
                 for part, start in self._places(op):
                     root = self.roots[part]
-                    if makers.get(root) in _INTO and self.values[root].size == self.values[part].size:
+                    if root in makers and self.values[root].size == self.values[part].size:
                         yield root, Home(op.out, start)
+
+    def _with_strangers(self, launch: Launch) -> Launch:
+        """Joining reads only what is not in its place."""
+        if launch.kind != "concat":
+            return launch
+        return launch._replace(reads=tuple(dict.fromkeys(self.strangers(launch.ops[0]).values())))
 
     def strangers(self, op: Op) -> dict[int, int]:
         """The parts of a joined vector that are not computed there, by where they begin."""
@@ -169,3 +243,8 @@ class Schedule:
 
 def _fusable(op: Op) -> bool:
     return op.name in ELEMENTWISE or op.name == ASSIGN
+
+
+def _with_zero(op: Op, *names: str) -> bool:
+    """Whether an operation is one of these, of an array and the constant 0."""
+    return op.name in names and isinstance(op.args[0], Ref) and op.args[1] == 0

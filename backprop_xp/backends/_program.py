@@ -5,8 +5,9 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..arrays import Array, Namespace
-from ._launches import ASSIGN, Launch, Schedule
-from ._record import Op, Record, mapped
+from ._launches import Launch, Schedule
+from ._record import Op, Record, mapped, refs
+from ._rows import ASSIGN
 
 _IN_PLACE = {
     "add": "__iadd__", "subtract": "__isub__", "multiply": "__imul__", "divide": "__itruediv__",
@@ -22,12 +23,16 @@ class Library(NamedTuple):
         fuse: makes one kernel of an elementwise function.
         asarray: a host array on the device.
         empty: memory of a shape and dtype.
+        rows: makes one kernel of a launch of rows, given the arrays of values.
+        along: a product that takes along what follows it, as `Products.along`.
     """
 
     xp: Namespace
     fuse: Callable[[Callable[..., Any]], Callable[..., Any]]
     asarray: Callable[[Any], Array]
     empty: Callable[[Any, Any], Array]
+    rows: Callable[[Launch, list[Any]], Callable[..., Any]] | None = None
+    along: Callable[..., bool] = lambda *_: False
 
 
 class Program:
@@ -36,16 +41,19 @@ class Program:
     Args:
         record: of step(w, s, x, t) on arrays of the host.
         library: of the device.
-
-    Attributes:
-        kernels: the number of launches a step takes.
     """
 
     def __init__(self, record: Record, library: Library) -> None:
         self.schedule, self.target = Schedule(record), library
         self.constants = {v: library.asarray(a) for v, a in self.schedule.constants.items()}
         self.calls = [(launch, self._function(launch)) for launch in self.schedule.launches]
-        self.kernels = sum(len(each.reads) if _is(each, "concat") else 1 for each in self.schedule.launches)
+        self.apart: set[int] = set()  # products that the library does not let take anything along
+
+    @property
+    def kernels(self) -> int:
+        """The launches of a step; known when it has run, since that shows what the library can do."""
+        joined = [each.reads for each in self.schedule.launches if each.kind == "concat"]
+        return len(self.calls) - len(joined) + sum(map(len, joined)) + len(self.apart)
 
     def run(self, state: list[Array], batch: list[Array]) -> Array:
         """One step; changes the state in place.
@@ -92,12 +100,17 @@ class Program:
     # ------------------------------------------------------------ launches
     def _function(self, launch: Launch) -> Callable[[dict[int, Array]], None]:
         op = launch.ops[0]
-        if _is(launch, "concat"):
+        if launch.kind == "concat":
             return lambda memory: self._join(op, memory)
-        if op.name in ("matmul", "sum"):
+        if launch.kind == "matmul" and len(launch.ops) > 1:
+            return self._product(launch)
+        if launch.kind in ("matmul", "sum"):
             return lambda memory: self._into(op, memory)
-        chain = self.chain(launch)
-        fused = self.target.fuse(chain) if len(launch.ops) > 1 else chain
+        fused = chain(launch, self.target.xp)
+        if launch.kind == "rows" and self.target.rows:
+            fused = self.target.rows(launch, self.schedule.values)
+        elif len(launch.ops) > 1:
+            fused = self.target.fuse(fused)
 
         def run(memory: dict[int, Array]) -> None:
             made = fused(*(self._value(v, memory) for v in launch.reads))
@@ -105,24 +118,28 @@ class Program:
 
         return run
 
-    def chain(self, launch: Launch) -> Callable[..., Any]:
-        """The operations of a launch as a function of what it reads, in the order of `reads`."""
-        xp = self.target.xp
+    def _product(self, launch: Launch) -> Callable[[dict[int, Array]], None]:
+        """A product with what it takes along; where the library cannot do that, one after the other."""
+        parts = launch.parts()
+        first, then = (self._function(part) for part in parts)
+        names = " ".join(op.name for op in launch.ops[1:])
+        (a, b), (other, *_) = refs(launch.ops[0].args), launch.ops[1:]
+        made = launch.ops[0].out if names == "sum" else launch.ops[-1].out
 
-        def chain(*given: Any) -> Any:
-            local = dict(zip(launch.reads, given, strict=True))
-            for op in launch.ops:
-                args = mapped(op.args, lambda r: local[r.value])
-                if op.name == ASSIGN:
-                    args[0][...] = args[1]
-                elif op.inplace:
-                    local[op.out] = getattr(args[0], _IN_PLACE[op.name])(args[1])
-                else:
-                    local[op.out] = getattr(xp, op.name)(*args, **op.kw)
-            made = tuple(local[v] for v in launch.makes)
-            return made[0] if len(made) == 1 else made or None
+        def run(memory: dict[int, Array]) -> None:
+            out = self._room(made, memory)
+            vector = (
+                self._room(other.out, memory) if names == "sum" else self._value(other.args[1].value, memory)
+            )
+            if self.target.along(names, *(self._value(r.value, memory) for r in (a, b)), out, vector):
+                return
+            self.apart.add(made)
+            first(memory)
+            then(memory)
+            if parts[0].makes[0] not in launch.makes:
+                memory.pop(parts[0].makes[0])
 
-        return chain
+        return run
 
     def _into(self, op: Op, memory: dict[int, Array]) -> None:
         args = mapped(op.args, lambda r: self._value(r.value, memory))
@@ -141,5 +158,20 @@ class Program:
             whole[start : start + prod(self.schedule.values[v].shape)] = self._value(v, memory)
 
 
-def _is(launch: Launch, name: str) -> bool:
-    return launch.ops[0].name == name
+def chain(launch: Launch, xp: Namespace) -> Callable[..., Any]:
+    """The operations of a launch as a function of what it reads, in the order of `reads`."""
+
+    def chain(*given: Any) -> Any:
+        local = dict(zip(launch.reads, given, strict=True))
+        for op in launch.ops:
+            args = mapped(op.args, lambda r: local[r.value])
+            if op.name == ASSIGN:
+                args[0][...] = args[1]
+            elif op.inplace:
+                local[op.out] = getattr(args[0], _IN_PLACE[op.name])(args[1])
+            else:
+                local[op.out] = getattr(xp, op.name)(*args, **op.kw)
+        made = tuple(local[v] for v in launch.makes)
+        return made[0] if len(made) == 1 else made or None
+
+    return chain

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, BackendUnavailable, BackpropError, listed
-from . import _scaling
+from . import _rows, _scaling
 from ._base import Backend, Compiled, Step, check_rows, no_memory, unavailable
 from ._cublaslt import PRECISIONS, Products
 from ._graph import Bound, Feed, Lane
@@ -204,7 +204,14 @@ class Captured(Compiled):
 
     def _program(self, shapes: "Shapes", w: Array, s: Any) -> Program:
         xp, cupy = self.backend.xp, self.cupy
-        library = Library(xp, cupy.fuse, cupy.asarray, lambda shape, dtype: cupy.empty(shape, dtype=dtype))
+        library = Library(
+            xp,
+            cupy.fuse,
+            cupy.asarray,
+            lambda shape, dtype: cupy.empty(shape, dtype=dtype),
+            lambda launch, values: _rows.kernel(cupy, launch, values),
+            xp.matmul.along,
+        )
         x, t = (
             hollow((shapes.rows, *shapes.x), shapes.x_dtype),
             hollow((shapes.rows, *shapes.t), shapes.t_dtype),

@@ -1,0 +1,189 @@
+"""The kernels of the GPU, without a GPU: what real CuPy makes of each launch, compiled for an H100 by NVRTC.
+
+Where CuPy is not installed all of it is skipped; where NVRTC is not, what compiles. No driver is needed.
+"""
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp.backends import _graph, _rows, _scaling
+from backprop_xp.backends._cublaslt import bfloat16
+from backprop_xp.backends._launches import Schedule
+from backprop_xp.backends._program import chain
+from backprop_xp.backends._record import record
+from backprop_xp.backends._sketch import Sketch, hollow
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+compat = pytest.importorskip("array_api_compat.cupy", reason="CuPy is not installed")
+ARCHITECTURE = "sm_90"
+
+
+def neighbour(name):
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def dense(*widths, gate=">"):
+    hidden = [bp.Dense(n, bp.ReLU(gate)) for n in widths[1:-1]]
+    return bp.chain(widths[0], *hidden, bp.Dense(widths[-1]))
+
+
+LEARNERS = {name: (learner, 4) for name, learner in neighbour("test_record").LEARNERS.items()}
+STEPS = {
+    "G1": (bp.Learner(dense(64, 64, 64, 64, 64), bp.softmax_cross_entropy, bp.Adam()), 256),
+    "G2": (bp.Learner(dense(784, 512, 256, 10), bp.softmax_cross_entropy, bp.Adam()), 128),
+    "G2, gate >=": (
+        bp.Learner(dense(784, 512, 256, 10, gate=">="), bp.softmax_cross_entropy, bp.Adam()),
+        128,
+    ),
+    "momentum": (bp.Learner(dense(784, 30, 10), bp.half_squared_error, bp.Momentum()), 128),
+    "per sample": (bp.Learner(dense(784, 30, 10), bp.softmax_cross_entropy, bp.GradientDescent(0.01)), 1),
+}
+
+
+# ---------------------------------------------------------------- what CuPy makes of a launch
+def array(shape, dtype):
+    """An array of CuPy over memory of the host: it has all that tracing looks at."""
+    raw = np.zeros(shape, dtype)
+    memory = cupy.cuda.UnownedMemory(raw.ctypes.data, max(raw.nbytes, 1), raw, device_id=0)
+    return cupy.ndarray(raw.shape, raw.dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
+
+
+def traced(function, given):
+    """The kernel that `cupy.fuse` makes of a function of arrays."""
+    from cupy._core import fusion
+
+    history = fusion._thread_local.history = fusion._FusionHistory()
+    fusion._thread_local.is_old_fusing = True
+    try:
+        return history.get_fusion(function, given, "chain")[0]
+    finally:
+        fusion._thread_local.history, fusion._thread_local.is_old_fusing = None, False
+
+
+def elementwise(kernel, given, made=()):
+    """The source of an elementwise kernel for these arguments."""
+    from cupy._core import _carray, _kernel, _scalar
+
+    types = tuple(a.dtype if isinstance(a, cupy.ndarray) else None for a in given)
+    into, out, names = kernel._decide_params_type(types, tuple(a.dtype for a in made))
+    looped = [getattr(a, "ndim", 0) for a, p in zip(given, kernel.in_params, strict=True) if not p.raw]
+    ndim = max(looped, default=0) or 1
+    made = made or [array((2,) * ndim, dtype) for dtype in out]
+    infos = []
+    for a, p, dtype in zip((*given, *made), kernel.params, (*into, *out), strict=False):
+        if isinstance(a, cupy.ndarray):
+            dims = a.ndim if p.raw else ndim
+            infos.append(_kernel._ArgInfo(1, cupy.ndarray, a.dtype, dims, a.ndim == dims, True))
+        else:
+            infos.append(_kernel._ArgInfo(3, _scalar.CScalar, np.dtype(dtype), 0, True, True))
+    indexer = _kernel._ArgInfo(2, _carray.Indexer, None, ndim, True, True)
+    return with_headers(
+        _kernel._get_elementwise_kernel_code(
+            (*infos, indexer), names, kernel.params, kernel.operation, kernel.name, kernel.preamble
+        )
+    )
+
+
+def with_headers(source):
+    from cupy._core import core
+
+    return "".join(f"#include <{header}>\n" for header in core._cupy_header_list) + source
+
+
+def schedule(learner, rows, *, scaled=False):
+    (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
+    labels = learner.loss.targets == "distribution"
+    t = hollow((rows,), np.int32) if labels else hollow((rows, units), np.float32)
+    (w, s), step = learner.init(), learner.pure_step
+    if scaled:
+        s, step = (s, np.float32(1), np.int32(0)), _scaling.scaled(step)
+    return Schedule(record(step, w, s, hollow((rows, features), np.float32), t, tape=Sketch()))
+
+
+def sources(learner, rows, **how):
+    """The kernels of a step that are not those of a library."""
+    found = schedule(learner, rows, **how)
+    behind = [each.parts()[1] for each in found.launches if each.kind == "matmul" and len(each.ops) > 1]
+    for launch in (*found.launches, *behind):  # these run where cuBLASLt does not take them along
+        given = [array(found.values[v].shape, found.values[v].dtype) for v in launch.reads]
+        if launch.kind == "rows":
+            yield _rows.Source(
+                launch, found.values, [tuple(s // a.itemsize for s in a.strides) for a in given]
+            ).text
+        elif launch.kind == "elementwise" and len(launch.ops) > 1:
+            kernel = traced(chain(launch, compat), given)
+            assert type(kernel).__name__ == "ElementwiseKernel"
+            yield elementwise(kernel, given)
+
+
+def others():
+    """The kernels that are no part of a step: rows are gathered, losses kept, factors rounded."""
+    index, at = array((5, 8), "int32"), array((1,), "int32")
+    for t in (array((9,), "int32"), array((9, 3), "float32")):
+        x, out = array((9, 4), "float32"), [array((8, 4), "float32"), array((8, *t.shape[1:]), t.dtype)]
+        feed = _graph.Feed.__new__(_graph.Feed)
+        feed.kernels(cupy)
+        yield elementwise(feed.gathering, [index, at, x, t, 8, 9, 4, 3], out)
+        yield elementwise(feed.keeping, [array((), "float32")], [array((5,), "float32"), at])
+    bits = array((8, 4), "uint32")
+    yield elementwise(traced(lambda a: bfloat16(a, xp=cupy), [bits]), [bits])
+
+
+@pytest.mark.parametrize("name", LEARNERS | STEPS)
+def test_every_chain_becomes_one_kernel_of_real_cupy(name):
+    assert list(sources(*(LEARNERS | STEPS)[name]))
+
+
+# ---------------------------------------------------------------- what NVRTC makes of it
+@pytest.fixture(scope="module")
+def compiled():
+    """Compiles a source, once."""
+    try:
+        from cupy._core import core
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+        options = (*core.assemble_cupy_compiler_options(()), f"-arch={ARCHITECTURE}")
+    except (ImportError, RuntimeError) as reason:
+        pytest.skip(f"NVRTC or the headers of CUDA are not installed: {reason}")
+
+    @cache
+    def run(source):
+        program = nvrtc.createProgram(source, "kernel.cu", (), ())
+        try:
+            nvrtc.compileProgram(program, options)
+        except nvrtc.NVRTCError:
+            pytest.fail(f"{nvrtc.getProgramLog(program)}\n{source}")
+        return nvrtc.getCUBIN(program)
+
+    return run
+
+
+@pytest.mark.parametrize("name", [*STEPS, "float16", "losses and rules"])
+def test_the_kernels_of_a_step_compile(name, compiled):
+    if name == "losses and rules":
+        found = [source for learner, rows in LEARNERS.values() for source in sources(learner, rows)]
+    elif name == "float16":
+        found = list(sources(*STEPS["G2"], scaled=True))
+    else:
+        found = list(sources(*STEPS[name]))
+    assert found
+    assert all(compiled(source) for source in found)
+
+
+def test_the_kernels_around_a_step_compile(compiled):
+    assert all(compiled(source) for source in others())
+
+
+def test_what_does_not_compile_is_seen(compiled):
+    with pytest.raises(pytest.fail.Exception, match="undefined"):
+        compiled('extern "C" __global__ void rows(float* a) { a[0] = b; }')

@@ -1,0 +1,191 @@
+"""Kernels whose source is ours, compiled as C++ and run on the processor, a thread for each of the GPU's.
+
+What they make equals what NumPy makes of the same operations, but for the order in which a row is summed.
+"""
+
+import ctypes
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp.backends import _graph, _rows
+from backprop_xp.backends._launches import Schedule
+from backprop_xp.backends._program import chain
+from backprop_xp.backends._record import record
+from backprop_xp.backends._sketch import Sketch, hollow
+
+
+def neighbour(name):
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+recorded = neighbour("test_record")
+
+GPU = """\
+#include <barrier>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+using namespace std;
+struct Place { unsigned x; };
+static thread_local Place threadIdx, blockIdx;
+static Place blockDim, gridDim;
+static unique_ptr<barrier<>> everyone;
+static vector<unique_ptr<barrier<>>> warps;
+static char slots[1024][8];
+static void __syncthreads() { everyone->arrive_and_wait(); }
+static void __threadfence() {}
+static unsigned atomicInc(unsigned* at, unsigned limit) {
+    unsigned old = *at;
+    *at = old >= limit ? 0 : old + 1;
+    return old;
+}
+template <class T> static T __shfl_xor_sync(unsigned, T mine, int distance) {
+    T other;
+    memcpy(slots[threadIdx.x], &mine, sizeof mine);
+    warps[threadIdx.x / 32]->arrive_and_wait();
+    memcpy(&other, slots[threadIdx.x ^ distance], sizeof other);
+    warps[threadIdx.x / 32]->arrive_and_wait();
+    return other;
+}
+static void launch(unsigned blocks, unsigned size, function<void()> kernel) {
+    gridDim.x = blocks, blockDim.x = size;
+    for (unsigned block = 0; block < blocks; ++block) {
+        everyone = make_unique<barrier<>>(size);
+        warps.clear();
+        for (unsigned k = 0; k < size / 32; ++k) warps.push_back(make_unique<barrier<>>(32));
+        vector<thread> threads;
+        for (unsigned k = 0; k < size; ++k)
+            threads.emplace_back([=] { threadIdx.x = k, blockIdx.x = block; kernel(); });
+        for (auto& each : threads) each.join();
+    }
+}
+#define __global__
+#define __shared__ static
+"""
+
+
+def learner(loss, units, update=None, **more):
+    return bp.Learner(bp.chain(4, bp.Dense(units)), loss, update or bp.Adam(0.01), **more)
+
+
+LEARNERS = {name: (each, 4) for name, each in recorded.LEARNERS.items()}
+SHAPES = {
+    f"{units} columns, {rows} rows": (learner(bp.softmax_cross_entropy, units), rows)
+    for units, rows in ((2, 1), (3, 70), (33, 5), (200, 19), (256, 3), (10, 100))
+} | {
+    "a sum of squares": (learner(bp.half_squared_error, 64, reduction="sum"), 40),
+    "a schedule": (learner(bp.mean_absolute_error, 5, bp.Momentum(lambda n, *, xp: 0.1 * xp.cos(n) ** 3)), 9),
+}  # fmt: skip
+CASES = [(name, "float32") for name in LEARNERS] + [(n, d) for n in SHAPES for d in ("float32", "float64")]
+LEARNERS |= SHAPES
+
+
+def launches(learner, rows, dtype="float32"):
+    """The launches of rows of a step, and the arrays of values."""
+    (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
+    labels = learner.loss.targets == "distribution"
+    t = hollow((rows,), np.int32) if labels else hollow((rows, units), dtype)
+    x = hollow((rows, features), dtype)
+    found = Schedule(record(learner.pure_step, *learner.init(dtype=dtype), x, t, tape=Sketch()))
+    return [each for each in found.launches if each.kind == "rows"], found.values
+
+
+def given(launch, values, draw):
+    """Arrays for what a launch reads, the larger ones columns of a wider array."""
+    for v in launch.reads:
+        like = values[v]
+        kinds = {"f": draw.standard_normal, "b": lambda n: draw.random(n) < 0.5}
+        drawn = kinds.get(like.dtype.kind, lambda n: draw.integers(0, 3, n))
+        shape = (*like.shape[:-1], like.shape[-1] + 3) if like.ndim == 2 else like.shape
+        made = np.asarray(drawn(shape)).astype(like.dtype)
+        yield made[:, : like.shape[1]] if like.ndim == 2 else made
+
+
+GATHER = f"""
+extern "C" void gather(
+    int* index, int* at, float* x, int* t, long long batch, long long rows, long long wide_x,
+    long long wide_t, float* x_out, int* t_out, long long size
+) {{ for (long long i = 0; i < size; ++i) {{ {_graph._GATHER} }} }}
+extern "C" void keep(float loss, float* losses, int* at) {{ {_graph._KEEP}; }}
+"""
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Every kernel of every learner, compiled together."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler (g++) is here")
+    folder, text, found = tmp_path_factory.mktemp("rows"), [GPU, GATHER], {}
+    draw = np.random.default_rng(0)
+    for name, dtype in CASES:
+        some, values = launches(*LEARNERS[name], dtype)
+        for launch in some:
+            arrays = list(given(launch, values, draw))
+            source = _rows.Source(launch, values, [tuple(s // a.itemsize for s in a.strides) for a in arrays])
+            k = len(text)
+            kinds = re.search(r"rows\((.*)\)", source.text)[1].split(", ")
+            passed = ", ".join(f"({kind.rpartition(' ')[0]})given[{n}]" for n, kind in enumerate(kinds))
+            text += [
+                source.text.replace(" rows(", f" rows_{k}("),
+                f'extern "C" void launch_{k}(void** given) {{',
+                f"    launch({source.blocks}, {_rows.THREADS}, [=] {{ rows_{k}({passed}); }});\n}}",
+            ]
+            found.setdefault((name, dtype), []).append((k, launch, values, source, arrays))
+    (folder / "rows.cpp").write_text("\n".join(text))
+    command = ["g++", "-std=c++20", "-w", "-shared", "-fPIC", "-pthread", "rows.cpp", "-o", "rows.so"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:5000]
+    return ctypes.CDLL(str(folder / "rows.so")), found
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_the_source_of_a_kernel_does_what_its_operations_do(name, dtype, cases):
+    library, found = cases
+    assert (name, dtype) in found, "the loss of each learner is a kernel of rows"
+    for k, launch, values, source, arrays in found[name, dtype]:
+        made = [np.full(values[v].shape, 77, values[v].dtype) for v in source.outputs]
+        turn = np.zeros(1, np.uint32)
+        mine, theirs = ([np.array(a) if not a.ndim else a for a in arrays] for _ in range(2))
+        for _ in range(2):  # twice: the blocks' turn is where it was
+            pointers = [a.ctypes.data for a in (*mine, *made, turn)]
+            library[f"launch_{k}"]((ctypes.c_void_p * len(pointers))(*pointers))
+            with np.errstate(all="ignore"):
+                expected = chain(launch, np)(*theirs)
+        expected = expected if isinstance(expected, tuple) else (expected,) * bool(launch.makes)
+        close = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-12, "atol": 1e-12}
+        for one, other in zip((*made[: len(launch.makes)], *mine), (*expected, *theirs), strict=True):
+            np.testing.assert_allclose(one, other, **close)
+        assert turn[0] == 0
+
+
+def test_rows_are_gathered_and_losses_kept(cases):
+    library, _ = cases
+    draw = np.random.default_rng(0)
+    x, t = draw.standard_normal((9, 4)).astype("f4"), draw.integers(0, 100, (9, 6)).astype("i4")
+    index = draw.integers(-9, 18, (5, 8)).astype("i4")  # a row that is not there wraps around
+    at, losses = np.zeros(1, "i4"), np.zeros(5, "f4")
+    for k in range(5):
+        x_out, t_out = np.zeros((8, 4), "f4"), np.zeros((8, 6), "i4")
+        before, after = (
+            (ctypes.c_void_p(a.ctypes.data) for a in some) for some in ((index, at, x, t), (x_out, t_out))
+        )
+        library.gather(*before, *map(ctypes.c_longlong, (8, 9, 4, 6)), *after, ctypes.c_longlong(48))
+        np.testing.assert_array_equal(x_out, x[index[k] % 9])
+        np.testing.assert_array_equal(t_out, t[index[k] % 9])
+        library.keep(ctypes.c_float(k), ctypes.c_void_p(losses.ctypes.data), ctypes.c_void_p(at.ctypes.data))
+    assert losses.tolist() == [0, 1, 2, 3, 4]
+    assert at[0] == 5
