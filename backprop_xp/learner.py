@@ -226,13 +226,14 @@ class Learner(Step):
 
         Args:
             w: the weights; their library, and nothing else, is looked at.
-            precision: of products of float32, 'tf32', 'bfloat16' or 'float16' where the backend has
-                it; weights, state and sums stay float32.
+            precision: of products of float32, 'float32', 'tf32', 'bfloat16' or 'float16' where the
+                backend has it; weights, state and sums stay float32.
             whole: on Torch, hand the step to `torch.compile` and not to the recorder; that takes a
                 C++ compiler and some ten seconds for each set of shapes.
 
         The result is called as `step` is, and has `scan` for many steps in one call. Batches are
-        checked when their shapes are met for the first time; each set of shapes compiles once.
+        checked when their shapes are met for the first time; each set of shapes compiles once. It
+        holds buffers: make one for each thread.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))

@@ -30,6 +30,7 @@ class Loss:
         """Targets as numbers, shape (batch, units): integer labels become one-hot rows."""
         if t.ndim == o.ndim:
             return t
+        t = t if t.dtype == xp.int32 else xp.astype(t, xp.int32)
         k = xp.arange(o.shape[-1], dtype=xp.int32, device=getattr(o, "device", None))
         return xp.astype(xp.expand_dims(t, axis=-1) == k, o.dtype)
 

@@ -765,6 +765,7 @@ def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypa
     from backprop_xp.backends import _torch_graph
 
     monkeypatch.setattr(_torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr("backprop_xp.backends.torch.Detached._recorded", lambda self, w: False)
     monkeypatch.setattr(_torch_graph.GraphedStep, "_captured", lambda self: self._run)
     learner = LEARNERS[name]
     x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
@@ -788,6 +789,7 @@ def test_what_torch_cannot_capture_runs_eagerly_and_says_why(monkeypatch):
     from backprop_xp.backends import _torch_graph
 
     monkeypatch.setattr(_torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr("backprop_xp.backends.torch.Detached._recorded", lambda self, w: False)
     monkeypatch.setattr(
         _torch_graph.GraphedStep, "_captured", lambda self: torch.zeros(2).reshape(3)
     )  # a RuntimeError

@@ -1,5 +1,7 @@
 """What the recorder accepts can be replayed and captured; what it refuses cannot."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -282,6 +284,72 @@ def test_tensors_that_are_not_in_order_are_copied_before_a_plan_writes():
     after, *_ = learner.compile(w)(strided, s, x, t[:, :1])
     assert torch.equal(strided, w)
     assert not torch.equal(after, w)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_batches_of_two_sizes_in_turn_keep_their_plans_bound(backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    learner = LEARNERS["rule adam"]
+    w, s = learner.init(backend=backend)
+    x, t = (bp.asarray(a, like=w, dtype=str(a.dtype)) for a in batch(learner, 0))
+    step = learner.compile(w)
+    for rows in (4, 2):
+        w, s, _ = step(w, s, x[:rows], t[:rows])
+    bound = dict(step.bound)
+    for rows in (4, 2, 4):
+        after, s, _ = step(w, s, x[:rows], t[:rows])
+        assert after is w
+    assert step.bound == bound
+
+
+def test_weights_go_when_nothing_is_bound_to_them_any_more():
+    learner = LEARNERS["rule adam"]
+    w, s = learner.init()
+    step = learner.compile(w)
+    step(w, s, *batch(learner, 0))
+    old = weakref.ref(w)
+    w, s = learner.init()
+    gc.disable()  # what goes by itself does not wait for a collection
+    try:
+        step(w, s, *batch(learner, 0))
+        assert old() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.25), np.float64(0.25)])
+def test_rates_may_be_numbers_of_numpy(rate):
+    found = []
+    for each in (rate, 0.25):
+        learner = bp.Learner(bp.chain(4, bp.Dense(3)), update=bp.GradientDescent(each))
+        w, s = learner.init()
+        found.append(learner.compile(w)(w, s, *batch(learner, 0))[0])
+    assert same_bits(*found)
+
+
+class Clipped(bp.activations.Identity):
+    """An activation by a function that no recorder takes."""
+
+    def __call__(self, net, *, xp):
+        return xp.clip(net, -1, 1)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_why(backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    learner = bp.Learner(bp.chain(4, bp.Dense(3, Clipped())))
+    w, s = learner.init(backend=backend)
+    w_eager, s_eager = learner.snapshot(w, s)
+    step = learner.compile(w)
+    x, t = (bp.asarray(a, like=w) for a in batch(learner, 0))
+    with pytest.warns(RuntimeWarning, match=r"uses xp\.clip.* this step runs eagerly"):
+        w, s, loss = step(w, s, x, t)
+    w, s, losses = step.scan(w, s, x, t, np.asarray([[0, 1, 2, 3]]))
+    w_eager, s_eager, first = learner.step(w_eager, s_eager, x, t)
+    w_eager, s_eager, second = learner.step(w_eager, s_eager, x, t)
+    assert (float(loss), float(losses[0])) == (float(first), float(second))
+    assert "xp.clip" in step.eager
+    assert same_bits(to_host(w), to_host(w_eager))
 
 
 def test_a_state_of_another_rule_is_refused_by_a_compiled_step():

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,3 +190,55 @@ def test_rows_are_gathered_and_losses_kept(cases):
         library.keep(ctypes.c_float(k), ctypes.c_void_p(losses.ctypes.data), ctypes.c_void_p(at.ctypes.data))
     assert losses.tolist() == [0, 1, 2, 3, 4]
     assert at[0] == 5
+
+
+def of_rows(step, columns=4):
+    """The operations of a step that are in kernels of rows."""
+    w, s, x, t = (hollow(shape, "float32") for shape in ((3,), (), (6, columns), (6,)))
+    found = Schedule(record(step, w, s, x, t, tape=Sketch()))
+    return [op for launch in found.launches if launch.kind == "rows" for op in launch.ops]
+
+
+def counted(w, s, x, t, *, xp):
+    s += 1
+    return w * 2, s, xp.mean(xp.sum(x * x, axis=-1))
+
+
+def softmaxed(w, s, x, t, *, xp):
+    z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return w * 2, s * 2, xp.mean(xp.sum(z / xp.sum(z, axis=-1, keepdims=True), axis=-1))
+
+
+def test_what_rows_cannot_do_is_left_to_others():
+    names = [op.name for op in of_rows(lambda w, s, x, t, *, xp: (w, s, xp.max(xp.sum(x * x, axis=-1))))]
+    assert "max" not in names
+    assert "sum" in [op.name for op in of_rows(counted)]
+    assert not any(op.inplace and op.name == "add" for op in of_rows(counted))
+    assert of_rows(softmaxed)
+    assert not of_rows(softmaxed, columns=1)
+
+
+def test_a_kernel_of_rows_is_handed_what_its_source_names():
+    calls, compiled = [], []
+
+    class RawKernel:
+        def __init__(self, text, name):
+            compiled.append(re.search(rf"{name}\((.*)\)", text)[1].split(", "))
+
+        def __call__(self, grid, block, args):
+            calls.append((grid, block, args))
+
+    cupy = SimpleNamespace(zeros=np.zeros, empty=np.empty, uint32=np.uint32, RawKernel=RawKernel)
+    (launch, *_), values = launches(*LEARNERS["33 columns, 5 rows"])
+    arrays = list(given(launch, values, np.random.default_rng(0)))
+    run = _rows.kernel(cupy, launch, values)
+    made, _ = (run(*arrays) for _ in range(2))
+    (parameters,) = compiled
+    assert [kind.rpartition("* ")[0] for kind in parameters] == [
+        {"float32": "float", "int32": "int", "uint32": "unsigned int", "bool": "bool"}[a.dtype.name]
+        for a in calls[0][2]
+    ]
+    assert calls[0][2][-1] is calls[1][2][-1]
+    assert [a.shape for a in made] == [values[v].shape for v in launch.makes]
+    (grid, block, _), _ = calls
+    assert grid[0] * block[0] >= 5 * 32 > (grid[0] - 1) * block[0]

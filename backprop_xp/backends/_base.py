@@ -56,8 +56,8 @@ class Backend:
         """A NumPy array of the same values."""
         raise NotImplementedError
 
-    def over(self, memory: Any) -> Array:
-        """An array of this library in the memory of a NumPy array, where it has such."""
+    def over(self, memory: Any, a: Array = None) -> Array:
+        """An array of this library in the memory of a NumPy array: `a`, if that lies there."""
         raise NotImplementedError
 
     def synchronize(self) -> None:
@@ -119,15 +119,20 @@ class Compiled:
 
     def sent(self, w: Array, a: Array) -> Array:
         """Rows for many scans, on the device of w; those of NumPy are sent there."""
-        host = isinstance(a, numpy.ndarray) and not self.backend.owns(a)
-        return self.backend.asarray(a, None, self.backend.device_of(w)) if host else a
+        if not isinstance(a, numpy.ndarray) or self.backend.owns(a):  # strict and exact leave it to the check
+            return a
+        sent = self.backend.asarray(a, None, self.backend.device_of(w))
+        if a.dtype.kind == "f" and sent.dtype.itemsize != a.dtype.itemsize:
+            msg = f"rows of {a.dtype} would be sent as {sent.dtype}: make them {sent.dtype} first"
+            raise BackpropError(msg)
+        return sent
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step; consumes w and s."""
         self.check(w, s, x, t)
         return self.backend.run(self.step, w, s, x, t)  # type: ignore[no-any-return]
 
-    def rows(self, w: Array, x: Array, index: Array) -> Array:
+    def placed(self, w: Array, x: Array, index: Array) -> Array:
         """An index where w is; one of the host is looked at first."""
         if not isinstance(index, numpy.ndarray):
             return index
@@ -153,7 +158,7 @@ class Compiled:
         """
         self.check(w, s, x, t)
         xp, losses = self.backend.xp, []
-        index = self.rows(w, x, index)
+        index = self.placed(w, x, index)
         for k in range(index.shape[0]):
             rows = index[k, :]
             w, s, loss = self(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))

@@ -121,6 +121,7 @@ class Products:
         self.cupy, self.precision = cupy, PRECISIONS[precision]
         self.rounded = cupy.fuse(self._rounded)
         self.plans: dict[Any, Plan | None] = {}
+        self.refused: set[Any] = set()
         self.handles: dict[Any, Any] = {}
         self.workspaces: dict[Any, Any] = {}
         self._library: Any = None
@@ -153,11 +154,15 @@ class Products:
             out: where the result goes.
             vector: the bias, or where the sum goes.
         """
-        if not (self._suits(a, b) and vector.dtype == out.dtype and vector.strides == out.strides[1:]):
+        key = (names, a.device.id, a.dtype, a.shape, a.strides, b.shape, b.strides)
+        if key in self.refused or not (self._suits(a, b) and vector.dtype == out.dtype):
             return False
-        if names == "sum" and self._how(b).operands in (_16F, _16BF):
-            return False  # b was rounded to 16 bits; sums are of all its digits
-        return self._multiply(a, b, out, names, vector)
+        if vector.strides != out.strides[1:] or (names == "sum" and self._how(b).operands in (_16F, _16BF)):
+            return False  # factors are rounded to 16 bits; sums are of all digits
+        done = self._multiply(a, b, out, names, vector)
+        if not done:
+            self.refused.add(key)
+        return done
 
     def _suits(self, a: Array, b: Array) -> bool:
         same = a.dtype == b.dtype and a.dtype in (self.cupy.float32, self.cupy.float64)
@@ -200,7 +205,6 @@ class Products:
                 plan.algorithm, c.c_void_p(room.ptr), c.c_size_t(_WORKSPACE), c.c_void_p(stream.ptr),
             )  # fmt: skip
         if names and status in _CANNOT and not stream.is_capturing():
-            self.plans[key] = None
             return False
         _ok(status)
         return True

@@ -1,5 +1,6 @@
 """A compiled step made of recorded plans, for every library whose arrays lie in NumPy's memory."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from ..arrays import Array
 from . import _unroll
 from ._base import Backend, Compiled, Step, check_rows
 from ._plan import Plan
-from ._record import mapped, record
+from ._record import NotRecorded, mapped, record
 from ._replay import Replay
 from ._scalars import Scalars
 from ._sketch import Sketch
@@ -16,25 +17,36 @@ from ._threads import fitted
 
 
 class Replayed(Compiled):
-    """A step as recorded plans, one for each set of shapes; they run on the arrays' own memory."""
+    """A step as recorded plans, one for each set of shapes; they run on the arrays' own memory.
+
+    Plans hold buffers: a compiled step is for one thread at a time.
+
+    Attributes:
+        eager: why the step runs eagerly, where it cannot be recorded.
+    """
 
     def __init__(self, backend: Backend, step: Step, check: Step | None = None) -> None:
         super().__init__(backend, step, check)
         self.plans: dict[Any, Plan] = {}
         self.bound: dict[Any, Replay] = {}
         self.scalars: dict[Plan, Scalars | None] = {}
+        self.eager: str | None = None
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step, replayed."""
         replay = self._bind(w, s, x, t)
+        if replay is None:
+            return super().__call__(w, s, x, t)
         replay.x[...], replay.t[...] = map(self.backend.to_host, (x, t))
         with np.errstate(all="ignore"):
             replay.run()
-        return replay.w, replay.s, self.backend.over(replay.loss.copy())
+        return replay.w, replay.s, self.backend.over(replay.loss.copy())[()]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps, replayed; the rows are gathered into the plan's own buffers."""
         replay = self._bind(w, s, x, t, index.shape[1])
+        if replay is None:
+            return super().scan(w, s, x, t, index)
         x, t = (self.backend.to_host(a) for a in (x, t))
         index = np.asarray(index, dtype=np.intp)
         check_rows(index, x)
@@ -44,21 +56,29 @@ class Replayed(Compiled):
                 replay.scan(x, t, index, losses)
         return replay.w, replay.s, self.backend.over(losses)
 
-    def _bind(self, w: Array, s: Any, x: Array, t: Array, rows: int | None = None) -> Replay:
-        """The plan of these shapes, bound to w and s."""
+    def _bind(self, w: Array, s: Any, x: Array, t: Array, rows: int | None = None) -> Replay | None:
+        """The plan of these shapes, bound to w and s; None where there cannot be one."""
+        if self.eager is not None:
+            return None
         try:
             matched = x.shape[:1] == t.shape[:1]  # else there is no plan, and the check tells why
             rows = x.shape[0] if rows is None else rows
-            key = type(x), rows, matched, x.shape[1:], x.dtype, t.shape[1:], t.dtype, w.shape, w.dtype
+            shapes = matched, x.shape[1:], t.shape[1:], w.shape
+            key = rows, *shapes, type(x), x.dtype, t.dtype, w.dtype, x.device, t.device
         except AttributeError:
             self.check(w, s, x, t)
             raise
         replay = self.bound.get(key)
-        if replay is None or replay.w is not w or replay.s is not s:
+        if replay is None or not replay.holds(w, s):
             self.check(w, s, x, t)
-            if key not in self.plans:
-                self.plans[key] = self._plan(w, s, x, t, rows)
-                self.compilations += 1
+            try:
+                if key not in self.plans:
+                    self.plans[key] = self._plan(w, s, x, t, rows)
+                    self.compilations += 1
+            except NotRecorded as why:
+                self.eager = str(why)
+                warnings.warn(f"{why}; this step runs eagerly", RuntimeWarning, stacklevel=3)
+                return None
             replay = self.bound[key] = Replay(self.plans[key], w, s, self.backend)
         return replay
 

@@ -88,7 +88,7 @@ def record(step: Callable[..., Any], *inputs: Any, tape: "Tape | None" = None) -
         tape: what to record on; without one, a tape that computes every value.
 
     Raises:
-        BackpropError: the step reads a value, or does what cannot be replayed.
+        NotRecorded: the step reads a value, or does what cannot be replayed.
 
     >>> import numpy as np
     >>> found = record(lambda a, b, *, xp: xp.sum(a * b), np.ones(3), np.ones(3))
@@ -125,6 +125,8 @@ def refs(tree: Any) -> list[Ref]:
 
 
 def _ref(a: Any) -> Any:
+    if isinstance(a, np.generic):  # a rate, say, from np.logspace
+        return a.item()
     return Ref(a.number) if isinstance(a, Traced) else a
 
 
@@ -174,7 +176,7 @@ class Tape:
             return self.values[a.number]
         if isinstance(a, np.ndarray):
             _refuse("uses a host array")
-        return a
+        return _ref(a)
 
     def asarray(self, a: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> "Traced":
         """A number as a 0-d array; data from the host are refused."""
@@ -196,12 +198,16 @@ class Tape:
         return lambda *args, **kw: self.run(name, *args, **kw)
 
 
+class NotRecorded(BackpropError):
+    """The step does what cannot be replayed or captured."""
+
+
 def _refuse(what: str) -> NoReturn:
     msg = (
         f"a step that is recorded or captured cannot do this: it {what}. Use whole arrays, "
         f"functions of the standard with static shapes, and xp.where in place of if"
     )
-    raise BackpropError(msg)
+    raise NotRecorded(msg)
 
 
 def apply(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:

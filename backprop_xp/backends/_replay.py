@@ -1,5 +1,6 @@
 """A plan bound to arrays: Python source with nothing left to decide, run step after step."""
 
+import operator
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -25,14 +26,15 @@ class Replay:
     Attributes:
         w: the weights, changed in place from now on.
         s: the state, likewise.
-        state: the arrays of both, as NumPy sees them.
+        given: the arrays of both.
+        state: the same, as NumPy sees them.
     """
 
     def __init__(self, plan: Plan, w: Any, s: Any, to: Backend) -> None:
         self.plan = plan
-        memory = mapped((w, s), lambda a: _writable(to.to_host(a)))
-        self.state = leaves(memory)
-        self.w, self.s = mapped(memory, to.over)
+        self.state: list[Any] = []
+        self.w, self.s = mapped((w, s), lambda a: to.over(self._memory(to.to_host(a)), a))
+        self.given = leaves((self.w, self.s))
         arrays: dict[int, Any] = dict(plan.buffers)
         arrays |= {r.value: a for r, a in zip(plan.state, self.state, strict=True)}
         for value in plan.views:
@@ -42,19 +44,26 @@ class Replay:
         source = Source(plan, arrays)
         names = source.names | {"take": np.take, "x": self.x, "t": self.t, "loss": self.loss}
         exec(compile(source.text, "<replay>", "exec"), names)  # made here, from the record
-        self.run, self.scan = names["run"], names["scan"]
+        self.run, self.scan = names.pop("run"), names.pop("scan")  # no cycle: buffers go when it goes
         self.arrays = arrays  # foreign calls hold addresses alone
+
+    def holds(self, w: Any, s: Any) -> bool:
+        """Whether these are the weights and the state that it runs on."""
+        if w is self.w and s is self.s:
+            return True
+        given = leaves((w, s))
+        return len(given) == len(self.given) and all(map(operator.is_, given, self.given))
+
+    def _memory(self, a: Any) -> Any:
+        plain = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
+        self.state.append(a if plain else np.array(a))
+        return self.state[-1]
 
     def _make(self, value: int, plan: Plan, arrays: dict[int, Any]) -> Any:
         if value not in arrays:
             source, how = plan.views[value]
             arrays[value] = how(self._make(source, plan, arrays))
         return arrays[value]
-
-
-def _writable(a: Any) -> Any:
-    plain = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
-    return a if plain else np.array(a)
 
 
 class Source:
@@ -125,8 +134,8 @@ class Source:
     def _is_plain(self, call: Call) -> bool:
         """Whether np.matmul and np.dot hand the product to the same function of the BLAS."""
         each = self._factors(call)
-        return all(a.ndim == 2 and min(a.shape) > 1 for a in each) and all(
-            a.flags.forc and a.dtype == each[2].dtype for a in each
+        return each[2].flags.c_contiguous and all(
+            a.ndim == 2 and min(a.shape) > 1 and a.flags.forc and a.dtype == each[2].dtype for a in each
         )
 
     def _product(self, call: Call) -> Callable[[], None] | None:

@@ -19,7 +19,8 @@ WIDEST = 256  # columns: 8 of a lane, which registers hold
 THREADS = 128  # of a block
 
 _TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "long long",
-          "uint32": "unsigned int", "bool": "bool"}  # fmt: skip
+          "uint32": "unsigned int", "uint8": "unsigned char", "int8": "signed char",
+          "bool": "bool"}  # fmt: skip
 _COMPARED = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
              "greater_equal": ">="}  # fmt: skip
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "bitwise_and": "&", "bitwise_or": "|",
@@ -30,7 +31,7 @@ _TEXTS = {
     **{name: f"{{0}} {sign} {{1}}" for name, sign in _INFIX.items()},
     **{name: f"{name}({{0}}, {{1}})" if name == "pow" else f"{name}({{0}})" for name in _OF_FLOATS},
     "abs": "fabs({0})", "negative": "-{0}", "positive": "{0}", "square": "{0} * {0}", "astype": "{0}",
-    "where": "{0} ? {1} : {2}", "logical_not": "!{0}", "invert": "~{0}", ASSIGN: "{1}",
+    "where": "{0} ? {1} : {2}", "logical_not": "!{0}", "bitwise_invert": "~{0}", ASSIGN: "{1}",
     "maximum": "({0} >= {1} || {0} != {0}) ? {0} : {1}", "minimum": "({0} <= {1} || {0} != {0}) ? {0} : {1}",
 }  # fmt: skip
 _COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
@@ -40,12 +41,12 @@ _COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
 def fits(ops: list[Op], values: list[Any], roots: Any) -> bool:
     """Whether operations can be one kernel of rows: none needs another row, but for numbers at the end."""
     shape = _shape(ops, values)
-    if shape is None or shape[1] > WIDEST or not all(_known(op, values) for op in ops):
+    if shape is None or not 1 < shape[1] <= WIDEST or not all(_known(op, values) for op in ops):
         return False
     made: dict[int, int] = {}
     for op in ops:
         out = values[op.out]
-        if out.shape not in (shape, (shape[0], 1), shape[:1], ()) or (op.inplace and out.ndim):
+        if out.shape not in (shape, (shape[0], 1), shape[:1], ()) or (op.inplace and op.name != ASSIGN):
             return False
         for v in (r.value for r in refs(op.args)):
             here = roots[v] in made
@@ -68,7 +69,7 @@ def _reaches(op: Op, source: Any, out: Any, shape: tuple[int, int], *, here: boo
     if op.name in REDUCTIONS:
         if out.ndim:
             return op.kw.get("axis") in (-1, 1) and bool(source.shape == shape)
-        return here and source.shape in (shape[:1], (shape[0], 1))
+        return here and _COMBINED[op.name] == "add" and source.shape in (shape[:1], (shape[0], 1))
     return not here or bool(source.ndim == out.ndim)
 
 
@@ -198,7 +199,7 @@ class Source:
         if op.name == "where":
             kinds[0] = "bool"
         texts = [f"(({kind}){self._read(a, op.out)})" for a, kind in zip(args, kinds, strict=True)]
-        name = "logical_not" if op.name == "invert" and kind == np.bool_ else op.name
+        name = "logical_not" if op.name == "bitwise_invert" and kind == np.bool_ else op.name
         return f"({self._type(op.out)})({_TEXTS[name].format(*texts)})"
 
     def _read(self, a: Any, into: int) -> str:

@@ -116,7 +116,7 @@ class Captured(Compiled):
 
     def check(self, w: Array, s: Any, x: Array, t: Array) -> None:
         """Whether rows fit; for those on the host stands one zero, spread to their shape."""
-        if isinstance(x, np.ndarray) and isinstance(t, np.ndarray):
+        if self.backend.owns(w) and all(isinstance(a, np.ndarray) and a.dtype != object for a in (x, t)):
             with w.device:
                 x, t = (self.cupy.broadcast_to(self.cupy.zeros((), a.dtype), a.shape) for a in (x, t))
         self.fits(w, s, x, t)
@@ -125,7 +125,7 @@ class Captured(Compiled):
         """The rows as they are: `scan` sends them while it runs."""
         return a
 
-    def rows(self, w: Array, x: Array, index: Array) -> Array:
+    def placed(self, w: Array, x: Array, index: Array) -> Array:
         """The index where x is; one of the host is looked at, and sent later."""
         if isinstance(x, np.ndarray) and not isinstance(index, np.ndarray):
             index = self.cupy.asnumpy(index)
@@ -151,7 +151,7 @@ class Captured(Compiled):
         there wraps around.
         """
         shapes = self._shapes(w, s, x, t, index.shape[1])
-        index = self.rows(w, x, index)
+        index = self.placed(w, x, index)
         with self._room(w, shapes):
             bound = self._bound(shapes, w, s, x, t)
             if isinstance(x, np.ndarray):

@@ -161,7 +161,7 @@ class Jitted(Compiled):
 
     def _run(self, function: Step, w: Array, s: Any, x: Array, t: Array, *index: Array) -> Any:
         try:
-            return function(w, s, x, t, *(self.rows(w, x, each) for each in index))
+            return function(w, s, x, t, *(self.placed(w, x, each) for each in index))
         except (TypeError, AttributeError):  # what came is nothing that JAX knows
             self.check(w, s, x, t)
             raise

@@ -31,7 +31,7 @@ class NumPy(Backend):
         """The array itself."""
         return a
 
-    def over(self, memory: Any) -> Array:
+    def over(self, memory: Any, a: Array = None) -> Array:
         """The array itself."""
         return memory
 

@@ -60,9 +60,10 @@ class Torch(Backend):
         """This backend, handing whole steps to `torch.compile`."""
         return Torch(inductor=True)
 
-    def over(self, memory: Any) -> Array:
-        """A tensor in NumPy's memory."""
-        return self.torch.from_numpy(memory)
+    def over(self, memory: Any, a: Array = None) -> Array:
+        """A tensor in NumPy's memory: `a`, if that lies there and is in no autograd graph."""
+        own = a is not None and not a.requires_grad and a.data_ptr() == memory.ctypes.data
+        return a if own else self.torch.from_numpy(memory)
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """The step outside autograd: on the CPU as a recorded plan, on a GPU as a graph."""
@@ -81,35 +82,34 @@ class Detached(Replayed):
     CUDA graph.
 
     Attributes:
-        eager: why scans on a GPU run eagerly, where they do.
+        eager: why steps run eagerly, where they can be neither recorded nor captured.
     """
 
     def __init__(self, backend: Torch, step: Step, check: Step | None = None) -> None:
         super().__init__(backend, step, check)
         self.torch, self.whole = backend.torch, backend.inductor
         self.graphs: dict[Any, GraphedStep] = {}
-        self.eager: str | None = None
 
     def _recorded(self, w: Array) -> bool:
-        return not self.whole and getattr(w, "is_cpu", False)
+        return not self.whole and self.eager is None and getattr(w, "is_cpu", False)
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""
-        if self._recorded(w):
-            return super().__call__(w, s, x, t)
         with self._room(w, x):
+            if self._recorded(w):
+                return super().__call__(w, s, x, t)
             self.check(w, s, x, t)
             return self._step(w, s, x, t)  # type: ignore[no-any-return]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps."""
-        if self._recorded(w):
-            return super().scan(w, s, x, t, index)
         with self._room(w, x, index):
+            if self._recorded(w):
+                return super().scan(w, s, x, t, index)
             self.check(w, s, x, t)
             if getattr(index, "is_cpu", False):
                 check_rows(index.numpy(), x)
-            index = self.rows(w, x, index).to(w.device)
+            index = self.placed(w, x, index).to(w.device)
             graphed = self._graphed(w, s, x, t, index)
             if graphed is not None:
                 return graphed.scan(w, s, x, t, index)
