@@ -10,6 +10,7 @@ wiring: the walks in `net` decide which of the four are needed. Arrays are (batc
 lists the layers: what is in the list is tested.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ class Context(NamedTuple):
     state: tuple[Array, ...]
 
 
-class Layer:
+class Layer(ABC):
     """The base: no parameters, no state, one input of any number of units."""
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -60,9 +61,9 @@ class Layer:
         """What the layer carries from step to step."""
         return ()
 
+    @abstractmethod
     def forward(self, p: Any, *x: Array, ctx: Context, xp: Namespace) -> tuple[Flow, tuple[Array, ...]]:
         """The flow and the new state."""
-        raise NotImplementedError
 
     def delta(self, p: Any, flow: Flow, e: Array, *, xp: Namespace) -> Array:
         """delta = ∂E/∂net; here o = net, hence e."""

@@ -7,6 +7,7 @@ losses that take net input are linked to probabilities. `ALL` lists them: what i
 tested.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,7 +17,7 @@ Targets = Literal["numbers", "probabilities", "distribution"]
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(ABC):
     """The base: numbers as targets, no link.
 
     Attributes:
@@ -34,13 +35,13 @@ class Loss:
         k = xp.arange(o.shape[-1], dtype=xp.int32, device=getattr(o, "device", None))
         return xp.astype(xp.expand_dims(t, axis=-1) == k, o.dtype)
 
+    @abstractmethod
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
         """The loss E of each sample, shape (batch,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def error(self, o: Array, t: Array, *, xp: Namespace) -> Array:
         """The error e = ∂E/∂o of each sample, shape (batch, units)."""
-        raise NotImplementedError
 
     def link(self, o: Array, *, xp: Namespace) -> Array:
         """What `predict` gives for the output o, shape (batch, units)."""

@@ -1,10 +1,13 @@
 """One source on every library: the same steps, who is chosen, what a step consumes, what is missing."""
 
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from functools import cache
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -486,3 +489,34 @@ def test_jax_keeps_products_of_float64():
         pytest.skip("JAX runs without 64 bits here")
     a = jax.numpy.full((2, 2), 1 / 3)
     assert (backends.get("jax").precise("bfloat16").xp.matmul(a, a) == a @ a).all()
+
+
+def test_a_library_nobody_here_has_heard_of_trains_by_the_standard_alone(tmp_path, monkeypatch):
+    strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    shutil.copytree(Path(strict.__file__).parent, tmp_path / "other_arrays")
+    for file in (tmp_path / "other_arrays").rglob("*.py"):
+        file.write_text(file.read_text(encoding="utf-8").replace("array_api_strict", "other_arrays"))
+    monkeypatch.syspath_prepend(tmp_path)
+    other = importlib.import_module("other_arrays")
+    learner = bp.Learner(bp.chain(3, bp.Dense(4, bp.tanh), bp.Dense(2)), update=bp.Adam())
+    found = []
+    for xp in (np, other):
+        x, t = xp.reshape(xp.arange(24, dtype=xp.float64), (8, 3)) / 24, xp.ones((8, 2), dtype=xp.float64)
+        w, s = learner.init(like=x)
+        done = bp.fit(learner, w, s, bp.Stored(x, t), batch_size=4, epochs=2)
+        assert isinstance(done.w, type(x))
+        found.append([each.loss for each in done.history])
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+    assert type(bp.asarray(x, like=np.ones(1))) is np.ndarray
+
+
+def test_an_array_that_numpy_cannot_be_given_is_told_of():
+    class Closed:
+        __module__ = "closed"
+        dtype = shape = None
+
+        def __array_namespace__(self):
+            return np
+
+    with pytest.raises(bp.BackpropError, match="closed does not hand its arrays to NumPy by DLPack"):
+        backends.host(Closed())

@@ -53,12 +53,12 @@ class Backend:
         return self.xp.asarray(data, dtype=dtype, device=device)
 
     def to_host(self, a: Array) -> Any:
-        """A NumPy array of the same values."""
-        raise NotImplementedError
-
-    def over(self, memory: Any, a: Array = None) -> Array:
-        """An array of this library in the memory of a NumPy array: `a`, if that lies there."""
-        raise NotImplementedError
+        """A NumPy array of the same values, by DLPack, as the standard has it."""
+        try:
+            return numpy.from_dlpack(a, device="cpu", copy=True)
+        except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+            msg = f"{self.name} does not hand its arrays to NumPy by DLPack: {error}"
+            raise BackpropError(msg) from error
 
     def synchronize(self) -> None:
         """Wait until all work handed out is done."""
@@ -164,6 +164,14 @@ class Compiled:
             w, s, loss = self(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))
             losses.append(loss)
         return w, s, xp.stack(losses)
+
+
+class InHostMemory(Backend):
+    """A library whose arrays lie in memory that NumPy can see."""
+
+    def over(self, memory: Any, a: Array = None) -> Array:
+        """An array of this library in the memory of a NumPy array: `a`, if that lies there."""
+        return memory
 
 
 class Standard(Backend):

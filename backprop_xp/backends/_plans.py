@@ -7,7 +7,7 @@ import numpy as np
 
 from ..arrays import Array
 from . import _unroll
-from ._base import Backend, Compiled, Step, check_rows
+from ._base import Compiled, InHostMemory, Step, check_rows
 from ._plan import Plan
 from ._record import NotRecorded, mapped, record
 from ._replay import Replay
@@ -25,8 +25,9 @@ class Replayed(Compiled):
         eager: why the step runs eagerly, where it cannot be recorded.
     """
 
-    def __init__(self, backend: Backend, step: Step, check: Step | None = None) -> None:
+    def __init__(self, backend: InHostMemory, step: Step, check: Step | None = None) -> None:
         super().__init__(backend, step, check)
+        self.backend: InHostMemory = backend
         self.plans: dict[Any, Plan] = {}
         self.bound: dict[Any, Replay] = {}
         self.scalars: dict[Plan, Scalars | None] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _mkl
-from ._base import Backend
+from ._base import InHostMemory
 from ._lower import Call
 from ._plan import BLOCK, Plan
 from ._record import Ref, leaves, mapped
@@ -21,7 +21,7 @@ class Replay:
         plan: what to run.
         w: the weights.
         s: the state.
-        to: their backend, whose arrays lie in memory that NumPy can see.
+        to: their backend.
 
     Attributes:
         w: the weights, changed in place from now on.
@@ -30,7 +30,7 @@ class Replay:
         state: the same, as NumPy sees them.
     """
 
-    def __init__(self, plan: Plan, w: Any, s: Any, to: Backend) -> None:
+    def __init__(self, plan: Plan, w: Any, s: Any, to: InHostMemory) -> None:
         self.plan = plan
         self.state: list[Any] = []
         self.w, self.s = mapped((w, s), lambda a: to.over(self._memory(to.to_host(a)), a))

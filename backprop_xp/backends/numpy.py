@@ -5,13 +5,13 @@ from typing import Any
 import numpy
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, Compiled, Step
+from ._base import Backend, Compiled, InHostMemory, Step
 from ._plans import Replayed
 
 TYPES = ("numpy",)
 
 
-class NumPy(Backend):
+class NumPy(InHostMemory):
     """NumPy 2 is its own Array API namespace."""
 
     name = "numpy"
@@ -30,10 +30,6 @@ class NumPy(Backend):
     def to_host(self, a: Array) -> Any:
         """The array itself."""
         return a
-
-    def over(self, memory: Any, a: Array = None) -> Array:
-        """The array itself."""
-        return memory
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """The step recorded once for each set of shapes, then replayed."""

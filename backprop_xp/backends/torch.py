@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, Compiled, Step, check_rows, no_memory, unavailable
+from ._base import Backend, Compiled, InHostMemory, Step, check_rows, no_memory, unavailable
 from ._plans import Replayed
 from ._record import mapped
 from ._torch_graph import GraphedStep
@@ -14,7 +14,7 @@ from ._torch_graph import GraphedStep
 TYPES = ("torch",)
 
 
-class Torch(Backend):
+class Torch(InHostMemory):
     """The namespace of array-api-compat; random words are signed, unsigned ones lack operations."""
 
     name = "torch"
