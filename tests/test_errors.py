@@ -129,6 +129,13 @@ def test_rows_that_are_not_there_are_refused_before_a_step_is_made(row, any_plac
     assert step.scan(w, s, x, t, index % 5)[2].shape == (2,)
 
 
+@pytest.mark.parametrize("index", [[[0, 1]], np.arange(4), np.ones((1, 2)), np.ones((1, 2), dtype=bool)])
+def test_an_index_of_another_form_is_refused(index, any_place):
+    w, s = any_place.init(LEARNER)
+    step, x, t = LEARNER.compile(w), any_place.array(ones(5, 3)), any_place.array(ones(5, 2))
+    refused(lambda: step.scan(w, s, x, t, index), "array of integers of shape (steps, batch), got")
+
+
 def raising(error):
     def step(*_, **__):
         raise error

@@ -157,6 +157,7 @@ class Compiled:
                 host: one on a device is not read.
         """
         self.check(w, s, x, t)
+        batch_size(index)
         xp, losses = self.backend.xp, []
         index = self.placed(w, x, index)
         for k in range(index.shape[0]):
@@ -184,6 +185,20 @@ class Standard(Backend):
     def device_of(self, a: Array) -> Any:
         """The array's own device."""
         return a.device
+
+
+def batch_size(index: Array) -> int:
+    """The rows of a step of an index; what has no such form is refused."""
+    shape: tuple[Any, ...] = getattr(index, "shape", ())
+    if len(shape) != 2 or "int" not in str(index.dtype):
+        got = (
+            f"shape {tuple(shape)} and dtype {index.dtype}"
+            if hasattr(index, "dtype")
+            else type(index).__name__
+        )
+        msg = f"an index is an array of integers of shape (steps, batch), got {got}"
+        raise BackpropError(msg)
+    return int(shape[1])
 
 
 def check_rows(index: Array, x: Array) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..arrays import Array
 from . import _unroll
-from ._base import Compiled, InHostMemory, Step, check_rows
+from ._base import Compiled, InHostMemory, Step, batch_size, check_rows
 from ._plan import Plan
 from ._record import NotRecorded, mapped, record
 from ._replay import Replay
@@ -45,7 +45,7 @@ class Replayed(Compiled):
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps, replayed; the rows are gathered into the plan's own buffers."""
-        replay = self._bind(w, s, x, t, index.shape[1])
+        replay = self._bind(w, s, x, t, batch_size(index))
         if replay is None:
             return super().scan(w, s, x, t, index)
         x, t = (self.backend.to_host(a) for a in (x, t))

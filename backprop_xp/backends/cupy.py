@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array, BackendUnavailable, BackpropError, listed
 from . import _rows, _scaling
-from ._base import Backend, Compiled, Step, check_rows, no_memory, unavailable
+from ._base import Backend, Compiled, Step, batch_size, check_rows, no_memory, unavailable
 from ._cublaslt import PRECISIONS, Products
 from ._graph import Bound, Feed, Lane
 from ._program import Library, Program
@@ -150,7 +150,7 @@ class Captured(Compiled):
         index on the device is not read, unless data are on the host; on the device a row that is not
         there wraps around.
         """
-        shapes = self._shapes(w, s, x, t, index.shape[1])
+        shapes = self._shapes(w, s, x, t, batch_size(index))
         index = self.placed(w, x, index)
         with self._room(w, shapes):
             bound = self._bound(shapes, w, s, x, t)

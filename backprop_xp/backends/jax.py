@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 
 from ..arrays import Array, BackpropError, Namespace, listed
-from ._base import Backend, Compiled, Step, no_memory, unavailable
+from ._base import Backend, Compiled, Step, batch_size, no_memory, unavailable
 
 TYPES = ("jax", "jaxlib")
 _PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}  # JAX's own names
@@ -157,6 +157,7 @@ class Jitted(Compiled):
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps in one call."""
+        batch_size(index)
         return self._run(self._many, w, s, x, t, index)  # type: ignore[no-any-return]
 
     def _run(self, function: Step, w: Array, s: Any, x: Array, t: Array, *index: Array) -> Any:

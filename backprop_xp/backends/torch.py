@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array, BackpropError
-from ._base import Backend, Compiled, InHostMemory, Step, check_rows, no_memory, unavailable
+from ._base import Backend, Compiled, InHostMemory, Step, batch_size, check_rows, no_memory, unavailable
 from ._plans import Replayed
 from ._record import mapped
 from ._torch_graph import GraphedStep
@@ -107,6 +107,7 @@ class Detached(Replayed):
             if self._recorded(w):
                 return super().scan(w, s, x, t, index)
             self.check(w, s, x, t)
+            batch_size(index)
             if getattr(index, "is_cpu", False):
                 check_rows(index.numpy(), x)
             index = self.placed(w, x, index).to(w.device)
