@@ -10,8 +10,9 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Literal, Protocol
 
-from . import arrays
-from .arrays import Array, BackpropError, Namespace
+from . import functions
+from .arrays import Array, Namespace
+from .errors import BackpropError
 
 Gate = Literal[">=", ">"]
 
@@ -121,7 +122,7 @@ class Sigmoid:
 
     def __call__(self, net: Array, *, xp: Namespace) -> Array:
         """The output o = σ(net)."""
-        return arrays.sigmoid(net, xp=xp)
+        return functions.sigmoid(net, xp=xp)
 
     def delta(self, e: Array, net: Array, o: Array, *, xp: Namespace) -> Array:
         """The rule delta = e o (1 − o)."""
@@ -159,7 +160,7 @@ class Softmax:
 
     def __call__(self, net: Array, *, xp: Namespace) -> Array:
         """The output o, each row of which sums to 1."""
-        return arrays.softmax(net, xp=xp)
+        return functions.softmax(net, xp=xp)
 
     def delta(self, e: Array, net: Array, o: Array, *, xp: Namespace) -> Array:
         """The rule delta = o ⊙ (e − Σ_k e_k o_k)."""

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import backends
-from .arrays import Array, BackpropError, Shape, listed
+from .arrays import Array, Shape
 from .backends import Backend
+from .errors import BackpropError, listed
 from .losses import Loss
 from .params import Layout
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import Any
 
 from . import __version__, activations, backends, losses, updates
-from .arrays import BackpropError
 from .data import Teacher
+from .errors import BackpropError
 from .layers import Dense
 from .learner import Learner
 from .net import chain

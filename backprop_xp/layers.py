@@ -16,7 +16,8 @@ from math import sqrt
 from typing import Any, NamedTuple
 
 from .activations import Activation, LeakyReLU, ReLU, identity
-from .arrays import Array, BackpropError, Namespace, Shape
+from .arrays import Array, Namespace, Shape
+from .errors import BackpropError
 from .params import Param
 
 

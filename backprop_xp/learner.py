@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import backends, rng
-from .arrays import Array, BackpropError, Namespace, listed
-from .backends import Backend, Compiled
+from .arrays import Array, Namespace
+from .backends import Backend
 from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
-from .drawing import drawn_parts
+from .compiler.compiled import Compiled
+from .errors import BackpropError, listed
+from .initialization import initial_values
 from .losses import Loss
 from .net import Net
 from .params import Block, join
@@ -114,14 +116,14 @@ class Learner(Step):
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
             msg = f"a seed is an integer with 0 <= seed < 2**32, got {seed!r}"
             raise BackpropError(msg)
-        to, device, kind = backends.place(like, backend, device, dtype)
+        to, device, kind = backends.resolve(like, backend, device, dtype)
         if not to.xp.isdtype(kind, "real floating"):
             msg = f"the dtype of weights is one of {listed(to.floats)}, got {dtype!r}"
             raise BackpropError(msg)
         given = weights or {}
         check_names(given, self.net.shapes, "weights")
         parts = []
-        for block, drawn in drawn_parts(self.net.params, seed, _WEIGHTS):
+        for block, drawn in initial_values(self.net.params, seed, _WEIGHTS):
             if block in given:
                 part = backends.convert(given[block], to, kind, device)
                 check_block(block, part, self.net.shapes[block])
@@ -138,7 +140,7 @@ class Learner(Step):
         layers = []
         for k, params in enumerate(self.net.state):
             own = []
-            for i, drawn in drawn_parts(dict(enumerate(params)), seed, LAYER_STREAMS + k):
+            for i, drawn in initial_values(dict(enumerate(params)), seed, LAYER_STREAMS + k):
                 parts = [to.asarray(part, w.dtype, device) for part in drawn]
                 own.append(xp.reshape(join(parts, xp=xp), params[i].shape))
             layers.append(tuple(own))
@@ -181,7 +183,7 @@ class Learner(Step):
         return self._carried(self.net.thaw(*_names(names)), w, s)
 
     def _carried(self, net: Net, w: Array, s: State) -> tuple["Learner", Array, State]:
-        learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.places
+        learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.gradient_slices
 
         def carried(vector: Array) -> Array:
             return join(
@@ -219,17 +221,15 @@ class Learner(Step):
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
         to = self.check(w, s, x, t)
-        return to.run(self.pure_step, w, s, x, t)  # type: ignore[no-any-return]
+        return self.pure_step(w, s, x, t, xp=to.xp)
 
-    def compile(self, w: Array, *, precision: str | None = None, whole: bool = False) -> Compiled:
+    def compile(self, w: Array, *, precision: str | None = None) -> Compiled:
         """The step in its fastest form on the library of w: recorded and replayed, jitted, or a graph.
 
         Args:
             w: the weights; their library, and nothing else, is looked at.
             precision: of products of float32, 'float32', 'tf32', 'bfloat16' or 'float16' where the
                 backend has it; weights, state and sums stay float32.
-            whole: on Torch, hand the step to `torch.compile` and not to the recorder; that takes a
-                C++ compiler and some ten seconds for each set of shapes.
 
         The result is called as `step` is, and has `scan` for many steps in one call. Batches are
         checked when their shapes are met for the first time; each set of shapes compiles once. It
@@ -241,8 +241,7 @@ class Learner(Step):
         >>> step = learner.compile(w)
         >>> w, s, loss = step(w, s, np.ones((4, 2)), np.zeros((4, 1)))
         """
-        to = backends.of(w).precise(precision, scaled=self.order == "together")
-        to = to.whole() if whole else to
+        to = backends.of(w).with_precision(precision, scaled=self.order == "together")
         return to.compile(self.pure_step, self.check, self.splits)
 
     def check(self, w: Array, s: State, x: Array, t: Array) -> Backend:
@@ -265,21 +264,21 @@ class Learner(Step):
         """
         check_vector(w, self.net.layout)
         xp = check_inputs(x, w, self.net.outputs[0]).xp
-        _, flows, _ = self.walk(w, s, x, training=False, xp=xp)
+        _, flows, _ = self.forward(w, s, x, training=False, xp=xp)
         return flows[-1].o if net_input else self.loss.link(flows[-1].o, xp=xp)
 
     def losses(self, w: Array, s: State, x: Array, t: Array) -> Array:
         """The loss of each sample, shape (batch,), without learning."""
         xp = self.check(w, s, x, t).xp
-        _, flows, _ = self.walk(w, s, x, training=False, xp=xp)
+        _, flows, _ = self.forward(w, s, x, training=False, xp=xp)
         o = flows[-1].o
         return self.loss.value(o, self.loss.encode(t, o, xp=xp), xp=xp)
 
     def gradient(self, w: Array, s: State, x: Array, t: Array) -> dict[str, Array]:
         """∂E/∂w of each learning block by name, without learning."""
         xp, layout = self.check(w, s, x, t).xp, self.net.layout
-        g = self.gradient_of(self.look(w, s, x, t, xp=xp), xp=xp)
-        return {b.name: xp.reshape(g[layout.places[b.name]], b.shape) for b in layout.learning}
+        g = self.gradient_of(self.forward_loss(w, s, x, t, xp=xp), xp=xp)
+        return {b.name: xp.reshape(g[layout.gradient_slices[b.name]], b.shape) for b in layout.learning}
 
 
 def _names(names: str | Iterable[str]) -> list[str]:

@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .arrays import Array, Namespace, sigmoid, softmax
+from .arrays import Array, Namespace
+from .functions import sigmoid, softmax
 
 Targets = Literal["numbers", "probabilities", "distribution"]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .arrays import Array, BackpropError, Namespace, Shape, listed
+from .arrays import Array, Namespace, Shape
+from .errors import BackpropError, listed
 from .layers import Add, Concat, Context, Flow, Input, Layer
 from .params import Layout, Param
 
@@ -41,7 +42,7 @@ class Learn(NamedTuple):
     grad: tuple[Array, ...]
 
 
-def name(label: str, layer: Layer | Node) -> Node:
+def named(label: str, layer: Layer | Node) -> Node:
     """The layer under a name of its own, for skips, freezing and traces to refer to."""
     node = layer if isinstance(layer, Node) else Node(layer)
     return node._replace(name=label)
@@ -64,10 +65,10 @@ def chain(first: Any, *rest: Any) -> "Net":
 
     Args:
         first: the number of features, or an Input layer.
-        rest: layers, or what `name`, `add` and `concat` make of them.
+        rest: layers, or what `named`, `add` and `concat` make of them.
 
-    >>> from backprop_xp import Dense
-    >>> net = chain(2, name("early", Dense(3)), Dense(3), add("early"), Dense(1))
+    >>> from backprop_xp import Dense, named
+    >>> net = chain(2, named("early", Dense(3)), Dense(3), add("early"), Dense(1))
     >>> [node.name for node in net.nodes], net.layout.size
     (['input', 'early', 'dense1', 'add1', 'dense2'], 25)
     """

@@ -11,8 +11,7 @@ from math import prod
 from typing import NamedTuple
 
 from .arrays import Array, Namespace, Shape
-
-_CONCAT_AT_MOST = 8  # CuPy copies a table from the host for more, which no CUDA graph takes
+from .compiler.ir import CONCAT_AT_MOST
 
 
 class Param(NamedTuple):
@@ -33,7 +32,7 @@ class Block(NamedTuple):
     learns: bool
 
 
-class Run(NamedTuple):
+class Span(NamedTuple):
     """Neighbouring blocks that learn: w[start:stop] has its gradient at g[first:last]."""
 
     start: int
@@ -47,8 +46,8 @@ class Layout:
     """A static table of the blocks of a flat vector.
 
     >>> layout = Layout.of({"dense1.w": (2, 3), "dense1.b": (3,)}, frozen=["dense1.w"])
-    >>> layout.size, layout.runs
-    (9, (Run(start=6, stop=9, first=0, last=3),))
+    >>> layout.size, layout.spans
+    (9, (Span(start=6, stop=9, first=0, last=3),))
     """
 
     blocks: tuple[Block, ...]
@@ -74,27 +73,27 @@ class Layout:
         return tuple(block for block in self.blocks if block.learns)
 
     @cached_property
-    def runs(self) -> tuple[Run, ...]:
+    def spans(self) -> tuple[Span, ...]:
         """The learning blocks, neighbours joined."""
-        runs: list[Run] = []
+        spans: list[Span] = []
         for block in self.learning:
             n = block.stop - block.start
-            if runs and runs[-1].stop == block.start:
-                runs[-1] = runs[-1]._replace(stop=block.stop, last=runs[-1].last + n)
+            if spans and spans[-1].stop == block.start:
+                spans[-1] = spans[-1]._replace(stop=block.stop, last=spans[-1].last + n)
             else:
-                first = runs[-1].last if runs else 0
-                runs.append(Run(block.start, block.stop, first, first + n))
-        return tuple(runs)
+                first = spans[-1].last if spans else 0
+                spans.append(Span(block.start, block.stop, first, first + n))
+        return tuple(spans)
 
     @cached_property
-    def places(self) -> dict[str, slice]:
+    def gradient_slices(self) -> dict[str, slice]:
         """Where the gradient of each learning block lies, by name."""
-        places, first = {}, 0
+        slices, first = {}, 0
         for block in self.learning:
             last = first + block.stop - block.start
-            places[block.name] = slice(first, last)
+            slices[block.name] = slice(first, last)
             first = last
-        return places
+        return slices
 
     def views(self, w: Array, *, xp: Namespace) -> dict[str, Array]:
         """Each block of w by name, in its shape; taken afresh in each step."""
@@ -108,11 +107,11 @@ class Layout:
 
     def split_learning(self, g: Array, *, xp: Namespace) -> tuple[Array, ...]:
         """The learning blocks of a gradient or a moment, likewise."""
-        return tuple(xp.reshape(g[self.places[b.name]], b.shape) for b in self.learning)
+        return tuple(xp.reshape(g[self.gradient_slices[b.name]], b.shape) for b in self.learning)
 
     def learning_part(self, w: Array, *, xp: Namespace) -> Array:
         """The learning blocks of w in one vector."""
-        return join([w[run.start : run.stop] for run in self.runs], xp=xp)
+        return join([w[span.start : span.stop] for span in self.spans], xp=xp)
 
     def pack(self, grads: Mapping[str, Array], *, xp: Namespace, split: bool = False) -> Array:
         """The gradients of the learning blocks, by name, in one vector; or split, in a tuple."""
@@ -120,19 +119,19 @@ class Layout:
             return tuple(grads[b.name] for b in self.learning)
         return join([xp.reshape(grads[b.name], (-1,)) for b in self.learning], xp=xp)
 
-    def merge(self, w: Array, runs: list[Array], *, xp: Namespace) -> Array:
-        """The vector w with its learning runs replaced."""
+    def merge(self, w: Array, spans: list[Array], *, xp: Namespace) -> Array:
+        """The vector w with its learning spans replaced."""
         parts, start = [], 0
-        for run, new in zip(self.runs, runs, strict=True):
-            parts += [w[start : run.start]] if start < run.start else []
+        for span, new in zip(self.spans, spans, strict=True):
+            parts += [w[start : span.start]] if start < span.start else []
             parts.append(new)
-            start = run.stop
+            start = span.stop
         return join([*parts, w[start:]] if start < self.size else parts, xp=xp)
 
 
 def join(parts: list[Array], *, xp: Namespace) -> Array:
     """The vectors one after the other, joined in groups of at most eight."""
     while len(parts) > 1:
-        groups = [parts[i : i + _CONCAT_AT_MOST] for i in range(0, len(parts), _CONCAT_AT_MOST)]
+        groups = [parts[i : i + CONCAT_AT_MOST] for i in range(0, len(parts), CONCAT_AT_MOST)]
         parts = [xp.concat(group) if len(group) > 1 else group[0] for group in groups]
     return parts[0]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from . import net as walks
 from .arrays import Array, Namespace
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
-from .net import Learn, Net, forward, learning_flow
+from .net import Learn, Net, learning_flow
 from .params import Layout, join
 from .updates import GradientDescent, RuleState, Update
 
@@ -37,7 +38,7 @@ class State(NamedTuple):
     seed: Array
 
 
-class Pass(NamedTuple):
+class ForwardPass(NamedTuple):
     """What one walk forward over a batch finds.
 
     Attributes:
@@ -55,14 +56,14 @@ class Pass(NamedTuple):
     e: Array
 
 
-Keep = Callable[[Pass, Learn], None]
+Watch = Callable[[ForwardPass, Learn], None]
 
 
-def numbers(x: Array, dtype: Any, *, xp: Namespace) -> Array:
+def decode_inputs(x: Array, dtype: Any, *, xp: Namespace) -> Array:
     """Inputs as the net reads them: bytes are numbers from 0 to 1, x / 255; others are as they are.
 
     >>> import numpy as np
-    >>> numbers(np.asarray([0, 51, 255], dtype="uint8"), "float64", xp=np).tolist()
+    >>> decode_inputs(np.asarray([0, 51, 255], dtype="uint8"), "float64", xp=np).tolist()
     [0.0, 0.2, 1.0]
     """
     return xp.astype(x, dtype) / 255 if xp.isdtype(x.dtype, "integral") else x
@@ -87,7 +88,7 @@ class Step:
         t: Array,
         *,
         xp: Namespace,
-        keep: Keep | None = None,
+        watch: Watch | None = None,
         scale: Array = None,
     ) -> tuple[Array, State, Array]:
         """One update from a batch, unchecked.
@@ -95,37 +96,37 @@ class Step:
         Args:
             w: the weights, one vector; or split by `Layout.split`, moments likewise. Consumed.
             s: the state; consumed.
-            x: inputs, shape (batch, features), as `numbers` takes them.
+            x: inputs, shape (batch, features), as `decode_inputs` takes them.
             t: targets.
             xp: the namespace of the arrays.
-            keep: is handed all that the learning flow yields, with the pass it belongs to.
+            watch: is handed all that the learning flow yields, with the pass it belongs to.
             scale: errors are this many times larger in the learning flow, where small ones would
                 become zero; not with order 'layer by layer'.
         """
         if self.order == "layer by layer":
-            w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp, keep=keep)
+            w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp, watch=watch)
             rule = s.rule._replace(count=s.rule.count + 1)
         else:
-            seen = self.look(w, s, x, t, xp=xp)
+            seen = self.forward_loss(w, s, x, t, xp=xp)
             if scale is not None:
                 seen = seen._replace(e=seen.e * scale)
-            g = self.gradient_of(seen, xp=xp, keep=keep, split=isinstance(w, tuple))
+            g = self.gradient_of(seen, xp=xp, watch=watch, split=isinstance(w, tuple))
             g = g if scale is None else g / scale
             w, rule = self.apply(g, w, s.rule, xp=xp)
             layers, loss = seen.layers, seen.loss
         return w, State(rule, layers, s.step + 1, s.seed), loss
 
-    def look(self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace) -> Pass:
+    def forward_loss(self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace) -> ForwardPass:
         """The walk forward of a training step, its loss and the error at the output."""
-        params, flows, layers = self.walk(w, s, x, training=True, xp=xp)
+        params, flows, layers = self.forward(w, s, x, training=True, xp=xp)
         o = flows[-1].o
         t = self.loss.encode(t, o, xp=xp)
         values, e = self.loss.value(o, t, xp=xp), self.loss.error(o, t, xp=xp)
         if self.reduction == "mean":
-            return Pass(params, flows, layers, xp.mean(values), e / o.shape[0])
-        return Pass(params, flows, layers, xp.sum(values), e)
+            return ForwardPass(params, flows, layers, xp.mean(values), e / o.shape[0])
+        return ForwardPass(params, flows, layers, xp.sum(values), e)
 
-    def walk(
+    def forward(
         self, w: Array, s: State, x: Array, *, training: bool, xp: Namespace
     ) -> tuple[tuple[Any, ...], list[Flow], tuple[tuple[Array, ...], ...]]:
         """The walk forward: each node's parameters, flow and new state."""
@@ -134,17 +135,17 @@ class Step:
             Context(training, s.seed, s.step, LAYER_STREAMS + k, own) for k, own in enumerate(s.layers)
         )
         dtype = (w[0] if isinstance(w, tuple) else w).dtype
-        flows, layers = forward(self.net, params, numbers(x, dtype, xp=xp), contexts, xp=xp)
+        flows, layers = walks.forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
         return params, flows, layers
 
     def gradient_of(
-        self, seen: Pass, *, xp: Namespace, keep: Keep | None = None, split: bool = False
+        self, seen: ForwardPass, *, xp: Namespace, watch: Watch | None = None, split: bool = False
     ) -> Array:
         """∂E/∂w of the learning blocks from the learning flow: one vector, or split."""
         grads: dict[str, Array] = {}
         for learn in learning_flow(self.net, seen.params, seen.flows, seen.e, xp=xp, to_input=self.to_input):
-            if keep is not None:
-                keep(seen, learn)
+            if watch is not None:
+                watch(seen, learn)
             grads |= self.net.named(learn.k, learn.grad)
         return self.net.layout.pack(grads, xp=xp, split=split)
 
@@ -160,11 +161,11 @@ class Step:
             w, *moments = self.update.element(g, w, *rule.moments, *scalars, xp=xp)
         else:
             done = []
-            for run in layout.runs:
-                part = slice(run.first, run.last)
+            for span in layout.spans:
+                part = slice(span.first, span.last)
                 grad, *own = (v[part] for v in vectors)
                 each = (v[part] if getattr(v, "ndim", 0) else v for v in scalars)
-                done.append(self.update.element(grad, w[run.start : run.stop], *own, *each, xp=xp))
+                done.append(self.update.element(grad, w[span.start : span.stop], *own, *each, xp=xp))
             new, *columns = ([*column] for column in zip(*done, strict=True))
             w, moments = layout.merge(w, new, xp=xp), [join(column, xp=xp) for column in columns]
         return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
@@ -178,7 +179,7 @@ class Step:
         for block, old in zip(layout.blocks, w, strict=True):
             if block.learns:
                 grad, *moments = next(own)
-                part = layout.places[block.name]
+                part = layout.gradient_slices[block.name]
                 each = (xp.reshape(v[part], block.shape) if getattr(v, "ndim", 0) else v for v in scalars)
                 done.append(self.update.element(grad, old, *moments, *each, xp=xp))
                 new.append(done[-1][0])
@@ -187,15 +188,15 @@ class Step:
         return tuple(new), list(zip(*(each[1:] for each in done), strict=True))
 
     def _layer_by_layer(
-        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace, keep: Keep | None
+        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace, watch: Watch | None
     ) -> tuple[Array, tuple[tuple[Array, ...], ...], Array]:
-        first: Pass | None = None
+        first: ForwardPass | None = None
         for step, part in self._one_layer_each:
-            seen = step.look(w, s, x, t, xp=xp)
+            seen = step.forward_loss(w, s, x, t, xp=xp)
             first = first or seen
             rates = s.rule.rates
             rule = s.rule if isinstance(rates, tuple) else s.rule._replace(rates=rates[part])
-            w, _ = step.apply(step.gradient_of(seen, xp=xp, keep=keep), w, rule, xp=xp)
+            w, _ = step.apply(step.gradient_of(seen, xp=xp, watch=watch), w, rule, xp=xp)
         assert first is not None
         return w, first.layers, first.loss
 
@@ -207,7 +208,7 @@ class Step:
     @cached_property
     def _one_layer_each(self) -> tuple[tuple["Step", slice], ...]:
         """For each layer that learns, the last first: the step of that layer alone."""
-        found, places = [], self.net.layout.places
+        found, places = [], self.net.layout.gradient_slices
         for k in sorted(self.net.trainable, reverse=True):
             own = [b for b in places if b.rpartition(".")[0] == self.net.nodes[k].name]
             net = self.net.freeze(*(b for b in places if b not in own))

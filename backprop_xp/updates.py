@@ -11,7 +11,8 @@ from math import inf, isfinite, log
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from .arrays import Array, BackpropError, Namespace
+from .arrays import Array, Namespace
+from .errors import BackpropError
 
 Rate = Any  # a number, a mapping of layer or block names to numbers, or a schedule
 
@@ -183,7 +184,7 @@ class Adam:
         BackpropError: a rate or ε that is not positive and finite, or a β outside [0, 1).
 
     >>> import backprop_xp as bp, numpy as np
-    >>> learner = bp.Learner(bp.chain(1, bp.Linear(1, bias=False)), update=Adam(0.5))
+    >>> learner = bp.Learner(bp.chain(1, bp.layers.Linear(1, bias=False)), update=Adam(0.5))
     >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[1]]})
     >>> w, s, _ = learner.step(w, s, np.ones((1, 1)), np.zeros((1, 1)))
     >>> round(float(w[0]), 6)

@@ -74,7 +74,7 @@ EXACT = [Place("exact", "rational")]
 def _open(place: Place) -> Iterator[Place]:
     try:
         place.backend  # noqa: B018 (opening it is the question)
-    except bp.BackendUnavailable as reason:
+    except bp.errors.BackendUnavailable as reason:
         pytest.skip(str(reason))
     with _all_flags_off() if place.name == "strict" else nullcontext():
         yield place
@@ -117,7 +117,7 @@ def places() -> list[Place]:
     def here(place: Place) -> bool:
         try:
             return place.backend is not None
-        except bp.BackendUnavailable:
+        except bp.errors.BackendUnavailable:
             return False
 
     return [place for place in FLOAT64 + FLOAT32 + EXACT if here(place)]

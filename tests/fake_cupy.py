@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from backprop_xp.backends._program import chain
-from backprop_xp.backends._record import _ALLOWED
+from backprop_xp.compiler.cuda.executable import chain
+from backprop_xp.compiler.ir import OPERATIONS
 
 
 class CaptureError(RuntimeError):
@@ -67,7 +67,7 @@ class Gpu:
         self.stream = None
         self.tape = self.journal = self.node = self.kept = None
         self.limit = None
-        self.launches = 0
+        self.kernels = 0
 
     def allocate(self, size):
         if self.limit is not None and size > self.limit:
@@ -95,7 +95,7 @@ class Gpu:
         elif self.capturing:
             self.tape.append(again)
         else:
-            self.launches += 1
+            self.kernels += 1
 
 
 device = Gpu()
@@ -435,7 +435,7 @@ def masked(a, *_):
 
 
 def functions():
-    found = {n: functools.partial(run, getattr(np, n)) for n in _ALLOWED if hasattr(np, n)}
+    found = {n: functools.partial(run, getattr(np, n)) for n in OPERATIONS if hasattr(np, n)}
     types = ("float16", "float32", "float64", "int32", "int64", "uint8", "uint16", "uint32",
              "bool_", "pi", "isdtype")  # fmt: skip
     return found | {n: getattr(np, n) for n in types} | {

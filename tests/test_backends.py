@@ -18,8 +18,8 @@ from backprop_xp import activations, backends
 
 MIXED = bp.chain(
     4,
-    bp.name("early", bp.Dense(5, bp.leaky_relu)),
-    bp.Dense(5, bp.ReLU(">"), bias=False),
+    bp.named("early", bp.Dense(5, bp.activations.leaky_relu)),
+    bp.Dense(5, bp.activations.ReLU(">"), bias=False),
     bp.add("early"),
     bp.Dense(3, bp.tanh),
     bp.concat("early"),
@@ -37,18 +37,18 @@ def falling(count, *, xp):
 LEARNERS = {
     "every activation": bp.Learner(EVERY),
     "skips and a sum": bp.Learner(MIXED, bp.softmax_cross_entropy, reduction="sum"),
-    "frozen blocks": bp.Learner(MIXED.freeze("dense1", "dense2.b"), bp.mean_absolute_error),
-    "a rate a layer": bp.Learner(MIXED, bp.mean_squared_error, bp.GradientDescent(RATES)),
-    "layer by layer": bp.Learner(MIXED, bp.squared_error, bp.GradientDescent(RATES), order="layer by layer"),
+    "frozen blocks": bp.Learner(MIXED.freeze("dense1", "dense2.b"), bp.losses.mean_absolute_error),
+    "a rate a layer": bp.Learner(MIXED, bp.losses.mean_squared_error, bp.GradientDescent(RATES)),
+    "layer by layer": bp.Learner(MIXED, bp.losses.squared_error, bp.GradientDescent(RATES), order="layer by layer"),
     "bounded weights": bp.Learner(
-        MIXED, bp.sigmoid_cross_entropy, bp.GradientDescent(0.5, limit=0.6, floor=0.05)
+        MIXED, bp.losses.sigmoid_cross_entropy, bp.GradientDescent(0.5, limit=0.6, floor=0.05)
     ),
     "a schedule": bp.Learner(MIXED, update=bp.GradientDescent(falling)),
-    "momentum": bp.Learner(MIXED.freeze("dense2.b"), update=bp.Momentum(0.05)),
-    "nesterov": bp.Learner(MIXED, update=bp.Momentum(RATES, nesterov=True)),
-    "adam": bp.Learner(MIXED.freeze("early.w"), bp.mean_squared_error, bp.Adam(0.01)),
-    "softmax": bp.Learner(bp.chain(4, bp.Dense(3, bp.softmax)), bp.categorical_cross_entropy),
-    "sigmoid": bp.Learner(bp.chain(4, bp.Dense(3, bp.sigmoid)), bp.binary_cross_entropy),
+    "momentum": bp.Learner(MIXED.freeze("dense2.b"), update=bp.updates.Momentum(0.05)),
+    "nesterov": bp.Learner(MIXED, update=bp.updates.Momentum(RATES, nesterov=True)),
+    "adam": bp.Learner(MIXED.freeze("early.w"), bp.losses.mean_squared_error, bp.Adam(0.01)),
+    "softmax": bp.Learner(bp.chain(4, bp.Dense(3, bp.softmax)), bp.losses.categorical_cross_entropy),
+    "sigmoid": bp.Learner(bp.chain(4, bp.Dense(3, bp.sigmoid)), bp.losses.binary_cross_entropy),
 }
 SMALL = bp.Learner(bp.chain(2, bp.Dense(3, bp.relu), bp.Dense(1)))
 
@@ -369,7 +369,7 @@ def test_a_missing_library_is_an_error_that_names_the_extra(
         lambda: bp.asarray([1.0], backend=name),
         lambda: bp.backend(name).__enter__(),
     ):
-        with pytest.raises(bp.BackendUnavailable) as caught:
+        with pytest.raises(bp.errors.BackendUnavailable) as caught:
             ask()
         assert str(caught.value) == f"{library} is not installed: pip install 'backprop-xp[{extra}]'"
         assert isinstance(caught.value, (bp.BackpropError, ImportError))
@@ -381,7 +381,7 @@ def test_cupy_without_a_gpu_says_that_no_gpu_was_found(not_yet_opened, monkeypat
     compat = ModuleType("array_api_compat.cupy")
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
-    with pytest.raises(bp.BackendUnavailable, match="CuPy is installed, but no GPU was found") as caught:
+    with pytest.raises(bp.errors.BackendUnavailable, match="CuPy is installed, but no GPU was found") as caught:
         SMALL.init(backend="cupy")
     assert "backend='numpy'" in str(caught.value)
 
@@ -471,7 +471,7 @@ def test_jax_multiplies_in_the_precision_that_is_asked_for(precision, operands, 
     learner = bp.Learner(bp.chain(4, bp.Dense(8, bp.relu), bp.Dense(3)), bp.softmax_cross_entropy)
     w, s = learner.init(backend="jax", dtype="float32")
     x, t = bp.asarray(np.ones((2, 4)), like=w), bp.asarray([0, 2], like=w, dtype="int32")
-    xp = backends.get("jax").precise(precision).xp
+    xp = backends.get("jax").with_precision(precision).xp
     text = jax.jit(lambda *given: learner.pure_step(*given, xp=xp)).lower(w, s, x, t).as_text()
     products = [line for line in text.splitlines() if "dot_general" in line]
     assert len(products) == 5
@@ -488,7 +488,7 @@ def test_jax_keeps_products_of_float64():
     if not jax.config.jax_enable_x64:
         pytest.skip("JAX runs without 64 bits here")
     a = jax.numpy.full((2, 2), 1 / 3)
-    assert (backends.get("jax").precise("bfloat16").xp.matmul(a, a) == a @ a).all()
+    assert (backends.get("jax").with_precision("bfloat16").xp.matmul(a, a) == a @ a).all()
 
 
 def test_a_library_nobody_here_has_heard_of_trains_by_the_standard_alone(tmp_path, monkeypatch):
@@ -503,7 +503,7 @@ def test_a_library_nobody_here_has_heard_of_trains_by_the_standard_alone(tmp_pat
     for xp in (np, other):
         x, t = xp.reshape(xp.arange(24, dtype=xp.float64), (8, 3)) / 24, xp.ones((8, 2), dtype=xp.float64)
         w, s = learner.init(like=x)
-        done = bp.fit(learner, w, s, bp.Stored(x, t), batch_size=4, epochs=2)
+        done = bp.fit(learner, w, s, bp.data.Stored(x, t), batch_size=4, epochs=2)
         assert isinstance(done.w, type(x))
         found.append([each.loss for each in done.history])
     assert found[0] == pytest.approx(found[1], rel=1e-12)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from backprop_xp import backends
-from backprop_xp.backends import _cublaslt, _graph, _rows
+from backprop_xp.compiler.cuda import cublaslt, graph, row_kernel
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "benchmarks" / "__main__.py").exists():
@@ -222,8 +222,8 @@ def cupy(monkeypatch):
     monkeypatch.setattr(array_api_compat, "cupy", sys.modules["array_api_compat.cupy"], raising=False)
     monkeypatch.setattr(backends, "_open", cache(backends._open.__wrapped__))
     monkeypatch.setattr(backends, "_by_type", {})
-    monkeypatch.setattr(_cublaslt, "loaded", lambda lt=fake.Lt(): lt)
-    monkeypatch.setattr(_rows, "kernel", fake.rows)
+    monkeypatch.setattr(cublaslt, "loaded", lambda lt=fake.Lt(): lt)
+    monkeypatch.setattr(row_kernel, "compiled", fake.rows)
     found = sys.modules["cupy"]
     for pool in {found.cuda.MemoryPool, type(found.get_default_memory_pool())}:
         monkeypatch.setattr(pool, "total_bytes", lambda _: 10**6, raising=False)
@@ -241,7 +241,7 @@ def cupy(monkeypatch):
     ],
 )
 def test_our_contender_computes_the_references_losses_on_the_stand_in(name, each, tmp_path, monkeypatch):
-    monkeypatch.setattr(_graph, "UPDATES", _graph.UPDATES)
+    monkeypatch.setattr(graph, "UPDATES", graph.UPDATES)
     work = small(next(work for work in works.WORKS if work.name == name))
     assert each.does(work)
     data.make(work, tmp_path)

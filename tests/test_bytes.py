@@ -7,7 +7,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.backends import _scalars, _unroll
+from backprop_xp.compiler.cpu import scalar_scan, scalar_source
 
 NET = bp.chain(6, bp.Dense(5, bp.tanh), bp.Dense(3))
 LEARNERS = {
@@ -31,9 +31,9 @@ def trained(learner, place, x):
     yield learner.predict(w, s, x)
     yield learner.losses(w, s, x, t)
     yield from learner.gradient(w, s, x, t).values()
-    yield bp.explain(learner, w, s, x, t)["input"].o
-    yield bp.fit(learner, w, s, bp.Stored(x, t), batch_size=10).w
-    yield bp.per_sample(learner, w, s, x, t)[2]
+    yield bp.trace(learner, w, s, x, t)["input"].o
+    yield bp.fit(learner, w, s, bp.data.Stored(x, t), batch_size=10).w
+    yield bp.train.per_sample(learner, w, s, x, t)[2]
     step = learner.compile(w)
     w, s, _ = learner.step(w, s, x, t)
     w, s, _ = step(w, s, x, t)
@@ -51,17 +51,17 @@ def test_bytes_are_numbers_from_0_to_1_wherever_inputs_are_taken(float_place):
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_replayed_bytes_are_the_numbers_bit_for_bit(name, home, monkeypatch):
-    monkeypatch.setattr(_unroll, "MOST", 0)
+    monkeypatch.setattr(scalar_source, "MOST", 0)
     found, expected = (list(trained(LEARNERS[name], home, x)) for x in both(home))
     assert all(map(np.array_equal, found, expected))
 
 
-@pytest.mark.parametrize("soon", [0, _scalars.SOON])
+@pytest.mark.parametrize("soon", [0, scalar_scan.SOON])
 def test_bytes_go_through_single_numbers(soon, home, monkeypatch):
     """In plain Python, and where Numba is installed compiled by it."""
-    monkeypatch.setattr(_scalars, "SOON", soon)
-    monkeypatch.setattr(_unroll, "MOST", 10_000)
-    learner = bp.Learner(bp.chain(6, bp.Linear(3)))
+    monkeypatch.setattr(scalar_scan, "SOON", soon)
+    monkeypatch.setattr(scalar_source, "MOST", 10_000)
+    learner = bp.Learner(bp.chain(6, bp.layers.Linear(3)))
     x, z = both(home)
     w, s = home.init(learner)
     step = learner.compile(w)
@@ -82,14 +82,14 @@ def test_inputs_of_other_types_are_refused_with_the_two_that_are_taken(float_pla
             lambda x=x: ADAM.step(w, s, x, t),
             lambda x=x: ADAM.compile(w)(w, s, x, t),
             lambda x=x: ADAM.predict(w, s, x),
-            lambda x=x: bp.fit(ADAM, w, s, bp.Stored(x, t)),
+            lambda x=x: bp.fit(ADAM, w, s, bp.data.Stored(x, t)),
         ):
             with pytest.raises(bp.BackpropError, match=rf"{float_place.dtype}, or uint8 .*, got .*{dtype}"):
                 asked()
 
 
 def test_fractions_have_no_bytes():
-    learner = bp.Learner(bp.chain(1, bp.Linear(1)))
+    learner = bp.Learner(bp.chain(1, bp.layers.Linear(1)))
     w, s = learner.init(backend="exact")
     with pytest.raises(bp.BackpropError, match="dtype rational, got int64"):
         learner.predict(w, s, bp.exact.asarray(np.asarray([[1]])))
@@ -118,7 +118,7 @@ def test_a_file_of_bytes_is_never_in_memory(tmp_path):
     w, s = learner.init()
     tracemalloc.start()
     try:
-        source = bp.Stored(x, t, learner.loss, units=2)
+        source = bp.data.Stored(x, t, learner.loss, units=2)
         assert source.rows(0, 4096)[0] is x
         bp.fit(learner, w, s, source, batch_size=64)
         assert tracemalloc.get_traced_memory()[1] < x.nbytes / 2

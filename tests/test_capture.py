@@ -7,6 +7,7 @@ refused; and what cuBLASLt is handed is computed from addresses alone.
 import ctypes
 import importlib.util
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,12 +17,11 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.backends import _cublaslt, _graph, _rows, _scaling
-from backprop_xp.backends._launches import Schedule
-from backprop_xp.backends._program import Library, Program
-from backprop_xp.backends._record import leaves, record
-from backprop_xp.backends._simplify import simplify
-from backprop_xp.backends._sketch import Sketch, hollow
+from backprop_xp.compiler.cuda import cublaslt, feed, graph, loss_scale, row_kernel
+from backprop_xp.compiler.cuda.executable import Device, Executable
+from backprop_xp.compiler.cuda.fusion import Fused
+from backprop_xp.compiler.ir import Ref, abstract, evaluate, leaves
+from backprop_xp.compiler.recorder import record
 
 
 def neighbour(name):
@@ -38,7 +38,7 @@ LEARNERS, batch = recorded.LEARNERS, recorded.batch
 
 
 def adam(*widths, gate=">="):
-    hidden = [bp.Dense(n, bp.ReLU(gate)) for n in widths[1:-1]]
+    hidden = [bp.Dense(n, bp.activations.ReLU(gate)) for n in widths[1:-1]]
     net = bp.chain(widths[0], *hidden, bp.Dense(widths[-1]))
     return bp.Learner(net, bp.softmax_cross_entropy, bp.Adam())
 
@@ -60,8 +60,8 @@ def cupy(monkeypatch, lt):
     monkeypatch.setattr(array_api_compat, "cupy", sys.modules["array_api_compat.cupy"], raising=False)
     monkeypatch.setattr(backends, "_open", cache(backends._open.__wrapped__))
     monkeypatch.setattr(backends, "_by_type", {})
-    monkeypatch.setattr(_cublaslt, "loaded", lambda: lt)
-    monkeypatch.setattr(_rows, "kernel", fake.rows)
+    monkeypatch.setattr(cublaslt, "loaded", lambda: lt)
+    monkeypatch.setattr(row_kernel, "compiled", fake.rows)
     monkeypatch.setattr(fake.device, "limit", None)
     return sys.modules["cupy"]
 
@@ -82,17 +82,13 @@ def assert_same_bits(device, host):
 
 # ---------------------------------------------------------------- from record to launches
 @pytest.mark.parametrize("name", LEARNERS)
-def test_a_sketch_is_the_record_without_its_numbers(name):
+def test_abstract_values_have_the_shapes_and_dtypes_of_true_ones(name):
     learner = LEARNERS[name]
     inputs = *learner.init(), *batch(learner, 0)
-    true, sketch = record(learner.pure_step, *inputs), record(learner.pure_step, *inputs, tape=Sketch())
-    assert repr(true.ops) == repr(sketch.ops)
-    for one, other in zip(true.values, sketch.values, strict=True):
-        assert (one.shape, one.dtype) == (other.shape, other.dtype)
-    constants, same = simplify(true)[1], simplify(sketch)[1]
-    assert constants.keys() == same.keys()
-    for value, constant in constants.items():
-        np.testing.assert_array_equal(constant, same[value])
+    program = record(learner.pure_step, *inputs)
+    everything = replace(program, outputs=tuple(Ref(value) for value in range(len(program.values))))
+    for abstract_value, value in zip(program.values, evaluate(everything, *inputs), strict=True):
+        assert (abstract_value.shape, abstract_value.dtype) == (value.shape, value.dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -100,9 +96,9 @@ def test_a_sketch_is_the_record_without_its_numbers(name):
 def test_launches_do_what_the_step_does_bit_for_bit(name, dtype):
     learner = LEARNERS[name]
     w, s = learner.init(dtype=dtype)
-    program = Program(
-        record(learner.pure_step, w, s, *batch(learner, 0, dtype), tape=Sketch()),
-        Library(np, lambda chain: chain, np.asarray, np.empty),
+    program = Executable(
+        record(learner.pure_step, w, s, *batch(learner, 0, dtype)),
+        Device(np, lambda chain: chain, np.asarray, np.empty),
     )
     state = [np.array(a) for a in leaves((w, s))]
     for k in range(5):
@@ -118,8 +114,8 @@ def test_states_that_change_places_are_written_back():
         return s[0], (w,), xp.sum(w * x)
 
     x = np.zeros(2)
-    made = record(step, np.zeros(2), (np.ones(2),), x, x, tape=Sketch())
-    program = Program(made, Library(np, lambda chain: chain, np.asarray, np.empty))
+    made = record(step, np.zeros(2), (np.ones(2),), x, x)
+    program = Executable(made, Device(np, lambda chain: chain, np.asarray, np.empty))
     state = [np.zeros(2), np.ones(2)]
     program.run(state, [x, x])
     assert [a.tolist() for a in state] == [[1, 1], [0, 0]]
@@ -128,8 +124,8 @@ def test_states_that_change_places_are_written_back():
 def schedule(learner, rows, labels=True):
     w, s = learner.init()
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
-    t = hollow((rows,), np.int32) if labels else hollow((rows, units), np.float32)
-    return Schedule(record(learner.pure_step, w, s, hollow((rows, features), np.float32), t, tape=Sketch()))
+    t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
+    return Fused(record(learner.pure_step, w, s, abstract((rows, features), np.float32), t))
 
 
 KERNELS = {
@@ -150,25 +146,25 @@ def test_kernels_of_a_step_stay_within_their_budget(name, cupy, capsys):
         cupy.ones((rows, *learner.net.outputs[0]), dtype=np.float32),
         cupy.zeros((rows,), dtype=np.int32),
     )
-    (program,) = step.programs.values()
+    (program,) = step.executables.values()
     with capsys.disabled():
         print(f"\n{name}: {program.kernels} kernels a step")
     assert step.kernels == [most]
-    products = [launch for launch in program.schedule.launches if launch.kind == "matmul"]
+    products = [launch for launch in program.schedule.kernels if launch.kind == "matmul"]
     assert len(products) == 3 * (len(learner.net.nodes) - 1) - 1
-    others = [launch.kind for launch in program.schedule.launches if launch.kind not in ("matmul", "concat")]
+    others = [launch.kind for launch in program.schedule.kernels if launch.kind not in ("matmul", "concat")]
     assert set(others) == {"elementwise", "rows"}
     assert others.count("rows") == 1, "the loss, its error and Adam's scalars"
-    assert len(program.schedule.launches[-1].ops) == 12, "Adam, over all weights"
+    assert len(program.schedule.kernels[-1].ops) == 12, "Adam, over all weights"
 
 
 def test_products_and_sums_are_computed_where_the_gradient_wants_them():
     learner = adam(*G2)
     found = schedule(learner, 128)
-    (joining,) = [launch for launch in found.launches if launch.ops[0].name == "concat"]
+    (joining,) = [launch for launch in found.kernels if launch.ops[0].name == "concat"]
     assert joining.reads == ()
     assert sorted(home.start for home in found.homes.values()) == [
-        place.start for place in learner.net.layout.places.values()
+        place.start for place in learner.net.layout.gradient_slices.values()
     ]
 
 
@@ -194,7 +190,7 @@ def test_a_scan_gathers_in_the_graph_and_equals_its_steps(name, cupy):
     learner = LEARNERS[name]
     x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
     draw = np.random.default_rng(0)
-    index = draw.integers(0, 12, (2 * _graph.UPDATES + 3, 2)).astype(np.int32)
+    index = draw.integers(0, 12, (2 * graph.UPDATES + 3, 2)).astype(np.int32)
     w, s = on_device(learner)
     w_eager, s_eager = learner.init(seed=2)
     w, s, losses = learner.compile(w).scan(w, s, *sent(x, t, index))
@@ -234,7 +230,7 @@ def test_steps_and_losses_need_no_host_read(cupy, monkeypatch):
 
 
 def test_a_scan_longer_than_its_index_buffer_goes_in_parts(cupy, monkeypatch):
-    monkeypatch.setattr(_graph, "_STEPS", 10)
+    monkeypatch.setattr(feed, "_STEPS", 10)
     x, t = batch(ADAM, 0)
     index = np.random.default_rng(0).integers(0, 4, (23, 2)).astype(np.int32)
     w, s = on_device(ADAM)
@@ -246,7 +242,7 @@ def test_a_scan_longer_than_its_index_buffer_goes_in_parts(cupy, monkeypatch):
     assert_same_bits((w, s), (w_eager, s_eager))
 
 
-@pytest.mark.parametrize("steps", [1, 5, 3 * _graph.UPDATES + 2])
+@pytest.mark.parametrize("steps", [1, 5, 3 * graph.UPDATES + 2])
 def test_data_on_the_host_are_sent_through_two_slots(steps, cupy):
     x, t = (np.concatenate(p) for p in zip(*(batch(ADAM, k) for k in range(3)), strict=True))
     index = np.random.default_rng(0).integers(0, 12, (steps, 2))
@@ -259,8 +255,8 @@ def test_data_on_the_host_are_sent_through_two_slots(steps, cupy):
             w_eager, s_eager, loss = ADAM.step(w_eager, s_eager, x[rows], t[rows])
             assert losses.get()[k] == loss
     assert_same_bits((w, s), (w_eager, s_eager))
-    (stream,) = step.streams.values()
-    fills = 2 * -(-steps // _graph.UPDATES)
+    (stream,) = step.buffers.values()
+    fills = 2 * -(-steps // graph.UPDATES)
     assert [slot.landed.recorded for slot in stream.slots] == [slot.freed.recorded for slot in stream.slots]
     assert sum(slot.landed.recorded for slot in stream.slots) == fills
 
@@ -279,13 +275,13 @@ def test_rows_that_are_not_there_are_refused_where_the_host_knows_them(cupy):
     for data in ((x, t, wrong), (*sent(x, t), wrong), (x, t, *sent(wrong)), (x, t, -wrong)):
         with pytest.raises(bp.BackpropError, match="rows are 0 to 3, got"):
             step.scan(w, s, *data)
-    assert not step.programs
+    assert not step.executables
     w, s, losses = step.scan(w, s, *sent(x, t, wrong))
     assert losses.shape == (2,)
 
 
 def captures(step):
-    return sum(len(bound.graphs) for bounds in step.bounds.values() for bound in bounds)
+    return sum(len(bound.graphs) for bounds in step.instances.values() for bound in bounds)
 
 
 def test_a_run_is_captured_once_whatever_lies_where(cupy):
@@ -314,7 +310,7 @@ def test_snapshots_stay_and_their_place_is_used_again(cupy):
         w, s = ADAM.snapshot(w, s)
         w, s, _ = step.scan(w, s, *data, *index)
         assert [a.get().tobytes() for a in leaves(good)] == bits
-    assert sum(map(len, step.bounds.values())) == 2
+    assert sum(map(len, step.instances.values())) == 2
 
 
 def test_a_view_of_weights_keeps_them(cupy):
@@ -358,8 +354,8 @@ def test_a_graph_has_a_node_for_each_launch(cupy):
     w, s = on_device(ADAM)
     step = ADAM.compile(w)
     step(w, s, *sent(*batch(ADAM, 0)))
-    ((graph, _),) = next(iter(step.bounds.values()))[0].graphs.values()
-    assert [len(graph.tape)] == step.kernels
+    ((captured, _),) = next(iter(step.instances.values()))[0].graphs.values()
+    assert [len(captured.tape)] == step.kernels
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -367,7 +363,7 @@ def test_bytes_become_numbers_in_the_graph(name, cupy):
     learner = LEARNERS[name]
     x, t = np.random.default_rng(0).integers(0, 256, (12, 4), dtype=np.uint8), batch(learner, 0)[1]
     t = np.concatenate([t] * 3)
-    index = np.random.default_rng(1).integers(0, 12, (_graph.UPDATES + 3, 2)).astype(np.int32)
+    index = np.random.default_rng(1).integers(0, 12, (graph.UPDATES + 3, 2)).astype(np.int32)
     w_eager, s_eager = learner.init(seed=2)
     for rows in index:
         z = x[rows].astype("f4") / 255
@@ -377,7 +373,7 @@ def test_bytes_become_numbers_in_the_graph(name, cupy):
         step = learner.compile(w)
         w, s, _ = step.scan(w, s, *data)
         assert_same_bits((w, s), (w_eager, s_eager))
-        ((bound,),) = step.bounds.values()
+        ((bound,),) = step.instances.values()
         assert bound.batch[0].dtype == np.uint8
     w, s, loss = step(w, s, *sent(x[:4], t[:4]))
     w_eager, s_eager, expected = learner.step(w_eager, s_eager, x[:4], t[:4])
@@ -397,24 +393,24 @@ def test_training_goes_through_graphs(cupy):
     draw = np.random.default_rng(0)
     x, t = draw.standard_normal((50, 3)).astype("f4"), draw.standard_normal((50, 1)).astype("f4")
     w, s = on_device(learner)
-    found = bp.fit(learner, w, s, bp.Stored(*sent(x, t)), epochs=3, batch_size=8)
-    expected = bp.fit(learner, *learner.init(seed=2), bp.Stored(x, t), epochs=3, batch_size=8)
+    found = bp.fit(learner, w, s, bp.data.Stored(*sent(x, t)), epochs=3, batch_size=8)
+    expected = bp.fit(learner, *learner.init(seed=2), bp.data.Stored(x, t), epochs=3, batch_size=8)
     np.testing.assert_allclose(found.w.get(), expected.w, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_training_streams_rows_of_the_host_and_never_holds_them_all(dtype, cupy, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cublaslt, "_WORKSPACE", 1000)
+    monkeypatch.setattr(cublaslt, "_WORKSPACE", 1000)
     learner = bp.Learner(bp.chain(40, bp.Dense(3)), bp.softmax_cross_entropy, bp.Adam(0.01))
     draw = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", draw.integers(0, 256, (5003, 40)).astype(dtype))
     x, t = np.load(tmp_path / "x.npy", mmap_mode="r"), draw.integers(0, 3, 5003).astype(np.int32)
     w, s = on_device(learner)
-    there = bp.fit(learner, w, s, bp.Stored(*sent(x, t)), epochs=2, batch_size=8)
+    there = bp.fit(learner, w, s, bp.data.Stored(*sent(x, t)), epochs=2, batch_size=8)
     sizes, allocate = [], fake.device.allocate
     monkeypatch.setattr(fake.device, "allocate", lambda size: (sizes.append(size), allocate(size)))
-    streamed = bp.fit(learner, w, s, bp.Stored(x, t), epochs=2, batch_size=8)
-    assert 0 < max(sizes) <= 2 * 8 * _graph.UPDATES * 40 * x.itemsize
+    streamed = bp.fit(learner, w, s, bp.data.Stored(x, t), epochs=2, batch_size=8)
+    assert 0 < max(sizes) <= 2 * 8 * graph.UPDATES * 40 * x.itemsize
     for one, other in zip(leaves(streamed[:2]), leaves(there[:2]), strict=True):
         assert one.get().tobytes() == other.get().tobytes()
     assert [epoch.loss for epoch in streamed.history] == [epoch.loss for epoch in there.history]
@@ -427,7 +423,7 @@ def test_rows_of_the_host_are_checked_before_anything_is_sent(cupy):
         with pytest.raises(bp.BackpropError, match=r"inputs|targets"):
             step.scan(w, s, *wrong, index)
     with pytest.raises(bp.BackpropError, match="float32, or uint8"):
-        bp.fit(ADAM, w, s, bp.Stored(x.astype("f8"), t))
+        bp.fit(ADAM, w, s, bp.data.Stored(x.astype("f8"), t))
     w, s, _ = step.scan(w, s, x, t, *sent(np.zeros((2, 4), dtype=int)))
     with pytest.raises(bp.BackpropError, match="inputs are a cupy array"):
         step(w, s, x, t)
@@ -449,12 +445,12 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_captured_is_an_error_and_ends_the_capture(name, cupy):
-    lane, a = _graph.Lane(cupy), cupy.ones((2, 2), dtype=np.float32)
+    lane, a = graph.CaptureStream(cupy), cupy.ones((2, 2), dtype=np.float32)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"captur|planned"):
         lane.capture(lambda: REFUSED[name](a, cupy))
     assert not lane.stream.is_capturing()
-    graph, made = lane.capture(lambda: a + 1)
-    graph.launch(lane.stream)
+    captured, made = lane.capture(lambda: a + 1)
+    captured.launch(lane.stream)
     assert made.get().tolist() == [[2, 2], [2, 2]]
 
 
@@ -468,7 +464,7 @@ def test_without_memory_the_weights_stay_and_the_error_says_what_to_reduce(cupy,
     with pytest.raises(bp.BackpropError, match=r"no memory left for a step of 4000 rows.*smaller batch"):
         step(w, s, *large)
     assert w.get().tobytes() == before
-    monkeypatch.setattr(_cublaslt, "_WORKSPACE", 1000)
+    monkeypatch.setattr(cublaslt, "_WORKSPACE", 1000)
     w, s, loss = step(w, s, x, t)
     assert np.isfinite(loss.get())
 
@@ -491,18 +487,18 @@ def test_narrow_products_learn_with_weights_in_float32(precision, bound, cupy, l
 
 
 def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
-    learner = bp.Learner(bp.chain(4, bp.Dense(3)), bp.half_squared_error, bp.Momentum(0.1))
+    learner = bp.Learner(bp.chain(4, bp.Dense(3)), bp.half_squared_error, bp.updates.Momentum(0.1))
     w, s = on_device(learner)
     step = learner.compile(w, precision="float16")
     x, t = np.ones((4, 4), dtype="f4"), np.full((4, 3), 1000, dtype="f4")
     start = w.get().tobytes()
     for halved in range(1, 4):
         w, s, loss = step(w, s, *sent(x, t))
-        scale, good = next(iter(step.bounds.values()))[0].state[-2:]
+        scale, good = next(iter(step.instances.values()))[0].state[-2:]
         assert np.isfinite(loss.get())
         if w.get().tobytes() != start:
             break
-        assert scale.get() == _scaling.FIRST / 2**halved
+        assert scale.get() == loss_scale.FIRST / 2**halved
         assert (int(s.rule.count.get()), int(s.step.get()), int(good.get())) == (0, halved, 0)
     for _ in range(20):
         w, s, _ = step(w, s, *sent(x, t))
@@ -512,24 +508,24 @@ def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
 
 
 def test_a_scale_that_was_good_for_long_is_doubled(cupy, monkeypatch):
-    monkeypatch.setattr(_scaling, "PATIENCE", 3)
+    monkeypatch.setattr(loss_scale, "PATIENCE", 3)
     learner = bp.Learner(bp.chain(4, bp.Dense(3)))
     w, s = on_device(learner)
     step = learner.compile(w, precision="float16")
     for _ in range(3):
         w, s, _ = step(w, s, *sent(np.ones((4, 4), dtype="f4") / 4096, np.zeros((4, 3), dtype="f4")))
-    scale, good = next(iter(step.bounds.values()))[0].state[-2:]
-    assert (scale.get(), good.get()) == (2 * _scaling.FIRST, 0)
+    scale, good = next(iter(step.instances.values()))[0].state[-2:]
+    assert (scale.get(), good.get()) == (2 * loss_scale.FIRST, 0)
 
 
 @pytest.mark.parametrize("name", ["numpy", "exact", "jax", "strict", "torch"])
 def test_a_precision_a_backend_does_not_have_is_refused(name):
     try:
         w, _ = ADAM.init(backend=name)
-    except bp.BackendUnavailable as reason:
+    except bp.errors.BackendUnavailable as reason:
         pytest.skip(str(reason))
     except bp.BackpropError:
-        w, _ = bp.Learner(bp.chain(1, bp.Linear(1))).init(backend=name)
+        w, _ = bp.Learner(bp.chain(1, bp.layers.Linear(1))).init(backend=name)
     assert ADAM.compile(w, precision="float32" if name != "exact" else None)
     with pytest.raises(bp.BackpropError, match="'int3'"):
         ADAM.compile(w, precision="int3")
@@ -593,7 +589,7 @@ def test_products_from_addresses_equal_numpy(name, dtype, cupy, lt):
 @pytest.mark.parametrize("name", SHAPES)
 def test_narrow_products_stay_within_their_bound(name, precision, bound, cupy, lt):
     a, b = operands(name, "float32")
-    found = _cublaslt.Products(cupy, precision)(fake.ndarray(a), fake.ndarray(b)).get()
+    found = cublaslt.Products(cupy, precision)(fake.ndarray(a), fake.ndarray(b)).get()
     exact = a.astype("f8") @ b.astype("f8")
     assert np.max(np.abs(found - exact)) <= bound * np.max(np.abs(a)) * np.max(np.abs(b)) * a.shape[1]
 
@@ -617,14 +613,14 @@ def test_a_product_takes_along_what_follows_it(name, epilogue, cupy, lt):
     np.testing.assert_allclose(out, ALONG[epilogue](a @ b, b, vector), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(given, b.sum(axis=0) if epilogue == "sum" else vector, rtol=1e-5, atol=1e-6)
     assert (lt.products, lt.heuristics) == (2, 1)
-    assert lt.taken == [_cublaslt.EPILOGUES[epilogue]] * 2
+    assert lt.taken == [cublaslt.EPILOGUES[epilogue]] * 2
 
 
 @pytest.mark.parametrize("gate", [">=", ">"])
 @pytest.mark.parametrize("known", [(1,), (1, 256), (1, 4, 6, 256)])
 def test_a_step_is_the_same_whatever_cublaslt_takes_along(known, gate, cupy, lt):
     """Here sums are ordered alike, so to the last bit; on a GPU within rounding."""
-    net = bp.chain(4, bp.Dense(6, bp.ReLU(gate)), bp.Linear(5), bp.Dense(5, bp.ReLU(gate)), bp.Dense(3))
+    net = bp.chain(4, bp.Dense(6, bp.activations.ReLU(gate)), bp.layers.Linear(5), bp.Dense(5, bp.activations.ReLU(gate)), bp.Dense(3))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
     lt.epilogues = known
     w, s = on_device(learner)
@@ -638,8 +634,8 @@ def test_a_step_is_the_same_whatever_cublaslt_takes_along(known, gate, cupy, lt)
     assert set(lt.taken) == {each for each in known if asked[each]}
     apart = sum(count for epilogue, count in asked.items() if epilogue not in known)
     assert step.kernels == [(17 if gate == ">=" else 15) + apart]
-    ((graph, _),) = next(iter(step.bounds.values()))[0].graphs.values()
-    assert [len(graph.tape)] == step.kernels
+    ((captured, _),) = next(iter(step.instances.values()))[0].graphs.values()
+    assert [len(captured.tape)] == step.kernels
 
 
 def test_what_cublaslt_promised_and_then_refuses_is_done_apart(cupy, lt):
@@ -670,9 +666,9 @@ def test_a_gate_open_above_zero_needs_no_net(cupy):
     w, s = on_device(closed)
     step = closed.compile(w)
     w, s, loss = step(w, s, *sent(x, np.zeros(4, dtype="i4")))
-    (program,) = step.programs.values()
-    assert [op.name for op in program.schedule.launches[0].ops] == ["matmul", "add", "maximum"]
-    assert len(program.schedule.launches[0].makes) == 1
+    (program,) = step.executables.values()
+    assert [op.name for op in program.schedule.kernels[0].ops] == ["matmul", "add", "maximum"]
+    assert len(program.schedule.kernels[0].makes) == 1
     assert np.isfinite(loss.get())
     assert not np.all(np.isfinite(w.get())), "the weights tell, and fit looks at them"
 
@@ -684,13 +680,13 @@ def test_operations_that_need_other_rows_are_no_kernel_of_rows():
         return w - xp.sum(x / total, axis=0), (s[0] + 1,), total
 
     x = np.ones((4, 3), dtype="f4")
-    found = Schedule(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x, tape=Sketch())).launches
+    found = Fused(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x)).kernels
     assert [launch.kind for launch in found] == ["rows", "elementwise", "sum", "elementwise"]
     assert [op.name for op in found[0].ops] == ["max", "subtract", "sum", "sum", "add", "assign"]
 
 
 def test_wide_rows_are_no_kernel_of_rows():
-    kinds = [launch.kind for launch in schedule(adam(4, 5, 257), 4).launches]
+    kinds = [launch.kind for launch in schedule(adam(4, 5, 257), 4).kernels]
     assert "rows" not in kinds
     assert {"max", "sum", "mean"} <= set(kinds)
 
@@ -709,14 +705,14 @@ def test_rounding_to_bfloat16_is_to_nearest_even():
     x = draw.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
     x = np.concatenate([x, np.asarray([np.inf, -np.inf, np.nan, 0, -0.0, 3.4e38], dtype="f4")])
     with np.errstate(all="ignore"):
-        found = (_cublaslt.bfloat16(x.view(np.uint32), xp=np).astype(np.uint32) << 16).view(np.float32)
+        found = (cublaslt.bfloat16(x.view(np.uint32), xp=np).astype(np.uint32) << 16).view(np.float32)
         spacing = np.abs(x.view(np.uint32).astype(np.int64) - found.view(np.uint32).astype(np.int64))
     finite = np.isfinite(x)
     assert np.all(spacing[finite] <= 1 << 15)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
     assert np.all(np.isinf(found[np.isinf(x)]))
     even = np.asarray([0x3F808000, 0x3F818000], dtype=np.uint32)
-    assert [int(b) for b in _cublaslt.bfloat16(even, xp=np)] == [0x3F80, 0x3F82]
+    assert [int(b) for b in cublaslt.bfloat16(even, xp=np)] == [0x3F80, 0x3F82]
 
 
 def test_a_product_without_an_algorithm_is_an_error_that_names_it(cupy, lt):
@@ -752,8 +748,8 @@ def test_other_products_are_cupys_own(cupy, lt):
 def test_without_the_library_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
-    with pytest.raises(bp.BackendUnavailable, match=r"cuBLASLt was not found.*cuda12"):
-        _cublaslt.loaded()
+    with pytest.raises(bp.errors.BackendUnavailable, match=r"cuBLASLt was not found.*cuda12"):
+        cublaslt.loaded()
     assert ctypes.sizeof(ctypes.c_void_p) == 8
 
 
@@ -762,11 +758,11 @@ def test_without_the_library_the_error_names_what_to_install(monkeypatch):
 def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypatch):
     """Captured on a GPU alone; what surrounds the capture is the same where a replay runs the step."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from backprop_xp.backends import _torch_graph
+    from backprop_xp.compiler import torch as torch_graph
 
-    monkeypatch.setattr(_torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
     monkeypatch.setattr("backprop_xp.backends.torch.Detached._recorded", lambda self, w: False)
-    monkeypatch.setattr(_torch_graph.GraphedStep, "_captured", lambda self: self._run)
+    monkeypatch.setattr(torch_graph.GraphedStep, "_captured", lambda self: self._run)
     learner = LEARNERS[name]
     x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
     index = torch.as_tensor(np.random.default_rng(0).integers(0, 12, (5, 4)).astype(np.int32))
@@ -786,12 +782,12 @@ def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypa
 
 def test_what_torch_cannot_capture_runs_eagerly_and_says_why(monkeypatch):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from backprop_xp.backends import _torch_graph
+    from backprop_xp.compiler import torch as torch_graph
 
-    monkeypatch.setattr(_torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
     monkeypatch.setattr("backprop_xp.backends.torch.Detached._recorded", lambda self, w: False)
     monkeypatch.setattr(
-        _torch_graph.GraphedStep, "_captured", lambda self: torch.zeros(2).reshape(3)
+        torch_graph.GraphedStep, "_captured", lambda self: torch.zeros(2).reshape(3)
     )  # a RuntimeError
     w, s = ADAM.init(backend="torch")
     x, t = (bp.asarray(a, like=w, dtype=d) for a, d in zip(batch(ADAM, 0), (None, "int32"), strict=True))

@@ -171,7 +171,7 @@ def test_backends_are_listed_with_the_reason_where_one_is_missing(capsys, monkey
     def get(name=None):
         if name == "torch":
             msg = "PyTorch is not installed: pip install it"
-            raise bp.BackendUnavailable(msg)
+            raise bp.errors.BackendUnavailable(msg)
         return real(name)
 
     monkeypatch.setattr(backends, "get", get)

@@ -10,7 +10,7 @@ from backprop_xp.data import teacher as module
 
 def make(place, **settings):
     given = {"seed": 5, "n": 1500, "features": 3, "outputs": 2, "hidden": (4,)} | settings
-    return bp.Teacher(**given, backend=place.name, device=place.device, dtype=place.dtype)
+    return bp.data.Teacher(**given, backend=place.name, device=place.device, dtype=place.dtype)
 
 
 def host(pair):
@@ -20,7 +20,7 @@ def host(pair):
 # ---------------------------------------------------------------- Stored
 def test_all_rows_of_stored_data_are_the_arrays_themselves(any_place):
     x, t = any_place.array([[1, 2], [3, 4], [5, 6]]), any_place.array([[1], [2], [3]])
-    source = bp.Stored(x, t)
+    source = bp.data.Stored(x, t)
     assert source.rows(0, 3)[0] is x
     assert source.rows(0, 3)[1] is t
     assert (source.n, source.features, source.outputs, source.window) == (3, 2, 1, 3)
@@ -28,13 +28,13 @@ def test_all_rows_of_stored_data_are_the_arrays_themselves(any_place):
 
 def test_a_slice_of_stored_data_has_its_rows(any_place):
     x, t = any_place.array([[1, 2], [3, 4], [5, 6]]), any_place.array([0, 1, 2], "int32")
-    x, t = host(bp.Stored(x, t, bp.softmax_cross_entropy, units=3).rows(1, 3))
+    x, t = host(bp.data.Stored(x, t, bp.softmax_cross_entropy, units=3).rows(1, 3))
     assert x.tolist() == [[3, 4], [5, 6]]
     assert t.tolist() == [1, 2]
 
 
 def test_labels_tell_how_many_units_there_are():
-    assert bp.Stored(np.ones((3, 2)), np.asarray([0, 4, 1])).outputs == 5
+    assert bp.data.Stored(np.ones((3, 2)), np.asarray([0, 4, 1])).outputs == 5
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_labels_tell_how_many_units_there_are():
         (
             np.ones((2, 1)),
             np.full((2, 1), 1.5),
-            {"loss": bp.sigmoid_cross_entropy},
+            {"loss": bp.losses.sigmoid_cross_entropy},
             "probabilities from 0 to 1",
         ),
         (np.ones((2, 1)), np.ones((3, 1)), {}, r"targets have shape \(2, units\)"),
@@ -64,17 +64,17 @@ def test_labels_tell_how_many_units_there_are():
 )
 def test_data_that_cannot_be_used_are_refused_at_once(x, t, settings, message):
     with pytest.raises(bp.BackpropError, match=message):
-        bp.Stored(x, t, **settings)
+        bp.data.Stored(x, t, **settings)
 
 
 def test_inputs_and_targets_are_of_one_library():
     with pytest.raises(bp.BackpropError, match="arrays of one library"):
-        bp.Stored(np.ones((1, 1)), bp.asarray([[1]], backend="exact"))
+        bp.data.Stored(np.ones((1, 1)), bp.asarray([[1]], backend="exact"))
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (2, 1), (-1, 2), (0, 4)])
 def test_a_slice_that_is_not_there_is_refused(start, stop):
-    for source in (bp.Stored(np.ones((3, 1)), np.ones((3, 1))), bp.Teacher(0, 3, 1)):
+    for source in (bp.data.Stored(np.ones((3, 1)), np.ones((3, 1))), bp.data.Teacher(0, 3, 1)):
         with pytest.raises(bp.BackpropError, match="0 <= start < stop <= 3"):
             source.rows(start, stop)
 
@@ -101,7 +101,7 @@ def test_libraries_agree_on_inputs_and_labels(float_place, home, task):
     x, t = host(make(float_place, task=task).rows(0, 1500))
     want_x, want_t = host(make(home, task=task).rows(0, 1500))
     if float_place.dtype == "float32":  # made of other bits than float64
-        want_x, want_t = host(bp.Teacher(5, 1500, 3, 2, hidden=(4,), task=task).rows(0, 1500))
+        want_x, want_t = host(bp.data.Teacher(5, 1500, 3, 2, hidden=(4,), task=task).rows(0, 1500))
     ulps = 64 * np.finfo(x.dtype).eps
     assert np.allclose(x, want_x, rtol=ulps, atol=ulps)
     if task == "classification":
@@ -116,7 +116,7 @@ def test_wrong_labels_are_drawn_alike_in_every_dtype():
 
 
 def _jumps(dtype):
-    source = bp.Teacher(1, 5000, 2, 5, task="classification", noise=0.3, dtype=dtype)
+    source = bp.data.Teacher(1, 5000, 2, 5, task="classification", noise=0.3, dtype=dtype)
     return backends.host(source._mislabelled(np.zeros(source._block, dtype=np.int32), 0))
 
 
@@ -127,36 +127,36 @@ def test_wrong_labels_are_as_many_as_said_and_every_other_class_is_met():
 
 
 def test_inputs_are_standard_normal_and_answers_have_variance_one():
-    x, t = bp.Teacher(3, 20_000, 3, 2, noise=0.0).rows(0, 20_000)
+    x, t = bp.data.Teacher(3, 20_000, 3, 2, noise=0.0).rows(0, 20_000)
     for a in (x, t):
         assert np.allclose(a.mean(axis=0), 0, atol=0.05)
         assert np.allclose(a.std(axis=0), 1, atol=0.05)
 
 
 def test_another_seed_is_another_teacher_with_other_inputs():
-    (x, _), (y, _) = (bp.Teacher(seed, 100, 2).rows(0, 100) for seed in (0, 1))
+    (x, _), (y, _) = (bp.data.Teacher(seed, 100, 2).rows(0, 100) for seed in (0, 1))
     assert not np.any(x == y)
 
 
 def test_a_student_with_the_teachers_seed_does_not_begin_as_the_teacher():
-    source = bp.Teacher(0, 10, 2, hidden=(3,))
+    source = bp.data.Teacher(0, 10, 2, hidden=(3,))
     w, _ = bp.Learner(source.net).init(0, dtype="float64")
     assert not np.any(np.isclose(bp.Learner(source.net).weights(w)["dense1.w"], source.weights["dense1.w"]))
 
 
-REGRESSION = [bp.half_squared_error, bp.squared_error, bp.mean_squared_error, bp.mean_absolute_error]
+REGRESSION = [bp.half_squared_error, bp.losses.squared_error, bp.losses.mean_squared_error, bp.losses.mean_absolute_error]
 
 
 @pytest.mark.parametrize("loss", REGRESSION, ids=lambda loss: type(loss).__name__)
 def test_the_teacher_itself_comes_to_the_floor_of_regression(loss):
-    source = bp.Teacher(2, 40_000, 3, 2, noise=0.3)
+    source = bp.data.Teacher(2, 40_000, 3, 2, noise=0.3)
     learner = bp.Learner(source.net, loss)
     got = learner.losses(*learner.init(weights=source.weights), *source.rows(0, source.n)).mean()
     assert got == pytest.approx(source.floor(loss), rel=0.02)
 
 
 def test_the_wrong_answers_alone_come_to_the_floor_of_classification():
-    source = bp.Teacher(2, 40_000, 3, 4, task="classification", noise=0.2)
+    source = bp.data.Teacher(2, 40_000, 3, 4, task="classification", noise=0.2)
     x, t = source.rows(0, source.n)
     teacher = bp.Learner(source.net)
     best = np.argmax(teacher.predict(*teacher.init(weights=source.weights), x), axis=1)
@@ -164,19 +164,19 @@ def test_the_wrong_answers_alone_come_to_the_floor_of_classification():
     loss = bp.softmax_cross_entropy
     got = loss.value(o, loss.encode(t, o, xp=np), xp=np).mean()
     assert got == pytest.approx(source.floor(loss), rel=0.02)
-    assert source.floor(loss) == source.floor(bp.categorical_cross_entropy)
+    assert source.floor(loss) == source.floor(bp.losses.categorical_cross_entropy)
 
 
 def test_without_noise_the_floor_is_zero():
-    assert bp.Teacher(0, 1, 1, 2, task="classification", noise=0).floor(bp.softmax_cross_entropy) == 0
-    assert bp.Teacher(0, 1, 1, noise=0).floor(bp.mean_absolute_error) == 0
+    assert bp.data.Teacher(0, 1, 1, 2, task="classification", noise=0).floor(bp.softmax_cross_entropy) == 0
+    assert bp.data.Teacher(0, 1, 1, noise=0).floor(bp.losses.mean_absolute_error) == 0
 
 
 def test_a_floor_that_is_not_known_is_an_error():
     with pytest.raises(bp.BackpropError, match="SoftmaxCrossEntropy on regression is not known"):
-        bp.Teacher(0, 1, 1).floor(bp.softmax_cross_entropy)
+        bp.data.Teacher(0, 1, 1).floor(bp.softmax_cross_entropy)
     with pytest.raises(bp.BackpropError, match="HalfSquaredError on classification is not known"):
-        bp.Teacher(0, 1, 1, 2, task="classification").floor(bp.half_squared_error)
+        bp.data.Teacher(0, 1, 1, 2, task="classification").floor(bp.half_squared_error)
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,12 @@ def test_a_floor_that_is_not_known_is_an_error():
 )
 def test_a_teacher_with_impossible_settings_is_refused(settings, message):
     with pytest.raises(bp.BackpropError, match=message):
-        bp.Teacher(**{"seed": 0, "n": 10, "features": 2} | settings)
+        bp.data.Teacher(**{"seed": 0, "n": 10, "features": 2} | settings)
 
 
 def test_a_teacher_follows_the_array_it_is_given(float_place):
     like = float_place.array([[1.0]])
-    x, t = bp.Teacher(0, 10, 2, like=like).rows(0, 10)
+    x, t = bp.data.Teacher(0, 10, 2, like=like).rows(0, 10)
     for a in (x, t):
         assert a.dtype == like.dtype
         assert backends.of(a) is backends.of(like)
@@ -211,7 +211,7 @@ def test_a_teacher_follows_the_array_it_is_given(float_place):
 
 def test_row_counters_may_pass_32_bits():
     start = (1 << 32) + 5
-    source = bp.Teacher(0, start + 10, 1, hidden=())
+    source = bp.data.Teacher(0, start + 10, 1, hidden=())
     x, _ = source.rows(start, start + 2)
     pair = rng.normal(rng.bits(0, module._INPUTS, start, 2, xp=np), np.float32, xp=np)
     assert np.allclose(x[:, 0], pair[0], rtol=1e-5)

@@ -146,7 +146,7 @@ def raising(error):
 @pytest.mark.parametrize("graphs", [False, True])
 def test_torch_without_memory_says_what_to_reduce_and_what_is_left(graphs, monkeypatch):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from backprop_xp.backends._torch_graph import GraphedStep
+    from backprop_xp.compiler.torch import GraphedStep
 
     w, s = LEARNER.init(backend="torch")
     step, x, t = LEARNER.compile(w), torch.ones(5, 3), torch.ones(5, 2)
@@ -249,9 +249,9 @@ VALUES = {
     "NaN in targets": (X, spoiled(T, np.nan), None, None, ["targets", "finite", "1 of 8"]),
     "infinity in targets": (X, spoiled(T, -np.inf), bp.half_squared_error, None, ["targets", "finite"]),
     "a label too high": (X, np.asarray([0, 1, 2, 1]), bp.softmax_cross_entropy, 2, ["0 to 1", "0 to 2"]),
-    "a label below 0": (X, np.asarray([0, 1, -1, 1]), bp.categorical_cross_entropy, 2, ["0 to 1", "-1 to 1"]),
-    "a probability over 1": (X, spoiled(T, 1.5), bp.sigmoid_cross_entropy, None, ["probabilities", "1.5"]),
-    "a probability below 0": (X, spoiled(T, -0.5), bp.binary_cross_entropy, None, ["probabilities", "-0.5"]),
+    "a label below 0": (X, np.asarray([0, 1, -1, 1]), bp.losses.categorical_cross_entropy, 2, ["0 to 1", "-1 to 1"]),
+    "a probability over 1": (X, spoiled(T, 1.5), bp.losses.sigmoid_cross_entropy, None, ["probabilities", "1.5"]),
+    "a probability below 0": (X, spoiled(T, -0.5), bp.losses.binary_cross_entropy, None, ["probabilities", "-0.5"]),
     "a distribution over 1": (X, spoiled(T, 2.0), bp.softmax_cross_entropy, 2, ["probabilities", "2.0"]),
 }
 
@@ -365,26 +365,26 @@ SETTINGS = {
     ),
     "a floor above the limit": (lambda: bp.GradientDescent(0.1, limit=1, floor=2), ["floor=2", "limit=1"]),
     "a negative limit": (lambda: bp.GradientDescent(0.1, limit=-1), ["floor < limit", "-1"]),
-    "an unknown gate": (lambda: bp.ReLU(">>"), ["'>='", "'>'", "'>>'"]),
-    "an unknown leaky gate": (lambda: bp.LeakyReLU(0.1, "<"), ["'>='", "'<'"]),
-    "a slope of NaN": (lambda: bp.LeakyReLU(float("nan")), ["finite", "0.01", "nan"]),
-    "a slope as text": (lambda: bp.LeakyReLU("steep"), ["finite", "0.01", "'steep'"]),
+    "an unknown gate": (lambda: bp.activations.ReLU(">>"), ["'>='", "'>'", "'>>'"]),
+    "an unknown leaky gate": (lambda: bp.activations.LeakyReLU(0.1, "<"), ["'>='", "'<'"]),
+    "a slope of NaN": (lambda: bp.activations.LeakyReLU(float("nan")), ["finite", "0.01", "nan"]),
+    "a slope as text": (lambda: bp.activations.LeakyReLU("steep"), ["finite", "0.01", "'steep'"]),
     "no units": (lambda: bp.Dense(0), ["positive integer", "0"]),
     "units as float": (lambda: bp.Dense(2.0), ["positive integer", "2.0"]),
     "an activation by name": (lambda: bp.Dense(2, "relu"), ["bp.relu", "'relu'"]),
-    "an activation of its own layer by name": (lambda: bp.Activate("relu"), ["bp.relu", "'relu'"]),
+    "an activation of its own layer by name": (lambda: bp.layers.Activate("relu"), ["bp.relu", "'relu'"]),
     "no features": (lambda: bp.chain(0, bp.Dense(1)), ["features", "positive integer", "0"]),
     "text for a net": (lambda: bp.chain("8", bp.Dense(1)), ["bp.Dense", "'8'"]),
     "a number for a layer": (lambda: bp.chain(8, 4), ["bp.Dense", "4"]),
     "an activation for a layer": (lambda: bp.chain(8, bp.relu), ["bp.Dense"]),
     "no input": (lambda: bp.chain(bp.Dense(1)), ["number of features", "bp.chain(8"]),
-    "two inputs": (lambda: bp.chain(8, bp.name("more", bp.Input(8)), bp.Dense(1)), ["one Input"]),
+    "two inputs": (lambda: bp.chain(8, bp.named("more", bp.layers.Input(8)), bp.Dense(1)), ["one Input"]),
     "names that are double": (
-        lambda: bp.chain(2, bp.name("a", bp.Dense(2)), bp.name("a", bp.Dense(2))),
+        lambda: bp.chain(2, bp.named("a", bp.Dense(2)), bp.named("a", bp.Dense(2))),
         ["'a'", "more than once"],
     ),
     "a name that a layer has by kind": (
-        lambda: bp.chain(2, bp.Dense(2), bp.name("dense1", bp.Dense(2))),
+        lambda: bp.chain(2, bp.Dense(2), bp.named("dense1", bp.Dense(2))),
         ["'dense1'", "more than once"],
     ),
     "a skip from an unknown layer": (lambda: bp.chain(2, bp.Dense(2), bp.add("a")), ["'a'", "'dense1'"]),
@@ -393,10 +393,10 @@ SETTINGS = {
         ["'dense2'", "'dense1'"],
     ),
     "an output that nothing takes": (
-        lambda: bp.Net((
-            bp.Node(bp.Input(2), "input", ()),
-            bp.Node(bp.Dense(2), "a", ("input",)),
-            bp.Node(bp.Dense(2), "b", ("input",)),
+        lambda: bp.net.Net((
+            bp.net.Node(bp.layers.Input(2), "input", ()),
+            bp.net.Node(bp.Dense(2), "a", ("input",)),
+            bp.net.Node(bp.Dense(2), "b", ("input",)),
         )),
         ["nothing takes 'a'"],
     ),
@@ -404,7 +404,7 @@ SETTINGS = {
         lambda: bp.chain(2, bp.Dense(3), bp.add("input")),
         ["one shape", "(3,)", "(2,)"],
     ),
-    "a net of nothing": (lambda: bp.Net(()), ["number of features"]),
+    "a net of nothing": (lambda: bp.net.Net(()), ["number of features"]),
     "an unknown layer to freeze": (lambda: NET.freeze("dense3"), ["'dense3'", "freeze", "'dense1.w'"]),
     "an unknown block to freeze": (lambda: NET.freeze("dense1.c"), ["'dense1.c'", "'dense1.b'"]),
     "an unknown layer to thaw": (lambda: NET.thaw("dense3"), ["'dense3'", "thaw", "'dense1.w'"]),
@@ -443,6 +443,6 @@ def test_layer_by_layer_goes_with_gradient_descent_alone():
 
 def test_errors_are_value_errors():
     assert issubclass(bp.BackpropError, ValueError)
-    assert issubclass(bp.BackendUnavailable, bp.BackpropError)
-    assert issubclass(bp.BackendUnavailable, ImportError)
-    assert issubclass(bp.Diverged, bp.BackpropError)
+    assert issubclass(bp.errors.BackendUnavailable, bp.BackpropError)
+    assert issubclass(bp.errors.BackendUnavailable, ImportError)
+    assert issubclass(bp.errors.Diverged, bp.BackpropError)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.backends import _rational as xp
+from backprop_xp.exact import namespace as xp
 
 F = Fraction
 fractions = st.fractions(max_denominator=1000, min_value=-1000, max_value=1000)
@@ -483,18 +483,18 @@ class Momentum:
 
 
 @pytest.mark.parametrize(
-    "loss", [bp.half_squared_error, bp.squared_error, bp.mean_squared_error, bp.mean_absolute_error]
+    "loss", [bp.half_squared_error, bp.losses.squared_error, bp.losses.mean_squared_error, bp.losses.mean_absolute_error]
 )
 @pytest.mark.parametrize(
-    "f", [bp.identity, bp.relu, bp.leaky_relu, bp.ReLU(">"), bp.LeakyReLU(F(1, 3))], ids=repr
+    "f", [bp.activations.identity, bp.relu, bp.activations.leaky_relu, bp.activations.ReLU(">"), bp.activations.LeakyReLU(F(1, 3))], ids=repr
 )
 def test_a_step_holds_fractions_alone(f, loss):
-    net = bp.chain(2, bp.name("a", bp.Dense(3, f)), bp.Dense(3, f), bp.add("a"), bp.concat("a"), bp.Dense(2))
+    net = bp.chain(2, bp.named("a", bp.Dense(3, f)), bp.Dense(3, f), bp.add("a"), bp.concat("a"), bp.Dense(2))
     for update in (Momentum(), bp.GradientDescent(0.01), bp.GradientDescent(0.1, limit=0.5, floor=0.01)):
         learner = bp.Learner(net.freeze("dense1.b"), loss, update)
         w, s = learner.init(backend="exact")
         x, t = bp.asarray([[0.5, -1], [0.1, 2]], like=w), bp.asarray([[1, 0], [0.3, -1]], like=w)
-        seen = learner.look(w, s, x, t, xp=xp)
+        seen = learner.forward_loss(w, s, x, t, xp=xp)
         for _ in range(2):
             w, s, loss_value = learner.step(w, s, x, t)
         found = [w, loss_value, seen.loss, seen.e, *(a for flow in seen.flows for a in (flow.net, flow.o))]

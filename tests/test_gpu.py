@@ -10,18 +10,18 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.backends import _cublaslt, _graph
-from backprop_xp.backends._record import leaves
+from backprop_xp.compiler.cuda import cublaslt, graph
+from backprop_xp.compiler.ir import leaves
 
 NET = bp.chain(64, bp.Dense(48, bp.relu), bp.Dense(33, bp.tanh), bp.Dense(10))
-CLOSED = bp.chain(64, bp.Dense(48, bp.ReLU(">")), bp.Linear(40), bp.Dense(33, bp.ReLU(">")), bp.Dense(10))
+CLOSED = bp.chain(64, bp.Dense(48, bp.activations.ReLU(">")), bp.layers.Linear(40), bp.Dense(33, bp.activations.ReLU(">")), bp.Dense(10))
 LEARNERS = {
     "adam": bp.Learner(NET, bp.softmax_cross_entropy, bp.Adam(0.01)),
-    "momentum": bp.Learner(NET, bp.half_squared_error, bp.Momentum(0.01)),
-    "bounded": bp.Learner(NET, bp.squared_error, bp.GradientDescent(0.01, limit=0.9, floor=0.001)),
+    "momentum": bp.Learner(NET, bp.half_squared_error, bp.updates.Momentum(0.01)),
+    "bounded": bp.Learner(NET, bp.losses.squared_error, bp.GradientDescent(0.01, limit=0.9, floor=0.001)),
     "frozen": bp.Learner(NET.freeze("dense1"), bp.softmax_cross_entropy, bp.Adam(0.01)),
     "gate >": bp.Learner(CLOSED, bp.softmax_cross_entropy, bp.Adam(0.01)),
-    "layer by layer": bp.Learner(NET, bp.mean_squared_error, order="layer by layer"),
+    "layer by layer": bp.Learner(NET, bp.losses.mean_squared_error, order="layer by layer"),
 }
 ADAM = LEARNERS["adam"]
 
@@ -30,7 +30,7 @@ ADAM = LEARNERS["adam"]
 def cupy():
     try:
         return backends.get("cupy").cupy
-    except bp.BackendUnavailable as reason:
+    except bp.errors.BackendUnavailable as reason:
         pytest.skip(f"no GPU: {reason}")
 
 
@@ -105,7 +105,7 @@ def test_scans_equal_numpy(name, dtype, cupy):
 
 
 def test_a_scan_is_its_steps(cupy):
-    (x, t), index = data(ADAM, cupy), rows(_graph.UPDATES + 3)
+    (x, t), index = data(ADAM, cupy), rows(graph.UPDATES + 3)
     found, singly = (ADAM.init(seed=2, backend="cupy") for _ in range(2))
     step = ADAM.compile(found[0])
     w, s, losses = step.scan(*found, x, t, cupy.asarray(index))
@@ -118,7 +118,7 @@ def test_a_scan_is_its_steps(cupy):
 
 
 def test_data_on_the_host_are_streamed_to_the_same_result(cupy):
-    (x, t), index = data(ADAM, cupy), rows(5 * _graph.UPDATES + 1)
+    (x, t), index = data(ADAM, cupy), rows(5 * graph.UPDATES + 1)
     w, s = ADAM.init(seed=2, backend="cupy")
     expected = ADAM.compile(w).scan(w, s, x, t, cupy.asarray(index))
     w, s = ADAM.init(seed=2, backend="cupy")
@@ -130,7 +130,7 @@ def test_training_on_rows_of_the_host_is_training_on_rows_of_the_device(cupy):
     x, t = data(ADAM, cupy)
     w, s = ADAM.init(seed=2, backend="cupy")
     there, streamed = (
-        bp.fit(ADAM, w, s, bp.Stored(*rows), epochs=2, batch_size=30) for rows in ((x, t), (x.get(), t.get()))
+        bp.fit(ADAM, w, s, bp.data.Stored(*rows), epochs=2, batch_size=30) for rows in ((x, t), (x.get(), t.get()))
     )
     assert bits(there[:2]) == bits(streamed[:2])
 
@@ -149,15 +149,15 @@ def test_bytes_become_numbers_in_the_graph(cupy):
 
 def test_cupy_still_refuses_its_own_product_under_capture(cupy):
     a = cupy.ones((4, 4), dtype=np.float32)
-    with pytest.raises(NotImplementedError):  # when this fails, the products of _cublaslt lose their reason
-        _graph.Lane(cupy).capture(lambda: cupy.matmul(a, a))
+    with pytest.raises(NotImplementedError):  # when this fails, the products of cublaslt lose their reason
+        graph.CaptureStream(cupy).capture(lambda: cupy.matmul(a, a))
 
 
 def test_a_graph_has_about_a_node_for_each_launch(cupy, capsys):
     w, s = ADAM.init(backend="cupy")
     step = ADAM.compile(w)
     step(w, s, *data(ADAM, cupy, 32))
-    ((graph, _),) = next(iter(step.bounds.values()))[0].graphs.values()
+    ((graph, _),) = next(iter(step.instances.values()))[0].graphs.values()
     nodes = len(set(re.findall(r"graph_\d+_node_\d+", graph.debug_dot_str())))
     with capsys.disabled():
         print(f"\n{nodes} nodes in a graph of {step.kernels[0]} launches")
@@ -199,7 +199,7 @@ def test_products_equal_those_of_float64(name, precision, sizes, cupy):
             view.shape, view.dtype, memptr=flat.data + start * view.itemsize, strides=view.strides
         )
 
-    multiply = _cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
+    multiply = cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
     found, exact = multiply(on_device(a), on_device(b)).get(), a.astype("f8") @ b.astype("f8")
     size = np.abs(a).astype("f8") @ np.abs(b).astype("f8")
     assert np.all(np.abs(found - exact) <= BOUNDS.get(precision, 2**-48) * np.maximum(size, 1e-30) * 2)
@@ -209,7 +209,7 @@ def test_products_equal_those_of_float64(name, precision, sizes, cupy):
 @pytest.mark.parametrize("epilogue", ["add", "add maximum", "sum"])
 def test_products_that_take_something_along_equal_those_of_float64(epilogue, precision, cupy, capsys):
     dtype = "float64" if precision == "float64" else "float32"
-    multiply = _cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
+    multiply = cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
     draw, known = np.random.default_rng(0), []
     for m, k, n in (
         (6, 5, 7),
@@ -245,7 +245,7 @@ def test_what_the_relu_of_cublaslt_makes_of_nan_and_zero(cupy, capsys):
         cupy.ones((1, 8), dtype=np.float32),
     )
     out, bias = cupy.zeros((4, 8), dtype=np.float32), cupy.zeros((8,), dtype=np.float32)
-    if not _cublaslt.Products(cupy).along("add maximum", a, b, out, bias):
+    if not cublaslt.Products(cupy).along("add maximum", a, b, out, bias):
         pytest.skip("cuBLASLt has no algorithm for bias and ReLU here")
     found = out.get()[:, 0].tolist()
     with capsys.disabled():
@@ -255,12 +255,12 @@ def test_what_the_relu_of_cublaslt_makes_of_nan_and_zero(cupy, capsys):
 
 @pytest.mark.parametrize("gate", [">=", ">"])
 def test_a_step_is_the_same_within_rounding_whatever_is_taken_along(gate, cupy, monkeypatch, capsys):
-    net = bp.chain(64, bp.Dense(48, bp.ReLU(gate)), bp.Dense(33, bp.ReLU(gate)), bp.Dense(10))
+    net = bp.chain(64, bp.Dense(48, bp.activations.ReLU(gate)), bp.Dense(33, bp.activations.ReLU(gate)), bp.Dense(10))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
     (x, t), index = data(learner, cupy), cupy.asarray(rows(40))
     ends, kernels = [], []
-    for along in (_cublaslt.Products.along, lambda *_: False):
-        monkeypatch.setattr(_cublaslt.Products, "along", along)
+    for along in (cublaslt.Products.along, lambda *_: False):
+        monkeypatch.setattr(cublaslt.Products, "along", along)
         w, s = learner.init(seed=2, backend="cupy")
         step = learner.compile(w)
         w, s, losses = step.scan(w, s, x, t, index)

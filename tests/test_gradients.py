@@ -45,12 +45,12 @@ class Spec:
 def _layer(layer: dict[str, Any]) -> Any:
     label, kind = layer["name"], layer["kind"]
     if kind in ("add", "concat"):
-        return bp.name(label, {"add": bp.add, "concat": bp.concat}[kind](*layer["sources"]))
+        return bp.named(label, {"add": bp.add, "concat": bp.concat}[kind](*layer["sources"]))
     f = activations.ALL[layer["f"]]
     if layer["f"] in ("relu", "leaky_relu"):
         f = type(f)(gate=layer["gate"])
-    return bp.name(
-        label, bp.Activate(f) if kind == "activate" else bp.Dense(layer["units"], f, layer["bias"])
+    return bp.named(
+        label, bp.layers.Activate(f) if kind == "activate" else bp.Dense(layer["units"], f, layer["bias"])
     )
 
 
@@ -212,7 +212,7 @@ def test_gradients_of_random_nets_equal_torch_autograd(chunk):
         assert list(got) == list(learning), seed
         assert relative(flat(got), flat(learning)) < 1e-10, seed
 
-        seen = learner.look(w, s, spec.x, spec.t, xp=np)
+        seen = learner.forward_loss(w, s, spec.x, spec.t, xp=np)
         assert abs(float(seen.loss) - loss) <= 1e-12 * max(abs(loss), 1), seed
         *_, last = learning_flow(learner.net, seen.params, seen.flows, seen.e, xp=np, to_input=True)
         assert last.k == 0
@@ -292,7 +292,7 @@ def test_input_gradient_equals_central_differences(f, loss):
     spec = small(f, loss, seed=1)
     learner = spec.learner()
     w, s = learner.init(dtype="float64", weights=spec.weights)
-    seen = learner.look(w, s, spec.x, spec.t, xp=np)
+    seen = learner.forward_loss(w, s, spec.x, spec.t, xp=np)
     *_, last = learning_flow(learner.net, seen.params, seen.flows, seen.e, xp=np, to_input=True)
     v = np.random.default_rng(2).normal(size=spec.x.shape)
     v *= 1e-5 / np.linalg.norm(v)
@@ -301,10 +301,10 @@ def test_input_gradient_equals_central_differences(f, loss):
 
 
 @pytest.mark.parametrize(("gate", "at_zero"), [(">=", 1), (">", 0)])
-@pytest.mark.parametrize("f", [bp.ReLU, bp.LeakyReLU])
+@pytest.mark.parametrize("f", [bp.activations.ReLU, bp.activations.LeakyReLU])
 def test_gates_decide_at_exact_zeros_alone(f, gate, at_zero):
     e, net = np.asarray([[2.0, 2.0, 2.0, 2.0]]), np.asarray([[0.0, -0.0, 1e-300, -1e-300]])
-    shut = 0 if f is bp.ReLU else 0.02
+    shut = 0 if f is bp.activations.ReLU else 0.02
     there = 2 if at_zero else shut
     assert f(gate=gate).delta(e, net, net, xp=np).tolist() == [[there, there, 2, shut]]
 
@@ -312,8 +312,8 @@ def test_gates_decide_at_exact_zeros_alone(f, gate, at_zero):
 @pytest.mark.parametrize("slope", [0.3, 0, 1, -0.5])
 def test_leaky_slopes_are_the_derivative_left_of_zero(slope):
     e, net = np.asarray([[2.0, 2.0]]), np.asarray([[-3.0, 3.0]])
-    assert bp.LeakyReLU(slope)(net, xp=np).tolist() == [[-3 * slope, 3]]
-    assert bp.LeakyReLU(slope).delta(e, net, net, xp=np).tolist() == [[2 * slope, 2]]
+    assert bp.activations.LeakyReLU(slope)(net, xp=np).tolist() == [[-3 * slope, 3]]
+    assert bp.activations.LeakyReLU(slope).delta(e, net, net, xp=np).tolist() == [[2 * slope, 2]]
 
 
 @pytest.mark.parametrize("loss", losses.ALL)

@@ -118,21 +118,21 @@ NETS = {
         3, bp.Dense(8, bp.tanh), Dropout(0.25), bp.Dense(4, bp.sigmoid), Dropout(), bp.Dense(2)
     ),
     "concat skip": bp.chain(
-        3, bp.name("a", bp.Dense(4, bp.tanh)), bp.Dense(2), bp.concat("a", "input"), bp.Dense(2)
+        3, bp.named("a", bp.Dense(4, bp.tanh)), bp.Dense(2), bp.concat("a", "input"), bp.Dense(2)
     ),
     "nested residuals": bp.chain(
         3,
-        bp.name("outer", bp.Dense(4, bp.tanh)),
-        bp.name("inner", bp.Dense(4, bp.tanh)),
+        bp.named("outer", bp.Dense(4, bp.tanh)),
+        bp.named("inner", bp.Dense(4, bp.tanh)),
         bp.Dense(4, bp.sigmoid),
-        bp.name("sum", bp.add("inner")),
+        bp.named("sum", bp.add("inner")),
         bp.Dense(4, bp.tanh),
         bp.add("sum", "outer", "outer"),
         bp.Dense(2),
     ),
     "all at once": bp.chain(
         3,
-        bp.name("a", bp.Dense(4, bp.tanh)),
+        bp.named("a", bp.Dense(4, bp.tanh)),
         BatchNorm(),
         Dropout(),
         bp.add("a"),
@@ -151,12 +151,12 @@ def test_throw_away_layers_agree_with_central_differences_step_by_step(name, bat
     w, s = learner.init(3, dtype="float64")
     for k in range(4):
         x, t = batch(learner, 6, seed=k)
-        g = learner.gradient_of(learner.look(w, s, x, t, xp=np), xp=np)
+        g = learner.gradient_of(learner.forward_loss(w, s, x, t, xp=np), xp=np)
         v = np.zeros_like(w)
-        for run in learner.net.layout.runs:
+        for run in learner.net.layout.spans:
             v[run.start : run.stop] = np.random.default_rng(k).normal(size=run.stop - run.start)
         v *= 1e-5 / np.linalg.norm(v)
-        ahead, behind = (float(learner.look(w + d, s, x, t, xp=np).loss) for d in (v, -v))
+        ahead, behind = (float(learner.forward_loss(w + d, s, x, t, xp=np).loss) for d in (v, -v))
         along = g @ learner.net.layout.learning_part(v, xp=np)
         assert abs((ahead - behind) / 2 - along) <= 1e-8 * 1e-5 * np.linalg.norm(g)
         w, s, _ = learner.step(w, s, x, t)
@@ -245,7 +245,7 @@ def masks(learner, place, seed, steps, batch):
     found = []
     for k in range(steps):
         x, t = (place.array(a) for a in batch(learner, 16, seed=k))
-        _, flows, _ = learner.walk(w, s, x, training=True, xp=place.xp)
+        _, flows, _ = learner.forward(w, s, x, training=True, xp=place.xp)
         found += [backends.host(flow.aux) for flow in flows if not isinstance(flow.aux, tuple)]
         w, s, _ = learner.step(w, s, x, t)
     return np.concatenate([mask.ravel() for mask in found]).astype("float64")
@@ -284,7 +284,7 @@ SUBSETS = [held for n in range(4) for held in combinations(SPIES, n)]
 
 @pytest.mark.parametrize("held", SUBSETS, ids=lambda held: "+".join(held) or "none")
 def test_learning_flow_stops_at_the_earliest_layer_that_learns(held, batch):
-    learner = bp.Learner(CHAIN.freeze(*held), bp.squared_error)
+    learner = bp.Learner(CHAIN.freeze(*held), bp.losses.squared_error)
     w, s = learner.init(dtype="float64")
     x, t = batch(learner)
     Spy.calls.clear()
@@ -295,14 +295,14 @@ def test_learning_flow_stops_at_the_earliest_layer_that_learns(held, batch):
         assert calls[label, "grad"] == (spy not in held)
         assert calls[label, "delta"] == (k >= learning[0])
         assert calls[label, "pull"] == (k > learning[0])
-    whole = bp.Learner(CHAIN, bp.squared_error).gradient(w, s, x, t)
+    whole = bp.Learner(CHAIN, bp.losses.squared_error).gradient(w, s, x, t)
     assert {b.partition(".")[0] for b in got} == set(SPIES) - set(held)
     for block, g in got.items():
         assert g.tobytes() == whole[block].tobytes()
 
 
 def test_learning_flow_goes_to_the_input_where_asked(batch):
-    learner = bp.Learner(CHAIN.freeze("spy1", "spy2"), bp.squared_error, to_input=True)
+    learner = bp.Learner(CHAIN.freeze("spy1", "spy2"), bp.losses.squared_error, to_input=True)
     w, s = learner.init(dtype="float64")
     Spy.calls.clear()
     got = learner.gradient(w, s, *batch(learner))
@@ -313,7 +313,7 @@ def test_learning_flow_goes_to_the_input_where_asked(batch):
 def test_learning_flow_yields_every_node_on_the_path_last_first(batch):
     learner = bp.Learner(NETS["nested residuals"].freeze("outer", "inner"))
     w, s = learner.init(dtype="float64")
-    seen = learner.look(w, s, *batch(learner), xp=np)
+    seen = learner.forward_loss(w, s, *batch(learner), xp=np)
     yielded = list(learning_flow(learner.net, seen.params, seen.flows, seen.e, xp=np))
     names = [learner.net.nodes[each.k].name for each in yielded]
     assert names == ["dense3", "add1", "dense2", "sum", "dense1"]
@@ -322,12 +322,12 @@ def test_learning_flow_yields_every_node_on_the_path_last_first(batch):
 
 
 def test_a_frozen_branch_beside_a_learning_one_gets_no_flow(batch):
-    net = bp.Net((
-        bp.Node(bp.Input(3), "input", ()),
-        bp.Node(Spy(2, label="left"), "left", ("input",)),
-        bp.Node(Spy(2, label="right"), "right", ("input",)),
-        bp.Node(layers.Concat(), "both", ("left", "right")),
-        bp.Node(Spy(1, label="top"), "top", ("both",)),
+    net = bp.net.Net((
+        bp.net.Node(bp.layers.Input(3), "input", ()),
+        bp.net.Node(Spy(2, label="left"), "left", ("input",)),
+        bp.net.Node(Spy(2, label="right"), "right", ("input",)),
+        bp.net.Node(layers.Concat(), "both", ("left", "right")),
+        bp.net.Node(Spy(1, label="top"), "top", ("both",)),
     ))  # fmt: skip
     learner = bp.Learner(net.freeze("right"))
     w, s = learner.init(dtype="float64")
@@ -366,9 +366,9 @@ def test_layout_blocks_tile_the_vector_in_order(made):
 def test_layout_runs_are_the_learning_blocks_with_neighbours_joined(made):
     layout, _, _ = made
     learns = [i for b in layout.learning for i in range(b.start, b.stop)]
-    assert [i for run in layout.runs for i in range(run.start, run.stop)] == learns
-    assert [i for run in layout.runs for i in range(run.first, run.last)] == list(range(len(learns)))
-    for one, other in zip(layout.runs, layout.runs[1:], strict=False):
+    assert [i for run in layout.spans for i in range(run.start, run.stop)] == learns
+    assert [i for run in layout.spans for i in range(run.first, run.last)] == list(range(len(learns)))
+    for one, other in zip(layout.spans, layout.spans[1:], strict=False):
         assert one.stop < other.start
 
 
@@ -393,7 +393,7 @@ def test_layout_packs_and_merges_the_learning_blocks(made):
     w = np.arange(float(layout.size))
     packed = layout.pack(layout.views(w, xp=np), xp=np)
     assert packed.tolist() == layout.learning_part(w, xp=np).tolist()
-    merged = layout.merge(w, [-packed[run.first : run.last] - 1 for run in layout.runs], xp=np)
+    merged = layout.merge(w, [-packed[run.first : run.last] - 1 for run in layout.spans], xp=np)
     want = w.copy()
     for block in layout.learning:
         want[block.start : block.stop] = -w[block.start : block.stop] - 1
@@ -419,7 +419,7 @@ def test_join_takes_any_number_of_parts_at_most_eight_at_a_time(n, place):
 def test_nets_of_many_blocks_learn(place, home, steps):
     net = bp.chain(2, *(bp.Dense(2, bp.tanh) for _ in range(12)), bp.Dense(1))
     learner = bp.Learner(net.freeze(*(f"dense{k}.b" for k in range(2, 13, 2))))
-    assert len(learner.net.layout.runs) == 7
+    assert len(learner.net.layout.spans) == 7
     np.testing.assert_allclose(steps(learner, place, 1)[0], steps(learner, home, 1)[0], rtol=1e-12)
 
 
@@ -624,7 +624,7 @@ def test_layers_say_what_shape_they_give(name, place):
     assert [tuple(e.shape) for e in pulled] == [tuple(each.shape) for each in x]
 
 
-@pytest.mark.parametrize(("f", "bound"), [(bp.relu, 6 / 30), (bp.LeakyReLU(), 6 / 30), (bp.tanh, 6 / 80)])
+@pytest.mark.parametrize(("f", "bound"), [(bp.relu, 6 / 30), (bp.activations.LeakyReLU(), 6 / 30), (bp.tanh, 6 / 80)])
 def test_first_weights_are_uniform_in_their_bounds_and_biases_zero(f, bound):
     learner = bp.Learner(bp.chain(30, bp.Dense(50, f)))
     p = learner.weights(learner.init(dtype="float64")[0])

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp.backends import _graph, _rows, _scaling
-from backprop_xp.backends._cublaslt import bfloat16
-from backprop_xp.backends._launches import Schedule
-from backprop_xp.backends._program import chain
-from backprop_xp.backends._record import record
-from backprop_xp.backends._sketch import Sketch, hollow
+from backprop_xp.compiler.cuda import feed, loss_scale, row_kernel
+from backprop_xp.compiler.cuda.cublaslt import bfloat16
+from backprop_xp.compiler.cuda.executable import chain
+from backprop_xp.compiler.cuda.fusion import Fused
+from backprop_xp.compiler.ir import abstract
+from backprop_xp.compiler.recorder import record
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 compat = pytest.importorskip("array_api_compat.cupy", reason="CuPy is not installed")
@@ -32,7 +32,7 @@ def neighbour(name):
 
 
 def dense(*widths, gate=">"):
-    hidden = [bp.Dense(n, bp.ReLU(gate)) for n in widths[1:-1]]
+    hidden = [bp.Dense(n, bp.activations.ReLU(gate)) for n in widths[1:-1]]
     return bp.chain(widths[0], *hidden, bp.Dense(widths[-1]))
 
 
@@ -44,7 +44,7 @@ STEPS = {
         bp.Learner(dense(784, 512, 256, 10, gate=">="), bp.softmax_cross_entropy, bp.Adam()),
         128,
     ),
-    "momentum": (bp.Learner(dense(784, 30, 10), bp.half_squared_error, bp.Momentum()), 128),
+    "momentum": (bp.Learner(dense(784, 30, 10), bp.half_squared_error, bp.updates.Momentum()), 128),
     "per sample": (bp.Learner(dense(784, 30, 10), bp.softmax_cross_entropy, bp.GradientDescent(0.01)), 1),
 }
 
@@ -102,21 +102,21 @@ def with_headers(source):
 def schedule(learner, rows, *, scaled=False):
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     labels = learner.loss.targets == "distribution"
-    t = hollow((rows,), np.int32) if labels else hollow((rows, units), np.float32)
+    t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
     (w, s), step = learner.init(), learner.pure_step
     if scaled:
-        s, step = (s, np.float32(1), np.int32(0)), _scaling.scaled(step)
-    return Schedule(record(step, w, s, hollow((rows, features), np.float32), t, tape=Sketch()))
+        s, step = (s, np.float32(1), np.int32(0)), loss_scale.scaled(step)
+    return Fused(record(step, w, s, abstract((rows, features), np.float32), t))
 
 
 def sources(learner, rows, **how):
     """The kernels of a step that are not those of a library."""
     found = schedule(learner, rows, **how)
-    behind = [each.parts()[1] for each in found.launches if each.kind == "matmul" and len(each.ops) > 1]
-    for launch in (*found.launches, *behind):  # these run where cuBLASLt does not take them along
+    behind = [each.parts()[1] for each in found.kernels if each.kind == "matmul" and len(each.ops) > 1]
+    for launch in (*found.kernels, *behind):  # these run where cuBLASLt does not take them along
         given = [array(found.values[v].shape, found.values[v].dtype) for v in launch.reads]
         if launch.kind == "rows":
-            yield _rows.Source(
+            yield row_kernel.Source(
                 launch, found.values, [tuple(s // a.itemsize for s in a.strides) for a in given]
             ).text
         elif launch.kind == "elementwise" and len(launch.ops) > 1:
@@ -130,10 +130,10 @@ def others():
     index, at = array((5, 8), "int32"), array((1,), "int32")
     for t in (array((9,), "int32"), array((9, 3), "float32")):
         x, out = array((9, 4), "float32"), [array((8, 4), "float32"), array((8, *t.shape[1:]), t.dtype)]
-        feed = _graph.Feed.__new__(_graph.Feed)
-        feed.kernels(cupy)
-        yield elementwise(feed.gathering, [index, at, x, t, 8, 9, 4, 3], out)
-        yield elementwise(feed.keeping, [array((), "float32")], [array((5,), "float32"), at])
+        gather = feed.BatchGather.__new__(feed.BatchGather)
+        gather.kernels(cupy)
+        yield elementwise(gather.gathering, [index, at, x, t, 8, 9, 4, 3], out)
+        yield elementwise(gather.keeping, [array((), "float32")], [array((5,), "float32"), at])
     bits = array((8, 4), "uint32")
     yield elementwise(traced(lambda a: bfloat16(a, xp=cupy), [bits]), [bits])
 

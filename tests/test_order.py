@@ -1,7 +1,6 @@
 """The order of rows: each once an epoch, and the same however often a run is stopped."""
 
 import pytest
-
 from backprop_xp.train.order import Batches
 
 

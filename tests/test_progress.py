@@ -5,9 +5,9 @@ import math
 import sys
 
 import pytest
+from backprop_xp.train.pace import Pace
 
 import backprop_xp as bp
-from backprop_xp.train.pace import Pace
 from backprop_xp.train.progress import Bar, Lines, opened
 
 
@@ -15,7 +15,7 @@ from backprop_xp.train.progress import Bar, Lines, opened
 def trained():
     """`trained(w, s, **settings)`: a small net fitted to 90 rows, in batches of 16."""
     net = bp.Learner(bp.chain(3, bp.Dense(5, bp.tanh), bp.Dense(1)), update=bp.GradientDescent(0.05))
-    data = bp.Teacher(1, 90, 3, hidden=(4,))
+    data = bp.data.Teacher(1, 90, 3, hidden=(4,))
 
     def fit(w=None, s=None, **settings):
         start = net.init() if w is None else (w, s)
@@ -53,9 +53,9 @@ def test_lines_tell_epochs_and_now_and_then():
     told = io.StringIO()
     show = Lines(told, every=1000)
     for rows in (10, 20):
-        show(bp.Report(1, 2, rows, 20, 0.5, 100.0, 9.0))
+        show(bp.train.Report(1, 2, rows, 20, 0.5, 100.0, 9.0))
     assert told.getvalue() == "epoch 1/2  loss 0.5  100 rows/s  9 s left\n"
-    Lines(told, every=0)(bp.Report(1, 2, 10, 20, 0.5, 100.0, 9.0))
+    Lines(told, every=0)(bp.train.Report(1, 2, 10, 20, 0.5, 100.0, 9.0))
     assert told.getvalue().splitlines()[1] == "epoch 1/2 (50%)  loss 0.5  100 rows/s  9 s left"
 
 
@@ -63,7 +63,7 @@ def test_many_short_epochs_are_not_all_told():
     told = io.StringIO()
     show = Lines(told, every=1000)
     for epoch in range(1, 101):
-        show(bp.Report(epoch, 100, 20, 20, 0.5, 100.0, 0.0))
+        show(bp.train.Report(epoch, 100, 20, 20, 0.5, 100.0, 0.0))
     assert told.getvalue().splitlines() == ["epoch 100/100  loss 0.5  100 rows/s"]
 
 
@@ -80,7 +80,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     with opened("auto") as show:
         assert isinstance(show, Bar)
-        show(bp.Report(1, 1, 20, 20, 0.5, 100.0, 0.0))
+        show(bp.train.Report(1, 1, 20, 20, 0.5, 100.0, 0.0))
     assert "epoch 1/1  loss 0.5  100 rows/s" in terminal.getvalue()
 
 

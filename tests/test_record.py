@@ -9,16 +9,18 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import activations, layers, losses, rng, updates
-from backprop_xp.backends import _record, _scalars, _unroll, get
+from backprop_xp.backends import get
 from backprop_xp.backends import host as to_host
-from backprop_xp.backends._record import record
+from backprop_xp.compiler import recorder
+from backprop_xp.compiler.cpu import scalar_scan, scalar_source
+from backprop_xp.compiler.recorder import record
 
 ONE_OF_EACH = bp.chain(
     4,
-    bp.name("early", bp.Dense(5, bp.relu)),
+    bp.named("early", bp.Dense(5, bp.relu)),
     bp.Dense(5, bp.tanh, bias=False),
     bp.add("early"),
-    bp.Activate(bp.sigmoid),
+    bp.layers.Activate(bp.sigmoid),
     bp.concat("early"),
     bp.Dense(3, bp.softmax),
 )
@@ -27,8 +29,8 @@ RULES = {
     "gradient_descent, bounded": bp.GradientDescent(0.1, limit=0.9, floor=0.01),
     "gradient_descent, scheduled": bp.GradientDescent(lambda count, *, xp: 0.1 / (1 + count)),
     "gradient_descent, by layer": bp.GradientDescent({"early": 0.1, "dense1": 0.05, "dense2": 0.01}),
-    "momentum": bp.Momentum(0.1),
-    "momentum, nesterov": bp.Momentum(0.1, nesterov=True),
+    "momentum": bp.updates.Momentum(0.1),
+    "momentum, nesterov": bp.updates.Momentum(0.1, nesterov=True),
     "adam": bp.Adam(0.01),
 }
 LEARNERS = {
@@ -38,10 +40,10 @@ LEARNERS = {
         for name, rule in RULES.items()
     },
     **{
-        f"activation {name}": bp.Learner(bp.chain(4, bp.Dense(5, f), bp.Activate(f), bp.Dense(3)))
+        f"activation {name}": bp.Learner(bp.chain(4, bp.Dense(5, f), bp.layers.Activate(f), bp.Dense(3)))
         for name, f in activations.ALL.items()
     },
-    "gate >": bp.Learner(bp.chain(4, bp.Dense(5, bp.ReLU(">")), bp.Dense(3, bp.LeakyReLU(0.1, ">")))),
+    "gate >": bp.Learner(bp.chain(4, bp.Dense(5, bp.activations.ReLU(">")), bp.Dense(3, bp.activations.LeakyReLU(0.1, ">")))),
     "reduction sum": bp.Learner(ONE_OF_EACH, reduction="sum"),
     "layer by layer": bp.Learner(ONE_OF_EACH, order="layer by layer"),
     "to the input": bp.Learner(ONE_OF_EACH, to_input=True),
@@ -84,7 +86,7 @@ def test_replay_equals_eager_bit_for_bit(name, dtype):
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
         assert same_bits(loss, loss_eager)
         assert same_bits(w, w_eager)
-    for replayed, eager in zip(_record.leaves(s), _record.leaves(s_eager), strict=True):
+    for replayed, eager in zip(recorder.leaves(s), recorder.leaves(s_eager), strict=True):
         assert same_bits(replayed, eager)
     assert int(s.step) == 6
     assert step.compilations == 1
@@ -109,7 +111,7 @@ def scanned(learner, dtype):
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_scan_equals_its_steps_bit_for_bit(name, monkeypatch):
-    monkeypatch.setattr(_unroll, "MOST", 0)
+    monkeypatch.setattr(scalar_source, "MOST", 0)
     _, found, eager = scanned(LEARNERS[name], "float32")
     assert all(map(same_bits, found, eager))
 
@@ -123,7 +125,7 @@ JUMPS = "rule gradient_descent, bounded"  # a floor turns rounding into another 
     + [(name, "float32", 2e-5) for name in LEARNERS if name != JUMPS],
 )
 def test_unrolled_scan_equals_its_steps(name, dtype, close, monkeypatch):
-    monkeypatch.setattr(_unroll, "MOST", 10_000)
+    monkeypatch.setattr(scalar_source, "MOST", 10_000)
     step, found, eager = scanned(LEARNERS[name], dtype)
     assert list(step.scalars.values()) != [None]
     for one, other in zip(found, eager, strict=True):
@@ -132,7 +134,7 @@ def test_unrolled_scan_equals_its_steps(name, dtype, close, monkeypatch):
 
 def test_unrolled_scan_is_exact_where_float64_is():
     learner = bp.Learner(
-        bp.chain(3, bp.Dense(2, bp.leaky_relu), bp.Dense(1)), update=bp.GradientDescent(0.25)
+        bp.chain(3, bp.Dense(2, bp.activations.leaky_relu), bp.Dense(1)), update=bp.GradientDescent(0.25)
     )
     whole = {"dense1.w": [[1, -2], [0, 1], [3, 1]], "dense2.w": [[1], [-1]]}
     x, t = np.asarray([[1.0, 2, -1], [2, 0, 1]]), np.asarray([[1.0], [-2]])
@@ -161,7 +163,7 @@ def test_a_run_is_the_same_however_it_is_cut_into_scans(dtype):
 
 
 def test_numbers_out_of_range_leave_the_unrolled_loop():
-    learner = bp.Learner(bp.chain(1, bp.Dense(1, bp.identity)), update=bp.GradientDescent(1e300))
+    learner = bp.Learner(bp.chain(1, bp.Dense(1, bp.activations.identity)), update=bp.GradientDescent(1e300))
     w, s = learner.init(seed=2, dtype="float64")
     x = np.full((20, 1), 1e200)
     w, s, losses = learner.compile(w).scan(w, s, x, x, np.arange(20)[:, None])
@@ -173,7 +175,7 @@ def test_numba_gives_the_numbers_of_python(monkeypatch):
     pytest.importorskip("numba", reason="numba is not installed")
     learner = LEARNERS["rule adam"]
     _, plain, _ = scanned(learner, "float64")
-    monkeypatch.setattr(_scalars, "SOON", 0)
+    monkeypatch.setattr(scalar_scan, "SOON", 0)
     _, compiled, _ = scanned(learner, "float64")
     for one, other in zip(plain, compiled, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-14)
@@ -213,7 +215,7 @@ def test_long_vectors_are_updated_in_blocks_bit_for_bit():
 
 
 @dataclass(frozen=True)
-class Dropout(bp.Layer):
+class Dropout(bp.layers.Layer):
     """Keeps each unit with probability 1/2; a throw-away, to see random state replayed."""
 
     def forward(self, p, *x, ctx, xp):
@@ -221,7 +223,7 @@ class Dropout(bp.Layer):
         index = xp.astype(xp.arange(n, dtype=xp.int32), rng.word(xp))
         words, _ = rng.threefry((ctx.seed, ctx.stream), (index + ctx.step, index), xp=xp)
         mask = xp.reshape(xp.astype((words >> 31) & 1, x[0].dtype), x[0].shape)
-        return bp.Flow(x[0] * mask, x[0] * mask, mask), ()
+        return bp.layers.Flow(x[0] * mask, x[0] * mask, mask), ()
 
     def pull(self, p, flow, delta, *x, xp):
         return (delta * flow.aux,)
@@ -235,7 +237,7 @@ def test_random_state_is_replayed_bit_for_bit(rule):
     step, masks = learner.compile(w), set()
     for k in range(6):
         x, t = batch(learner, k)
-        _, flows, _ = learner.walk(w_eager, s_eager, x, training=True, xp=np)
+        _, flows, _ = learner.forward(w_eager, s_eager, x, training=True, xp=np)
         masks.add(flows[2].aux.tobytes())
         w, s, loss = step(w, s, x, t)
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
@@ -257,7 +259,7 @@ def on_torch(learner, dtype, seed=2):
             losses.append(float(loss))
         rows = bp.asarray([[0, 1], [3, 2]], like=w, dtype="int32")
         w, s, values = step.scan(w, s, x, t, rows)
-        found.append([to_host(a) for a in (w, values, *_record.leaves(s.rule))] + [np.asarray(losses)])
+        found.append([to_host(a) for a in (w, values, *recorder.leaves(s.rule))] + [np.asarray(losses)])
         assert step.compilations == 2
     return found
 
@@ -416,12 +418,12 @@ def test_recorder_refuses(name):
 
 def replayed(step, *states):
     """What a step recorded on the first state makes of the others, one after the other."""
-    from backprop_xp.backends._plan import Plan
-    from backprop_xp.backends._replay import Replay
+    from backprop_xp.compiler.cpu.emit import BoundPlan
+    from backprop_xp.compiler.cpu.plan import Plan
 
     x = np.zeros((1, 1))
     first = record(lambda w, s, x, t, *, xp: (*step(w, s, xp=xp), xp.sum(w)), *states[0], x, x)
-    replay = Replay(Plan(first), *states[0], get("numpy"))
+    replay = BoundPlan(Plan(first), *states[0], get("numpy"))
     for _ in range(3):
         replay.run()
     return replay.w, replay.s
@@ -470,9 +472,9 @@ def test_compiling_is_the_same_call_on_every_backend():
     for name in ("numpy", "exact", "jax", "torch", "strict"):
         try:
             get(name)
-        except bp.BackendUnavailable:
+        except bp.errors.BackendUnavailable:
             continue
-        learner = bp.Learner(bp.chain(2, bp.Linear(1)))
+        learner = bp.Learner(bp.chain(2, bp.layers.Linear(1)))
         w, s = learner.init(backend=name)
         x, t = (bp.asarray(a, like=w) for a in ([[1.0, 2.0]], [[1.0]]))
         w, s, loss = learner.compile(w)(w, s, x, t)

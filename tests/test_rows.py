@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp.backends import _graph, _rows
-from backprop_xp.backends._launches import Schedule
-from backprop_xp.backends._program import chain
-from backprop_xp.backends._record import record
-from backprop_xp.backends._sketch import Sketch, hollow
+from backprop_xp.compiler.cuda import graph, row_kernel
+from backprop_xp.compiler.cuda.executable import chain
+from backprop_xp.compiler.cuda.fusion import Fused
+from backprop_xp.compiler.ir import abstract
+from backprop_xp.compiler.recorder import record
 
 
 def neighbour(name):
@@ -89,7 +89,7 @@ SHAPES = {
     for units, rows in ((2, 1), (3, 70), (33, 5), (200, 19), (256, 3), (10, 100))
 } | {
     "a sum of squares": (learner(bp.half_squared_error, 64, reduction="sum"), 40),
-    "a schedule": (learner(bp.mean_absolute_error, 5, bp.Momentum(lambda n, *, xp: 0.1 * xp.cos(n) ** 3)), 9),
+    "a schedule": (learner(bp.losses.mean_absolute_error, 5, bp.updates.Momentum(lambda n, *, xp: 0.1 * xp.cos(n) ** 3)), 9),
 }  # fmt: skip
 CASES = [(name, "float32") for name in LEARNERS] + [(n, d) for n in SHAPES for d in ("float32", "float64")]
 LEARNERS |= SHAPES
@@ -99,10 +99,10 @@ def launches(learner, rows, dtype="float32"):
     """The launches of rows of a step, and the arrays of values."""
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     labels = learner.loss.targets == "distribution"
-    t = hollow((rows,), np.int32) if labels else hollow((rows, units), dtype)
-    x = hollow((rows, features), dtype)
-    found = Schedule(record(learner.pure_step, *learner.init(dtype=dtype), x, t, tape=Sketch()))
-    return [each for each in found.launches if each.kind == "rows"], found.values
+    t = abstract((rows,), np.int32) if labels else abstract((rows, units), dtype)
+    x = abstract((rows, features), dtype)
+    found = Fused(record(learner.pure_step, *learner.init(dtype=dtype), x, t))
+    return [each for each in found.kernels if each.kind == "rows"], found.values
 
 
 def given(launch, values, draw):
@@ -120,8 +120,8 @@ GATHER = f"""
 extern "C" void gather(
     int* index, int* at, float* x, int* t, long long batch, long long rows, long long wide_x,
     long long wide_t, float* x_out, int* t_out, long long size
-) {{ for (long long i = 0; i < size; ++i) {{ {_graph._GATHER} }} }}
-extern "C" void keep(float loss, float* losses, int* at) {{ {_graph._KEEP}; }}
+) {{ for (long long i = 0; i < size; ++i) {{ {graph._GATHER} }} }}
+extern "C" void keep(float loss, float* losses, int* at) {{ {graph._KEEP}; }}
 """
 
 
@@ -136,14 +136,14 @@ def cases(tmp_path_factory):
         some, values = launches(*LEARNERS[name], dtype)
         for launch in some:
             arrays = list(given(launch, values, draw))
-            source = _rows.Source(launch, values, [tuple(s // a.itemsize for s in a.strides) for a in arrays])
+            source = row_kernel.Source(launch, values, [tuple(s // a.itemsize for s in a.strides) for a in arrays])
             k = len(text)
             kinds = re.search(r"rows\((.*)\)", source.text)[1].split(", ")
             passed = ", ".join(f"({kind.rpartition(' ')[0]})given[{n}]" for n, kind in enumerate(kinds))
             text += [
                 source.text.replace(" rows(", f" rows_{k}("),
                 f'extern "C" void launch_{k}(void** given) {{',
-                f"    launch({source.blocks}, {_rows.THREADS}, [=] {{ rows_{k}({passed}); }});\n}}",
+                f"    launch({source.blocks}, {row_kernel.THREADS}, [=] {{ rows_{k}({passed}); }});\n}}",
             ]
             found.setdefault((name, dtype), []).append((k, launch, values, source, arrays))
     (folder / "rows.cpp").write_text("\n".join(text))
@@ -194,9 +194,9 @@ def test_rows_are_gathered_and_losses_kept(cases):
 
 def of_rows(step, columns=4):
     """The operations of a step that are in kernels of rows."""
-    w, s, x, t = (hollow(shape, "float32") for shape in ((3,), (), (6, columns), (6,)))
-    found = Schedule(record(step, w, s, x, t, tape=Sketch()))
-    return [op for launch in found.launches if launch.kind == "rows" for op in launch.ops]
+    w, s, x, t = (abstract(shape, "float32") for shape in ((3,), (), (6, columns), (6,)))
+    found = Fused(record(step, w, s, x, t))
+    return [op for launch in found.kernels if launch.kind == "rows" for op in launch.ops]
 
 
 def counted(w, s, x, t, *, xp):
@@ -231,7 +231,7 @@ def test_a_kernel_of_rows_is_handed_what_its_source_names():
     cupy = SimpleNamespace(zeros=np.zeros, empty=np.empty, uint32=np.uint32, RawKernel=RawKernel)
     (launch, *_), values = launches(*LEARNERS["33 columns, 5 rows"])
     arrays = list(given(launch, values, np.random.default_rng(0)))
-    run = _rows.kernel(cupy, launch, values)
+    run = row_kernel.kernel(cupy, launch, values)
     made, _ = (run(*arrays) for _ in range(2))
     (parameters,) = compiled
     assert [kind.rpartition("* ")[0] for kind in parameters] == [

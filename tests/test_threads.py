@@ -2,20 +2,20 @@
 
 import pytest
 
-from backprop_xp.backends import _threads
+from backprop_xp.compiler.cpu import blas_threads
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
 
 
 def threads():
-    return [lib.get_num_threads() for lib in _threads._libraries()]
+    return [lib.get_num_threads() for lib in blas_threads._libraries()]
 
 
 def test_small_products_run_on_one_thread():
     before = threads()
-    with _threads.fitted(10):
+    with blas_threads.fitted(10):
         assert set(threads()) == {1}
-        with _threads.fitted(10):
+        with blas_threads.fitted(10):
             assert set(threads()) == {1}
         assert set(threads()) == {1}
     assert threads() == before
@@ -23,12 +23,12 @@ def test_small_products_run_on_one_thread():
 
 def test_large_products_keep_their_threads():
     before = threads()
-    with _threads.fitted(_threads.ALONE + 1):
+    with blas_threads.fitted(blas_threads.ALONE + 1):
         assert threads() == before
 
 
 def test_threads_are_given_back_after_an_error():
     before = threads()
-    with pytest.raises(ZeroDivisionError), _threads.fitted(10):
+    with pytest.raises(ZeroDivisionError), blas_threads.fitted(10):
         1 / 0  # noqa: B018
     assert threads() == before

@@ -4,12 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from backprop_xp.train.order import Batches
+from backprop_xp.train.pace import Pace
 
 import backprop_xp as bp
 from backprop_xp import backends, train
 from backprop_xp.losses import HalfSquaredError
-from backprop_xp.train.order import Batches
-from backprop_xp.train.pace import Pace
 
 
 def learner(rate=0.05, loss=bp.half_squared_error, outputs=1, **settings):
@@ -19,11 +19,11 @@ def learner(rate=0.05, loss=bp.half_squared_error, outputs=1, **settings):
 
 def source(place=None, n=100, window=None, **settings):
     """A teacher's rows; stored, where a place is given, so that each library has the same."""
-    teacher = bp.Teacher(1, n, 3, hidden=(4,), **settings)
+    teacher = bp.data.Teacher(1, n, 3, hidden=(4,), **settings)
     if place is None:
         return teacher
     x, t = teacher.rows(0, n)
-    stored = bp.Stored(place.array(x), place.array(t, "int32" if t.ndim == 1 else None))
+    stored = bp.data.Stored(place.array(x), place.array(t, "int32" if t.ndim == 1 else None))
     stored.window = window or n
     return stored
 
@@ -61,7 +61,7 @@ class Noted:
 # ---------------------------------------------------------------- fit
 def test_a_window_that_holds_less_than_all_is_asked_for_in_turn():
     noted = Noted(100, 30)
-    net = bp.Learner(bp.chain(1, bp.Linear(1)), update=bp.GradientDescent(1e-6))
+    net = bp.Learner(bp.chain(1, bp.layers.Linear(1)), update=bp.GradientDescent(1e-6))
     bp.fit(net, *net.init(), noted, batch_size=8, epochs=2)
     epochs = noted.asked[:5], noted.asked[5:]
     for asked in epochs:
@@ -112,7 +112,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(place, steps, monkeypatch):
 def test_rows_of_the_host_are_sent_a_window_at_a_time(place, monkeypatch):
     net, data = learner(), source(place, n=70, window=30)
     w, s = place.init(net)
-    rows = bp.Stored(*(backends.host(a) for a in data.rows(0, 70)))
+    rows = bp.data.Stored(*(backends.host(a) for a in data.rows(0, 70)))
     rows.window = 30
     if place.name == "strict":
         with pytest.raises(bp.BackpropError, match="inputs are a strict array"):
@@ -148,7 +148,7 @@ def test_fit_and_per_sample_leave_their_arguments_alone(place):
     w, s = place.init(net)
     kept = net.snapshot(w, s)
     bp.fit(net, w, s, data)
-    bp.per_sample(net, w, s, *data.rows(0, 10))
+    bp.train.per_sample(net, w, s, *data.rows(0, 10))
     assert equal((w, s), kept)
 
 
@@ -181,9 +181,9 @@ def test_labels_are_learnt_from_as_they_are(place):
 
 
 def test_fractions_are_trained_exactly():
-    net = bp.Learner(bp.chain(1, bp.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
+    net = bp.Learner(bp.chain(1, bp.layers.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
     w, s = net.init(backend="exact", weights={"dense1.w": [[1]]})
-    data = bp.Stored(bp.asarray([[1], [2]], like=w), bp.asarray([[0], [0]], like=w))
+    data = bp.data.Stored(bp.asarray([[1], [2]], like=w), bp.asarray([[0], [0]], like=w))
     assert bp.fit(net, w, s, data, batch_size=2).w.tolist() == [bp.exact.fraction("-1/4")]
 
 
@@ -199,8 +199,8 @@ class Counted(HalfSquaredError):
 
 def test_more_epochs_and_more_calls_compile_nothing_more():
     pytest.importorskip("jax", reason="jax is not installed")
-    net, (x, t) = learner(loss=Counted()), bp.Teacher(1, 37, 3, hidden=(4,)).rows(0, 37)
-    data = bp.Stored(bp.asarray(x, backend="jax"), bp.asarray(t, backend="jax"))
+    net, (x, t) = learner(loss=Counted()), bp.data.Teacher(1, 37, 3, hidden=(4,)).rows(0, 37)
+    data = bp.data.Stored(bp.asarray(x, backend="jax"), bp.asarray(t, backend="jax"))
     w, s = net.init(backend="jax")
     Counted.reads = 0
     bp.fit(net, w, s, data, batch_size=8, epochs=4)
@@ -246,7 +246,7 @@ def test_what_does_not_fit_the_learner_is_refused():
     with pytest.raises(bp.BackpropError, match="a source of data is one such as"):
         bp.fit(net, w, s, (1, 2))
     with pytest.raises(bp.BackpropError, match=r"inputs are a numpy array of shape \(batch, 3\)"):
-        bp.fit(net, w, s, bp.Teacher(0, 10, 4))
+        bp.fit(net, w, s, bp.data.Teacher(0, 10, 4))
     with pytest.raises(bp.BackpropError, match="weights are finite"):
         bp.fit(net, w * float("nan"), s, source())
 
@@ -257,7 +257,7 @@ def test_a_run_that_diverges_gives_back_the_last_good_weights():
     w, s = learner().init()
     wild = learner(rate=lambda count, *, xp: xp.where(count < 8, 0.05, 1e30))
     good = bp.fit(wild, w, s, source(), epochs=2, batch_size=25)
-    with pytest.raises(bp.Diverged, match=r"in epoch 3, .* is not finite; take a smaller rate, or") as why:
+    with pytest.raises(bp.errors.Diverged, match=r"in epoch 3, .* is not finite; take a smaller rate, or") as why:
         bp.fit(wild, w, s, source(), epochs=5, batch_size=25)
     assert equal(why.value.w, good.w)
     assert int(why.value.s.step) == 8
@@ -265,20 +265,20 @@ def test_a_run_that_diverges_gives_back_the_last_good_weights():
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_last_step_into_infinity_is_seen():
-    net = bp.Learner(bp.chain(1, bp.Linear(1)), update=bp.GradientDescent(1e38))
-    data = bp.Stored(np.full((1, 1), 1e3, np.float32), np.full((1, 1), -1e3, np.float32))
-    with pytest.raises(bp.Diverged, match=r"a weight is not finite; take a smaller rate, such as 1e\+37"):
+    net = bp.Learner(bp.chain(1, bp.layers.Linear(1)), update=bp.GradientDescent(1e38))
+    data = bp.data.Stored(np.full((1, 1), 1e3, np.float32), np.full((1, 1), -1e3, np.float32))
+    with pytest.raises(bp.errors.Diverged, match=r"a weight is not finite; take a smaller rate, such as 1e\+37"):
         bp.fit(net, *net.init(), data)
 
 
 # ---------------------------------------------------------------- per sample
-@pytest.mark.parametrize("f", [bp.identity, bp.relu])
+@pytest.mark.parametrize("f", [bp.activations.identity, bp.relu])
 def test_per_sample_is_one_step_after_the_other(any_place, f):
     net = bp.Learner(bp.chain(2, bp.Dense(2, f), bp.Dense(1)), update=bp.GradientDescent(0.25))
     weights = {"dense1.w": [[1, -2], [0.5, 1]], "dense2.w": [[1], [0.5]]}
     w, s = any_place.init(net, weights=weights)
     x, t = any_place.array([[1, 0], [0.5, 1], [-1, 0.5]]), any_place.array([[1], [0.5], [0]])
-    got = bp.per_sample(net, w, s, x, t)
+    got = bp.train.per_sample(net, w, s, x, t)
     losses = []
     for k in range(3):
         w, s, loss = net.step(w, s, x[k : k + 1, ...], t[k : k + 1, ...])
@@ -295,9 +295,9 @@ def test_per_sample_is_one_step_after_the_other(any_place, f):
 
 def test_more_samples_than_a_backend_is_handed_at_once(monkeypatch):
     net, data = learner(), source(n=23)
-    whole = bp.per_sample(net, *net.init(), *data.rows(0, 23))
+    whole = bp.train.per_sample(net, *net.init(), *data.rows(0, 23))
     monkeypatch.setattr(train.loop, "LONGEST", 5)
-    parts = bp.per_sample(net, *net.init(), *data.rows(0, 23))
+    parts = bp.train.per_sample(net, *net.init(), *data.rows(0, 23))
     assert parts[2].shape == (23,)
     assert equal(parts, whole)
     assert int(parts[1].step) == 23

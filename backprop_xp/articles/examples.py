@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from ..arrays import BackpropError
+from ..errors import BackpropError
 
 Numbers = Literal["fractions", "fractions alone", "floats"]
 Marked = Literal["exact", "rounded"]

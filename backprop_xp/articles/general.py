@@ -19,7 +19,7 @@ def net(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
         batches = [[s] for s in samples] if inputs["mode"] == "per_sample" else [samples]
         for number, batch in enumerate(batches):
             if inputs["mode"] == "per_sample":
-                step = {**_one(now.look(*batch[0]), names), "sample": number, "epoch": epoch}
+                step = {**_one(now.sample(*batch[0]), names), "sample": number, "epoch": epoch}
             else:
                 step = {**_all(now, batch, names), "epoch": epoch}
             now = now.step(batch, hold)
@@ -34,7 +34,7 @@ def _one(seen: Seen, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _all(now: Model, batch: Samples, names: tuple[str, ...]) -> dict[str, Any]:
     loss, grad = now.batch(batch)
-    each = [_one(now.look(*sample), names) for sample in batch]
+    each = [_one(now.sample(*sample), names) for sample in batch]
     return {"per_sample": each, "loss": loss, **_out_by_in(grad, names)}
 
 
@@ -49,5 +49,5 @@ def after(now: Model, samples: Samples) -> dict[str, Any]:
     xp, losses = now.arithmetic.xp, now.losses(samples)
     array, plain = now.arithmetic.array(losses), now.arithmetic.plain
     total, mean = (plain(reduce(array)) for reduce in (xp.sum, xp.mean))
-    outputs: list[list[Number]] = [now.look(*sample).o[-1] for sample in samples]
+    outputs: list[list[Number]] = [now.sample(*sample).o[-1] for sample in samples]
     return {"outputs": outputs, "losses": losses, "loss_sum": total, "loss_mean": mean}

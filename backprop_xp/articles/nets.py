@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from .. import activations, backends, losses
 from ..activations import LeakyReLU
-from ..arrays import Array, BackpropError, Namespace, listed
+from ..arrays import Array, Namespace
+from ..errors import BackpropError, listed
 from ..layers import Activate, Flow, Input, Layer, Linear
 from ..learner import Learner
 from ..losses import Loss
-from ..net import Net, Node, add, chain, concat, learning_flow, name
+from ..net import Net, Node, add, chain, concat, learning_flow, named
 from ..step import Reduction, State
 from ..updates import GradientDescent
 
@@ -129,23 +130,23 @@ class Model:
         """The blocks by name, in × out."""
         return {block: self.arithmetic.plain(value) for block, value in self.learner.weights(self.w).items()}
 
-    def look(self, x: Sequence[Any], t: Sequence[Any], *, to_input: bool = True) -> Seen:
+    def sample(self, x: Sequence[Any], t: Sequence[Any], *, to_input: bool = True) -> Seen:
         """What one sample shows: forward, loss, learning flow; nothing is changed."""
         xs, ts = self._rows([(x, t)])
-        seen = self.learner.look(self.w, self.s, xs, ts, xp=self.arithmetic.xp)
+        seen = self.learner.forward_loss(self.w, self.s, xs, ts, xp=self.arithmetic.xp)
         loss = self.arithmetic.plain(seen.loss)
         return self._seen(seen.params, seen.flows, seen.e, loss, to_input=to_input)
 
     def flow(self, x: Sequence[Any], e: Sequence[Any]) -> Seen:
         """What one sample shows where the error e = ∂E/∂o at the output is given."""
         xs, es = self._rows([(x, e)])
-        params, flows, _ = self.learner.walk(self.w, self.s, xs, training=True, xp=self.arithmetic.xp)
+        params, flows, _ = self.learner.forward(self.w, self.s, xs, training=True, xp=self.arithmetic.xp)
         return self._seen(params, flows, es, None)
 
     def batch(self, samples: Samples) -> tuple[Number, dict[str, Any]]:
         """Loss and ∂E/∂w by block of all samples together."""
         x, t = self._rows(samples)
-        seen = self.learner.look(self.w, self.s, x, t, xp=self.arithmetic.xp)
+        seen = self.learner.forward_loss(self.w, self.s, x, t, xp=self.arithmetic.xp)
         grads = self.learner.gradient(self.w, self.s, x, t)
         plain = self.arithmetic.plain
         return plain(seen.loss), {block: plain(grad) for block, grad in grads.items()}
@@ -233,8 +234,8 @@ def weighted(layers: Sequence[Inputs]) -> dict[str, Inputs]:
 def build(layers: Sequence[Inputs], arithmetic: Arithmetic) -> Net:
     """The net of the general form; its nodes are v0, v1, …."""
     features = len(next(iter(weighted(layers).values()))["W"][0])
-    nodes = [name(f"v{k}", make(layer, arithmetic)) for k, layer in enumerate(layers, 1)]
-    return chain(name("v0", Input(features)), *nodes)
+    nodes = [named(f"v{k}", make(layer, arithmetic)) for k, layer in enumerate(layers, 1)]
+    return chain(named("v0", Input(features)), *nodes)
 
 
 def model(inputs: Inputs, arithmetic: Arithmetic) -> Model:
@@ -245,7 +246,7 @@ def model(inputs: Inputs, arithmetic: Arithmetic) -> Model:
         arithmetic: to run in.
 
     >>> m = model({"layers": [linear([["1/2", "3"]])], "loss": "half_squared_error"}, Arithmetic())
-    >>> seen = m.look(["2", "1"], ["5"])
+    >>> seen = m.sample(["2", "1"], ["5"])
     >>> seen.o[1], seen.grad["v1.w"]
     ([Fraction(4, 1)], [[Fraction(-2, 1)], [Fraction(-1, 1)]])
     """

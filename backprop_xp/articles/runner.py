@@ -6,8 +6,8 @@ from fractions import Fraction
 from math import isclose
 from typing import Any, Literal
 
-from ..arrays import BackpropError, listed
-from . import backwards, broccoli, general, sigmoids
+from ..errors import BackpropError, listed
+from . import article_4, articles_1_2, general, sigmoids
 from .examples import Example, Printed
 from .nets import Arithmetic, Inputs
 
@@ -24,26 +24,26 @@ MARKS: tuple[Mark, ...] = (EQUAL, ROUNDED, ERRATUM, BRANCH, WRONG)
 
 KINDS: dict[str, Kind] = {
     "net": general.net,
-    "broccoli_table": broccoli.table,
-    "broccoli_step": broccoli.step,
-    "broccoli_epoch": broccoli.epoch,
-    "threshold": broccoli.threshold,
-    "float_trap": broccoli.float_trap,
-    "sign_flow": broccoli.sign_flow,
-    "balance": broccoli.balance,
-    "update_direction": broccoli.update_direction,
-    "flow_skip": broccoli.flow_skip,
-    "convexity": broccoli.convexity,
+    "broccoli_table": articles_1_2.table,
+    "broccoli_step": articles_1_2.step,
+    "broccoli_epoch": articles_1_2.epoch,
+    "threshold": articles_1_2.threshold,
+    "float_trap": articles_1_2.float_trap,
+    "sign_flow": articles_1_2.sign_flow,
+    "balance": articles_1_2.balance,
+    "update_direction": articles_1_2.update_direction,
+    "flow_skip": articles_1_2.flow_skip,
+    "convexity": articles_1_2.convexity,
     "sugden": sigmoids.sugden,
     "losses": sigmoids.losses,
     "eq44": sigmoids.formula_4_4,
     "eq410": sigmoids.formula_4_10,
     "closer_look": sigmoids.closer_look,
-    "ascii": backwards.ascii_net,
-    "saturate": backwards.saturate,
-    "weight_floor": backwards.weight_floor,
-    "effective_rate": backwards.effective_rate,
-    "effective_rate_general": backwards.effective_rate_general,
+    "ascii": article_4.ascii_net,
+    "saturate": article_4.saturate,
+    "weight_floor": article_4.weight_floor,
+    "effective_rate": article_4.effective_rate,
+    "effective_rate_general": article_4.effective_rate_general,
 }
 CLOSE = {"float64": 1e-12, "float32": 1e-5}
 

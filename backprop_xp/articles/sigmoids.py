@@ -42,7 +42,7 @@ def sugden(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     form = {"layers": layers, "loss": "squared_error_sum", "rate": inputs["rate"]}
     now, sample = model(form, arithmetic), (inputs["x_i"], inputs["expected_k"])
     later = now.step([sample])
-    seen, new = now.look(*sample), later.look(*sample)
+    seen, new = now.sample(*sample), later.sample(*sample)
     return {
         "u_j": seen.o[1],
         "z_j": seen.o[2],
@@ -118,8 +118,8 @@ def closer_look(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     whole = [each for layer in layers for each in (layer, {"kind": "sigmoid"})]
     form = {"loss": "half_squared_error", "rate": inputs["alpha"]}
     now, sample = model({**form, "layers": whole}, arithmetic), (inputs["x"], [inputs["target"]])
-    seen, weights_only, both = now.look(*sample), now.step([sample], BIASES), now.step([sample])
-    new_weights, new_both = weights_only.look(*sample), both.look(*sample)
+    seen, weights_only, both = now.sample(*sample), now.step([sample], BIASES), now.step([sample])
+    new_weights, new_both = weights_only.sample(*sample), both.sample(*sample)
     found = {
         "forward": {**_nodes(seen.o), "loss": seen.loss},
         "dL_da3": seen.e[6][0],

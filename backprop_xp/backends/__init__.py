@@ -13,10 +13,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from ..arrays import Array, BackpropError, listed
-from ._base import Backend, Compiled, Standard
+from ..arrays import Array
+from ..errors import BackpropError, listed
+from .base import Backend, Standard
 
-__all__ = ["Backend", "Compiled", "asarray", "backend", "copy", "get", "names", "of", "place"]
+__all__ = ["Backend", "asarray", "backend", "copy", "get", "names", "of", "resolve"]
 
 _chosen: ContextVar[str | None] = ContextVar("backend", default=None)
 _by_type: dict[type, Backend] = {}
@@ -29,7 +30,7 @@ def names() -> tuple[str, ...]:
     >>> names()
     ('cupy', 'exact', 'jax', 'numpy', 'strict', 'torch')
     """
-    return tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
+    return tuple(sorted(m.name for m in iter_modules(__path__) if m.name != "base"))
 
 
 @cache
@@ -96,7 +97,7 @@ def _find(a: Any) -> Backend:
     raise BackpropError(msg)
 
 
-def place(like: Array, name: str | None, device: Any, dtype: str | None) -> tuple[Backend, Any, Any]:
+def resolve(like: Array, name: str | None, device: Any, dtype: str | None) -> tuple[Backend, Any, Any]:
     """Backend, device and dtype from an array in hand, else from names."""
     if like is None:
         to = get(name)
@@ -126,7 +127,7 @@ def asarray(
     >>> asarray([[1, 2]], backend="exact", dtype="rational").tolist()
     [[Fraction(1, 1), Fraction(2, 1)]]
     """
-    to, where, kind = place(like, backend, device, dtype)
+    to, where, kind = resolve(like, backend, device, dtype)
     return convert(data, to, kind, where)
 
 

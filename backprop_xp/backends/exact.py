@@ -3,17 +3,17 @@
 from typing import Any
 
 from ..arrays import Array
-from . import _rational
-from ._base import Backend
+from ..exact import namespace
+from .base import Backend
 
-TYPES = ("backprop_xp.backends._exact_array",)
+TYPES = ("backprop_xp.exact",)
 
 
 class Exact(Backend):
-    """The namespace and array type of `_rational`."""
+    """The namespace and array type of the package `exact`."""
 
     name = "exact"
-    xp = _rational
+    xp = namespace
     floats = ("rational",)
 
     def to_host(self, a: Array) -> Any:

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy
 
-from ..arrays import Array, BackpropError, Namespace, listed
-from ._base import Backend, Compiled, Step, batch_size, no_memory, unavailable
+from ..arrays import Array, Namespace
+from ..compiler.compiled import Compiled, Step
+from ..compiler.jax import JittedStep
+from ..errors import BackpropError, listed, unavailable
+from .base import Backend
 
 TYPES = ("jax", "jaxlib")
 _PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}  # JAX's own names
-_FLAT_AT_MOST = 20_000  # weights of a rule with moments
 
 
 class Jax(Backend):
@@ -63,7 +65,7 @@ class Jax(Backend):
         """A NumPy copy."""
         return numpy.asarray(a)
 
-    def precise(self, precision: str | None, *, scaled: bool = True) -> "Jax":
+    def with_precision(self, precision: str | None, *, scaled: bool = True) -> "Jax":
         """This backend, its products of float32 computed in another precision.
 
         Without one JAX chooses, and takes tf32 on a GPU that has it. On the CPU tf32 is float32.
@@ -79,7 +81,7 @@ class Jax(Backend):
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """`jax.jit` and `jax.lax.scan`, weights and state donated."""
-        return Jitted(self, step, check, layout)
+        return JittedStep(self, self.jax, step, check, layout)
 
     def synchronize(self) -> None:
         """Wait for all devices."""
@@ -103,74 +105,6 @@ class _Precise:
         if self._precision == "bfloat16":
             a, b = (xp.astype(factor, xp.bfloat16) for factor in (a, b))
         return xp.matmul(a, b, precision=_PRECISIONS[self._precision], preferred_element_type=xp.float32)
-
-
-class Jitted(Compiled):
-    """A step under `jax.jit`, and many of them under `jax.lax.scan`.
-
-    Inside a scan the weights are carried split, one array a block, since XLA cuts and joins a flat
-    vector in every step. Only moments turn this round: up to some thousand weights one long update
-    is faster than many short ones.
-    """
-
-    def __init__(self, backend: Jax, step: Step, check: Step | None = None, layout: Any = None) -> None:
-        super().__init__(backend, step, check)
-        jax, self.layout = backend.jax, layout
-
-        def one(w: Array, s: Any, x: Array, t: Array) -> Any:
-            self.compilations += 1
-            self.check(w, s, x, t)
-            return step(w, s, x, t, xp=backend.xp)
-
-        def many(w: Array, s: Any, x: Array, t: Array, index: Array) -> Any:
-            self.compilations += 1
-            self.check(w, s, x, t)
-
-            def body(carry: Any, rows: Array) -> Any:
-                w, s, loss = step(*carry, x[rows], t[rows], xp=backend.xp)
-                return (w, s), loss
-
-            split = self.layout is not None and (w.size > _FLAT_AT_MOST or not s.rule.moments)
-            carry, losses = jax.lax.scan(body, self._split(w, s) if split else (w, s), index)
-            w, s = self._joined(*carry) if split else carry
-            return w, s, losses
-
-        self._one, self._many = (jax.jit(f, donate_argnums=(0, 1)) for f in (one, many))
-
-    def _split(self, w: Array, s: Any) -> tuple[Any, Any]:
-        xp = self.backend.xp
-        moments = tuple(self.layout.split_learning(m, xp=xp) for m in s.rule.moments)
-        return self.layout.split(w, xp=xp), s._replace(rule=s.rule._replace(moments=moments))
-
-    def _joined(self, w: Any, s: Any) -> tuple[Array, Any]:
-        xp = self.backend.xp
-
-        def joined(blocks: Any) -> Array:
-            return xp.concat([xp.reshape(block, (-1,)) for block in blocks])
-
-        moments = tuple(joined(m) for m in s.rule.moments)
-        return joined(w), s._replace(rule=s.rule._replace(moments=moments))
-
-    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
-        """One step."""
-        return self._run(self._one, w, s, x, t)  # type: ignore[no-any-return]
-
-    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """Many steps in one call."""
-        batch_size(index)
-        return self._run(self._many, w, s, x, t, index)  # type: ignore[no-any-return]
-
-    def _run(self, function: Step, w: Array, s: Any, x: Array, t: Array, *index: Array) -> Any:
-        try:
-            return function(w, s, x, t, *(self.placed(w, x, each) for each in index))
-        except (TypeError, AttributeError):  # what came is nothing that JAX knows
-            self.check(w, s, x, t)
-            raise
-        except RuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            rows = index[0].shape[1] if index else x.shape[0]
-            raise no_memory(rows, error, usable=not w.is_deleted()) from error
 
 
 def load() -> Backend:

@@ -4,14 +4,16 @@ from typing import Any
 
 import numpy
 
-from ..arrays import Array, BackpropError
-from ._base import Backend, Compiled, InHostMemory, Step
-from ._plans import Replayed
+from ..arrays import Array
+from ..compiler.compiled import Compiled, Step
+from ..compiler.cpu.compiled import CompiledStep
+from ..errors import BackpropError
+from .base import Backend
 
 TYPES = ("numpy",)
 
 
-class NumPy(InHostMemory):
+class NumPy(Backend):
     """NumPy 2 is its own Array API namespace."""
 
     name = "numpy"
@@ -33,7 +35,7 @@ class NumPy(InHostMemory):
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
         """The step recorded once for each set of shapes, then replayed."""
-        return Replayed(self, step, check)
+        return CompiledStep(self, step, check)
 
 
 def load() -> Backend:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from ..arrays import Array, BackpropError
-from ._base import Backend, unavailable
+from ..arrays import Array
+from ..errors import BackpropError, unavailable
+from .base import Backend
 
 TYPES = ("array_api_strict",)
 

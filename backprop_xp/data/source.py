@@ -3,8 +3,9 @@
 from typing import Any, Protocol
 
 from .. import backends
-from ..arrays import Array, BackpropError
+from ..arrays import Array
 from ..checks import check_data, library
+from ..errors import BackpropError
 from ..losses import Loss
 
 

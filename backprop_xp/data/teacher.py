@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from .. import backends, rng
 from ..activations import tanh
-from ..arrays import Array, BackpropError, listed
+from ..arrays import Array
+from ..errors import BackpropError, listed
 from ..layers import Dense, Linear, check_count
 from ..learner import Learner
 from ..losses import (
@@ -93,7 +94,7 @@ class Teacher:
         self.net = chain(features, *(Dense(units, tanh) for units in hidden), Linear(outputs))
         self._learner = Learner(self.net)
         self.weights = _scaled(self._learner, seed)
-        self._to, self._device, dtype = backends.place(like, backend, device, dtype)
+        self._to, self._device, dtype = backends.resolve(like, backend, device, dtype)
         if "rational" in self._to.floats:
             msg = (
                 f"a teacher needs tanh and log, which the {self._to.name} backend lacks: use backend='numpy'"

@@ -1,6 +1,6 @@
-"""Looking inside: traces of every number of a step."""
+"""Insight: what a step did, number by number."""
 
 from .trace import LayerTrace as LayerTrace
 from .trace import Trace as Trace
-from .trace import explain as explain
 from .trace import trace as trace
+from .trace import trace_each as trace_each

@@ -9,7 +9,7 @@ from .. import backends
 from ..arrays import Array
 from ..learner import Learner
 from ..net import Learn
-from ..step import Pass, State
+from ..step import ForwardPass, State
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,16 @@ def _text(a: Array) -> str:
     return each(values)
 
 
-def explain(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
+def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
     """Every number of the step that would be made from this batch; w and s stay as they are.
 
     Raises:
         BackpropError: a batch that does not fit.
 
     >>> import backprop_xp as bp
-    >>> learner = bp.Learner(bp.chain(2, bp.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
+    >>> learner = bp.Learner(bp.chain(2, bp.layers.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
     >>> w, s = learner.init(backend="exact", weights={"dense1.w": [["1/2"], ["1/4"]]})
-    >>> trace = explain(learner, w, s, bp.exact.asarray([[1, 2]], dtype=bp.exact.rational),
+    >>> trace = trace(learner, w, s, bp.exact.asarray([[1, 2]], dtype=bp.exact.rational),
     ...                 bp.exact.asarray([[0]], dtype=bp.exact.rational))
     >>> trace["dense1"].delta, trace["dense1"].change["w"]
     (exact.asarray([['1']]), exact.asarray([['-1/2'], ['-1']]))
@@ -97,7 +97,7 @@ def explain(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
     return _step(learner, *learner.snapshot(w, s), x, t)[2]
 
 
-def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, list[Trace]]:
+def trace_each(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, list[Trace]]:
     """Learning one data input at a time, in the given order, with every number kept.
 
     Args:
@@ -119,14 +119,14 @@ def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Arr
 
 def _step(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Trace]:
     xp = learner.check(w, s, x, t).xp
-    kept: dict[int, tuple[Pass, Learn]] = {}
+    kept: dict[int, tuple[ForwardPass, Learn]] = {}
 
-    def keep(seen: Pass, learn: Learn) -> None:
+    def watch(seen: ForwardPass, learn: Learn) -> None:
         if learn.k not in kept or learn.grad:  # layer by layer: a layer's own pass counts
             kept[learn.k] = seen, learn
 
     before = {name: backends.copy(block) for name, block in learner.weights(w).items()}
-    w, s, loss = learner.pure_step(w, s, x, t, xp=xp, keep=keep)
+    w, s, loss = learner.pure_step(w, s, x, t, xp=xp, watch=watch)
     after = {name: backends.copy(block) for name, block in learner.weights(w).items()}
     last, _ = next(iter(kept.values()))
     layers = []

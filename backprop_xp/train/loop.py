@@ -1,136 +1,165 @@
-"""Training: epochs over a source in batches, or one sample at a time."""
+"""A training under way: how steps are handed to the backend, and when the losses are read.
 
-from typing import NamedTuple
+Many steps are handed over at once, and no value is read from the device but a few times a second,
+for the progress and to see whether the loss is still finite.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import isfinite
+from threading import get_ident
+from time import perf_counter
+from typing import NamedTuple, Protocol
 
 from .. import backends
-from ..arrays import Array, BackpropError
-from ..checks import check_finite
-from ..layers import check_count
+from ..arrays import Array
+from ..backends import Backend
+from ..compiler.compiled import Compiled
+from ..errors import Diverged
 from ..learner import Learner
-from ..params import join
 from ..step import State
-from .order import Batches
-from .pace import LONGEST
-from .progress import Progress, opened
-from .run import Epoch, Rows, Run, compiled_step, word
+from .batches import Batches, Window
+from .chunk_length import ChunkLength
+from .progress import Report, Show
 
 
-class Fitted(NamedTuple):
-    """What `fit` returns.
+class Rows(Protocol):
+    """What the loop needs of a source (`bp.data.Source` says it in full)."""
+
+    @property
+    def n(self) -> int:
+        """Rows there are."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Rows shuffled together."""
+        ...
+
+    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
+        """The inputs and targets of the rows start, …, stop - 1."""
+        ...
+
+
+class Epoch(NamedTuple):
+    """What an epoch came to.
 
     Attributes:
-        w: the weights.
-        s: the state.
-        history: one entry for each epoch.
+        epoch: its number, from 1.
+        rows: rows trained on; fewer than the source has where the epoch was begun before this
+            call, or stopped.
+        loss: mean loss of these rows, each before the update that it caused.
+        seconds: wall-clock time.
+        rows_per_second: rows / seconds.
     """
 
+    epoch: int
+    rows: int
+    loss: float
+    seconds: float
+    rows_per_second: float
+
+
+@dataclass
+class Loop:
+    """A training under way: w and s after `at` steps."""
+
+    learner: Learner
+    source: Rows
+    batches: Batches
+    epochs: int
+    show: Show
     w: Array
     s: State
-    history: tuple[Epoch, ...]
+    began: int
+    at: int
+    history: list[Epoch] = field(default_factory=list)
+    chunk: ChunkLength = field(default_factory=ChunkLength)
+    pending: list[tuple[Array, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.to = backends.of(self.w)
+        self.step = compiled_step(self.learner, self.to)
+        self.rows_of_call, self.start_of_call = 0, perf_counter()
+
+    def epoch(self) -> bool:
+        """Train to the end of the epoch; False if `show` stopped it."""
+        self.good, self.seen = (self.w, self.s), self.at
+        self.w, self.s = self.learner.snapshot(self.w, self.s)
+        done, skip = divmod(self.at - self.began, self.batches.steps)
+        self.number, self.start = done + 1, perf_counter()
+        self.total, self.rows = 0.0, 0
+        windows = self.batches.windows(self.at - skip, skip)
+        self.before = self.batches.n - self.batches.left(windows)
+        going = all(self._train(window) for window in windows) and (not self.pending or self._read())
+        if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
+            raise self._diverged(of="a weight")
+        seconds = perf_counter() - self.start
+        loss = self.total / max(self.rows, 1)
+        self.history.append(Epoch(self.number, self.rows, loss, seconds, self.rows / seconds))
+        return going
+
+    def _train(self, window: Window) -> bool:
+        """Train on what is left of a window; False if `show` stopped it."""
+        asked = perf_counter()
+        x, t = (self.step.to_device(self.w, a) for a in self.source.rows(window.start, window.stop))
+        self.chunk.second += perf_counter() - asked
+        self.step.check(self.w, self.s, x, t)
+        for rows in self.batches.chunks(window, lambda: self.chunk.length):
+            self.w, self.s, losses = self.step.scan(self.w, self.s, x, t, rows)
+            self.at += rows.shape[0]
+            self.pending.append((losses, rows.shape[1]))
+            if self.chunk.due(self.at) and not self._read():
+                return False
+        return True
+
+    def _read(self) -> bool:
+        """Read the losses since the last time; the one place where the host waits for the device."""
+        for losses, size in self.pending:
+            values = self.to.to_host(losses).tolist()
+            weight = size if self.learner.reduction == "mean" else 1
+            self.total += weight * sum(values)
+            self.rows += size * len(values)
+            self.rows_of_call += size * len(values)
+        self.pending = []
+        if not isfinite(self.total):
+            raise self._diverged(of="the loss")
+        self.seen = self.at
+        self.chunk.read(self.at, perf_counter())
+        return self.show(self._report()) is not False
+
+    def _report(self) -> Report:
+        n, rows = self.batches.n, self.before + self.rows
+        speed = self.rows_of_call / (perf_counter() - self.start_of_call)
+        left = (self.epochs - self.number) * n + n - rows
+        return Report(self.number, self.epochs, rows, n, self.total / self.rows, speed, left / speed)
+
+    def _diverged(self, *, of: str) -> Diverged:
+        rate = self.learner.update.rate
+        smaller = f", such as {rate / 10:g}" if isinstance(rate, (int, float)) else ""
+        msg = (
+            f"training diverged: between steps {self.seen} and {self.at}, in epoch {self.number}, {of} "
+            f"is not finite; take a smaller rate{smaller}, or inputs and targets of smaller size "
+            "(the error's w and s are those of the beginning of the epoch)"
+        )
+        return Diverged(msg, *self.good)
 
 
-def fit(
-    learner: Learner,
-    w: Array,
-    s: State,
-    source: Rows,
-    *,
-    epochs: int = 1,
-    batch_size: int = 32,
-    shuffle: bool = True,
-    progress: Progress = None,
-    began: int | None = None,
-) -> Fitted:
-    """Train on every row of a source, `epochs` times; w and s are left as they are.
-
-    Which rows a step learns from follows from (s.seed, s.step) alone. A run that was stopped
-    goes on, bit for bit as if it had not been, when fit is called with the w and s it returned, the
-    same settings, and `began`. Without `began`, these are `epochs` more epochs. The short last batch
-    is kept. A copy of w and s is made at the beginning of every epoch, to go back to.
-
-    Args:
-        learner: the net, its loss and its update rule.
-        w: weights, from `learner.init` or an earlier training.
-        s: the state, likewise.
-        source: the data, such as `bp.Stored(x, t)` or `bp.Teacher(0, 10_000, features=8)`. Rows in
-            NumPy arrays are streamed to a GPU under CuPy, batch after batch, and sent to where w is a
-            window at a time under JAX and Torch.
-        epochs: how many, counted from the step `began`.
-        batch_size: rows of a step.
-        shuffle: a new random order in every epoch: of the source's windows, and of the rows in each.
-        progress: 'auto' shows it on standard error; a function receives a `Report` some five times
-            a second, and stops the training when it returns False; None is silent.
-        began: the number of steps made when this training began, to resume it; 0 when it began with
-            the state of `learner.init`. None: it begins now.
-
-    Returns:
-        The new w and s, and the loss and time of each epoch.
-
-    Raises:
-        BackpropError: data that do not fit the learner, settings out of range.
-        Diverged: a loss or a weight is not finite; the error has the w and s of the beginning of the
-            epoch.
-
-    >>> import backprop_xp as bp
-    >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
-    >>> source = bp.Teacher(seed=1, n=1000, features=2, hidden=(), noise=0.1)
-    >>> w, s, history = bp.fit(learner, *learner.init(), source, epochs=3)
-    >>> [(epoch.epoch, epoch.rows) for epoch in history]
-    [(1, 1000), (2, 1000), (3, 1000)]
-    >>> abs(history[-1].loss - source.floor(learner.loss)) < 0.001
-    True
-    """
-    check_count(epochs, "the number of epochs")
-    check_count(batch_size, "the batch size")
-    if not hasattr(source, "rows"):
-        msg = f"a source of data is one such as bp.Stored(x, t), got {type(source).__name__}"
-        raise BackpropError(msg)
-    at = word(s.step)
-    began = at if began is None else began
-    if not 0 <= began <= at:
-        msg = f"training began at a step from 0 to {at}, the steps that were made, got began={began!r}"
-        raise BackpropError(msg)
-    window = max(1, min(source.n, source.window) // batch_size) * batch_size
-    batches = Batches(source.n, batch_size, window, word(s.seed), shuffle)
-    check_finite(w, "weights")
-    with opened(progress) as show:
-        run = Run(learner, source, batches, epochs, show, w, s, began, at)
-        while run.at < began + epochs * batches.steps and run.epoch():
-            pass
-    return Fitted(run.w, run.s, tuple(run.history))
+def as_int(a: Array) -> int:
+    """A random word or counter as a number from 0 to 2³² - 1."""
+    return int(a) & 0xFFFFFFFF
 
 
-def per_sample(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Array]:
-    """Train on one sample at a time, in the given order; w and s are left as they are.
+def compiled_step(learner: Learner, to: Backend) -> Compiled:
+    """The compiled step; made once for each learner whose settings can be hashed."""
+    try:
+        hash(learner)
+    except TypeError:
+        return _compiled.__wrapped__(learner, to, 0)
+    return _compiled(learner, to, get_ident())
 
-    Each update is made before the next sample is looked at, as in the articles.
 
-    Args:
-        learner: the net, its loss and its update rule.
-        w: the weights.
-        s: the state.
-        x: inputs, shape (samples, features).
-        t: targets, shape (samples, units), or integer labels (samples,).
-
-    Returns:
-        The new w and s, and the loss of each sample before its update, shape (samples,).
-
-    Raises:
-        BackpropError: data that do not fit the learner.
-
-    >>> import backprop_xp as bp
-    >>> learner = bp.Learner(bp.chain(1, bp.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
-    >>> w, s = learner.init(backend="exact", weights={"dense1.w": [[1]]})
-    >>> x = bp.asarray([[1], [1]], like=w)
-    >>> per_sample(learner, w, s, x, 0 * x)[2]
-    exact.asarray(['1/2', '1/8'])
-    """
-    to = learner.check(w, s, x, t)
-    step, losses = compiled_step(learner, to), []
-    host = backends.get("numpy").xp
-    w, s = learner.snapshot(w, s)
-    for first in range(0, x.shape[0], LONGEST):
-        rows = host.arange(first, min(first + LONGEST, x.shape[0]))
-        w, s, part = step.scan(w, s, x, t, rows[:, None])
-        losses.append(part)
-    return w, s, join(losses, xp=to.xp)
+@lru_cache(maxsize=16)
+def _compiled(learner: Learner, to: Backend, thread: int) -> Compiled:  # noqa: ARG001
+    """A compiled step may hold buffers, so each thread has its own."""
+    return to.compile(learner.pure_step, learner.check, learner.splits)

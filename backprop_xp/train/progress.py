@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
-from ..arrays import BackpropError
+from ..errors import BackpropError
 
 _SECONDS_A_LINE = 3.0
 _EPOCHS_LISTED = 50

@@ -1,0 +1,46 @@
+"""What every backend has: an array library, and how steps are compiled for it."""
+
+from typing import Any
+
+from ..arrays import Array, Namespace
+from ..compiler.compiled import Compiled, Step
+from ..errors import BackpropError
+from ..library import Library
+
+
+class Backend(Library):
+    """An array library and its compiler; here steps run as they are."""
+
+    def with_precision(self, precision: str | None, *, scaled: bool = True) -> "Backend":
+        """This backend with products of float32 computed in another precision.
+
+        Args:
+            precision: of products; None is the library's own, here float32.
+            scaled: whether the step can scale its errors, as float16 needs.
+        """
+        if precision in (None, "float32"):
+            return self
+        msg = f"the {self.name} backend multiplies in 'float32', got precision={precision!r}"
+        raise BackpropError(msg)
+
+    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
+        """A step(w, s, x, t, *, xp) in its fastest form on this library.
+
+        Args:
+            step: a pure function.
+            check: called as check(w, s, x, t) before the step meets shapes for the first time.
+            layout: of the weights, where the step takes them split too.
+        """
+        return Compiled(self, step, check)
+
+
+class Standard(Backend):
+    """Any other library that follows the Array API standard, met through an array of it."""
+
+    def __init__(self, name: str, xp: Namespace) -> None:
+        self.name = name
+        self.xp = xp
+
+    def device_of(self, a: Array) -> Any:
+        """The array's own device."""
+        return a.device

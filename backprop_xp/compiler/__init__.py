@@ -1,0 +1,10 @@
+"""The compiler: a step is recorded as a program, passes simplify it, a target runs it.
+
+    recorder    runs a function on abstract arrays and writes its operations down
+    ir          the program: numbered values and the operations between them
+    simplify    common subexpressions, constant folding, dead code
+    placement   where results lie: state written back, parts of a vector in place, lifetimes
+    cpu         NumPy calls into buffers, for libraries whose arrays lie in the host's memory
+    cuda        fused kernels inside CUDA graphs
+    jax, torch  what those libraries compile themselves
+"""

@@ -1,0 +1,47 @@
+"""Buffers: aligned memory, shared by values that do not live at the same time."""
+
+from typing import Any
+
+import numpy as np
+
+_LINE = 64  # bytes of a cache line
+
+
+class Pool:
+    """Buffers for values that do not live at the same time."""
+
+    def __init__(self) -> None:
+        self.free: list[Any] = []
+        self.used: dict[int, Any] = {}
+
+    def take(self, value: int, like: Any) -> Any:
+        """A buffer for a value of this shape and dtype: a free one that fits, else a new one."""
+        fits = [k for k, b in enumerate(self.free) if like.nbytes <= b.nbytes <= 2 * like.nbytes + _LINE]
+        raw = self.free.pop(min(fits, key=lambda k: self.free[k].nbytes)) if fits else aligned(like.nbytes)
+        self.used[value] = raw
+        return _shaped(raw, like)
+
+    def reuse_buffer(self, old: int, value: int, like: Any) -> Any:
+        """The buffer of a value whose life ends, for one whose life begins."""
+        raw = self.used[value] = self.used.pop(old)
+        return _shaped(raw, like)
+
+    def release(self, value: int) -> None:
+        """The value is not needed any more."""
+        self.free.append(self.used.pop(value))
+
+
+def aligned(size: int) -> Any:
+    """Bytes, uninitialised, from the beginning of a cache line on."""
+    raw = np.empty(size + _LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % _LINE
+    return raw[start : start + size]
+
+
+def buffer(like: Any) -> Any:
+    """An uninitialised array of this shape and dtype."""
+    return _shaped(aligned(like.nbytes), like)
+
+
+def _shaped(raw: Any, like: Any) -> Any:
+    return raw[: like.nbytes].view(like.dtype).reshape(like.shape)

@@ -1,0 +1,249 @@
+"""A program unrolled to scalar Python, for nets of some dozens of weights.
+
+There a NumPy call costs a hundred times its arithmetic. Every element of every array becomes a
+number of its own, and a number used once is written where it is used. The loop over the steps runs
+in plain Python, or compiled by Numba where that is installed. All arithmetic is in float64; where
+the state is float32 it is rounded to 24 bits after every step, so that a run gives the same numbers
+however it is cut into scans.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from ..ir import VIEWS, Op, Program, Ref, apply, leaves
+
+MOST = 1200  # numbers in a step; above, arrays are faster
+_DEEPEST = 12  # nested parentheses in one expression
+
+_FORMS = {
+    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "pow": "{} ** {}",
+    "equal": "{} == {}", "not_equal": "{} != {}", "less": "{} < {}", "less_equal": "{} <= {}",
+    "greater": "{} > {}", "greater_equal": "{} >= {}", "negative": "-{}", "abs": "abs({})",
+    "square": "{0} * {0}", "sqrt": "sqrt({})", "exp": "exp({})", "expm1": "expm1({})", "log": "log({})",
+    "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
+    "maximum": "{0} if {0} >= {1} else {1}", "minimum": "{0} if {0} <= {1} else {1}",
+    "where": "{1} if {0} else {2}",
+}  # fmt: skip
+_FUNCTIONS = {n: getattr(math, n) for n in ("sqrt", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos")}
+
+
+class NotUnrolled(Exception):
+    """The step is too large, or does what single numbers do not do here."""
+
+
+class Number:
+    """One number of the step: a form over other numbers, or a name that is there already."""
+
+    __slots__ = ("args", "form", "label", "uses")
+
+    def __init__(self, form: str, args: tuple["Number", ...] = (), label: str = "") -> None:
+        self.form, self.args, self.label, self.uses = form, args, label, 0
+
+
+class Unrolled:
+    """Loops over steps, made from a program.
+
+    Args:
+        program: of step(w, s, x, t) -> (w, s, loss), simplified.
+
+    Raises:
+        NotUnrolled: it cannot be done, or would not pay.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program, self.made = program, 0
+        self.views = {op.out: op for op in program.ops if op.name in VIEWS}
+        self.cells: dict[int, Any] = {v: _literals(a) for v, a in program.constants.items()}
+        w, s, x, t = program.inputs
+        self.inputs = [
+            self._named(leaves(part), letter) for letter, part in (("s", (w, s)), ("x", x), ("t", t))
+        ]
+        kinds = [program.values[ref.value] for ref in leaves((w, s))]
+        self.single = [like.dtype == np.float32 for like in kinds for _ in range(like.size)]
+        for op in program.ops:
+            if op.name not in VIEWS:
+                self._do(op)
+        new_w, new_s, loss = program.outputs
+        self.outputs = [n for ref in leaves((new_w, new_s)) for n in self.of(ref).reshape(-1)]
+        self.lines, self.loss, self.changes = self._write(self.of(loss).reshape(-1)[0])
+
+    # ------------------------------------------------------------ arrays of numbers
+    def _named(self, refs: list[Ref], letter: str) -> list[str]:
+        labels: list[str] = []
+        for ref in refs:
+            like = self.program.values[ref.value]
+            own = [f"{letter}{len(labels) + k}" for k in range(like.size)]
+            self.cells[ref.value] = _array([Number("", label=label) for label in own], like.shape)
+            labels += own
+        return labels
+
+    def of(self, a: Any) -> Any:
+        """The numbers of an argument: of an array, of a view of one, or of a Python number."""
+        if not isinstance(a, Ref):
+            return _literals(a)
+        if a.value in self.views:
+            op = self.views[a.value]
+            return apply(op.name, (self.of(op.args[0]), *op.args[1:]), op.kw)
+        return self.cells[a.value]
+
+    def _new(self, form: str, *args: Number) -> Number:
+        self.made += 1
+        if self.made > MOST:
+            raise NotUnrolled
+        return Number(form, args)
+
+    def _do(self, op: Op) -> None:
+        if op.name == "matmul":
+            a, b = (self.of(each) for each in op.args)
+            result = _array([self._product(row, column) for row in a for column in b.T], (len(a), b.shape[1]))
+        elif op.name in ("sum", "mean", "max", "min"):
+            result = self._reduced(op)
+        elif op.name == "concat":
+            result = np.concatenate([self.of(each) for each in op.args[0]], **op.kw)
+        elif op.name == "astype":
+            result = self._converted(op)
+        elif op.name in _FORMS:
+            parts = np.broadcast_arrays(*(self.of(each) for each in op.args))
+            rows = zip(*(part.reshape(-1) for part in parts), strict=True)
+            result = _array([self._new(_FORMS[op.name], *row) for row in rows], parts[0].shape)
+        else:
+            raise NotUnrolled
+        if op.inplace:
+            self._overwrite(op.out, result)
+        else:
+            self.cells[op.out] = result
+
+    def _overwrite(self, value: int, new: Any) -> None:
+        steps = []
+        while value in self.views:
+            steps.append(self.views[value])
+            value = steps[-1].args[0].value
+        whole = self.cells[value] = self.cells[value].copy()
+        places = np.arange(whole.size).reshape(whole.shape)
+        for op in reversed(steps):
+            places = apply(op.name, (places, *op.args[1:]), op.kw)
+        whole.reshape(-1)[places.reshape(-1)] = np.broadcast_to(new, places.shape).reshape(-1)
+
+    def _product(self, row: Iterable[Number], column: Iterable[Number]) -> Number:
+        pairs = [each for pair in zip(row, column, strict=True) for each in pair]
+        return self._new(" + ".join(["{} * {}"] * (len(pairs) // 2)), *pairs)
+
+    def _reduced(self, op: Op) -> Any:
+        source, like = self.of(op.args[0]), self.program.values[op.out]
+        axis = op.kw.get("axis")
+        axes = range(source.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        last = tuple(a % source.ndim for a in axes)
+        rows = np.moveaxis(source, last, range(-len(last), 0)).reshape(max(1, like.size), -1)
+        n = rows.shape[1]
+        sums = " + ".join(["{}"] * n)
+        form = {"sum": sums, "mean": f"({sums}) / {n}"}.get(op.name) or f"{op.name}({', '.join(['{}'] * n)})"
+        form = "{}" if n == 1 else form
+        return _array([self._new(form, *row) for row in rows], like.shape)
+
+    def _converted(self, op: Op) -> Any:
+        source, before = self.of(op.args[0]), self.program.values[op.args[0].value].dtype
+        after = np.dtype(op.args[1])
+        if before.kind == "b" and after.kind == "f":
+            return _array([self._new("1.0 if {} else 0.0", n) for n in source.reshape(-1)], source.shape)
+        if after.kind == "f":
+            return source
+        raise NotUnrolled
+
+    # ------------------------------------------------------------ source
+    def _write(self, loss: Number) -> tuple[list[str], str, list[tuple[str, str]]]:
+        """The lines of a step, the expression of its loss, and the new state by name."""
+        seen: set[int] = set()
+
+        def count(number: Number) -> None:
+            number.uses += 1
+            if id(number) not in seen:
+                seen.add(id(number))
+                for arg in number.args:
+                    number_uses = number.form.count("{0}") if "{0}" in number.form else 1
+                    count(arg)
+                    arg.uses += number_uses - 1
+
+        for number in (*self.outputs, loss):
+            count(number)
+        lines: list[str] = []
+
+        def text(number: Number) -> tuple[str, int]:
+            if number.label:
+                return number.label, 0
+            parts = [text(arg) for arg in number.args]
+            depth = 1 + max((d for _, d in parts), default=0)
+            written = number.form.format(*(p for p, _ in parts))
+            if number.uses > 1 or depth > _DEEPEST:
+                number.label = f"n{len(lines)}"
+                lines.append(f"{number.label} = {written}")
+                return number.label, 0
+            return f"({written})", depth
+
+        value = text(loss)[0]
+        changes = []
+        for name, number, single in zip(self.inputs[0], self.outputs, self.single, strict=True):
+            if number.label != name:
+                new = text(number)[0]
+                if single:  # Veltkamp's splitting: the upper 24 bits of 53
+                    lines += [f"r_{name} = {new}", f"c_{name} = r_{name} * {1 + 2.0**29}"]
+                    new = f"c_{name} - (c_{name} - r_{name})"
+                changes.append((name, new))
+        return lines, value, changes
+
+    def python(self) -> Callable[..., Any]:
+        """scan(state, X, T): lists in, the new state and the losses as lists out."""
+        s, x, t = (f"({', '.join(names)},)" if names else "()" for names in self.inputs)
+        body = [*self.lines, f"losses.append({self.loss})", *self._assignment()]
+        source = "\n".join([
+            "def scan(state, X, T):", f"    {s} = state", "    losses = []",
+            f"    for {x}, {t} in zip(X, T):",
+            *(f"        {line}" for line in body), f"    return {s}, losses",
+        ])  # fmt: skip
+        return _run(source)
+
+    def compiled(self, jit: Callable[..., Any]) -> Callable[..., Any]:
+        """The same over arrays, changed in place, for Numba: scan(state, X, T, losses)."""
+        s, x, t = self.inputs
+        body = [
+            *(f"{name} = X[k, {j}]" for j, name in enumerate(x)),
+            *(f"{name} = T[k, {j}]" for j, name in enumerate(t)),
+            *self.lines, f"losses[k] = {self.loss}", *self._assignment(),
+        ]  # fmt: skip
+        source = "\n".join([
+            "def scan(state, X, T, losses):", *(f"    {name} = state[{j}]" for j, name in enumerate(s)),
+            "    for k in range(X.shape[0]):", *(f"        {line}" for line in body),
+            *(f"    state[{j}] = {name}" for j, name in enumerate(s)),
+        ])  # fmt: skip
+        return jit(_run(source))  # type: ignore[no-any-return]
+
+    def _assignment(self) -> list[str]:
+        if not self.changes:
+            return []
+        names, values = zip(*self.changes, strict=True)
+        return [f"{', '.join(names)}, = {', '.join(values)},"]
+
+
+def _run(source: str) -> Callable[..., Any]:
+    names: dict[str, Any] = dict(_FUNCTIONS)
+    exec(compile(source, "<unrolled>", "exec"), names)  # made here, from the program
+    return names["scan"]  # type: ignore[no-any-return]
+
+
+def _array(numbers: list[Number], shape: tuple[int, ...]) -> Any:
+    cells = np.empty(len(numbers), dtype=object)
+    cells[:] = numbers
+    return cells.reshape(shape)
+
+
+def _literals(a: Any) -> Any:
+    values = np.asarray(a)
+    return _array([Number("", label=_literal(v)) for v in values.reshape(-1).tolist()], values.shape)
+
+
+def _literal(v: Any) -> str:
+    if isinstance(v, float) and not math.isfinite(v):
+        raise NotUnrolled
+    return f"({v!r})" if v < 0 else repr(v)

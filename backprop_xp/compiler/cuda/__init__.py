@@ -1,0 +1,1 @@
+"""Programs on an NVIDIA GPU: operations fused into kernels, kernels captured in CUDA graphs."""

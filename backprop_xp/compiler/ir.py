@@ -1,0 +1,166 @@
+"""The program: what a function of arrays does, as operations on numbered values.
+
+A program is a straight line. Each value is made by one operation, or given; views share the memory
+of the value they are taken of, and operations in place change it. The names of operations are those
+of the Array API standard; each target spells them in one table of its own.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+BINARY = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "mod": "remainder",
+    "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+}  # fmt: skip
+COMPARISON = {
+    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
+    "gt": "greater", "ge": "greater_equal",
+}  # fmt: skip
+UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
+VIEWS = frozenset(
+    {"reshape", "getitem", "matrix_transpose", "permute_dims", "expand_dims", "broadcast_to", "squeeze"}
+)
+ELEMENTWISE = frozenset({
+    *BINARY.values(), *COMPARISON.values(), *UNARY.values(), "pow", "square", "exp", "expm1", "log",
+    "log1p", "sqrt", "tanh", "sin", "cos", "maximum", "minimum", "where", "astype", "isfinite", "isnan",
+    "logical_and", "logical_or", "logical_not",
+})  # fmt: skip
+REDUCTIONS = frozenset({"sum", "mean", "max", "min", "prod", "all", "any", "argmax"})
+CREATION = frozenset({"zeros", "ones", "full", "arange", "zeros_like", "ones_like"})
+OTHER = frozenset({"matmul", "concat", "stack", "take"})
+OPERATIONS = VIEWS | ELEMENTWISE | REDUCTIONS | CREATION | OTHER
+ASSIGN = "assign"  # old[...] = new: no function records it, the pass `write_back` adds it
+CONCAT_AT_MOST = 8  # arrays; CuPy copies a table from the host for more, which no CUDA graph takes
+
+
+class Ref(NamedTuple):
+    """A value of a program, by number."""
+
+    value: int
+
+
+class Op(NamedTuple):
+    """One operation: out = name(*args, **kw), where a Ref stands for an array.
+
+    Attributes:
+        name: of the function in the standard.
+        args: with Refs in the place of arrays, also inside tuples.
+        kw: keyword arguments, static.
+        out: the value it makes; for an operation in place, the value it changes.
+        inplace: whether it writes into the value it was given.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    kw: dict[str, Any]
+    out: int
+    inplace: bool = False
+
+
+class Slice(NamedTuple):
+    """Where a value is computed: from `start` on in the vector `whole`."""
+
+    whole: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function of arrays as data.
+
+    Attributes:
+        ops: in the order they run.
+        values: of each number an abstract array, that is its shape and dtype.
+        inputs: what the function is given, Refs in the place of arrays.
+        outputs: what it returns, likewise.
+        constants: the arrays of values that depend on no input.
+        slices: of the values that are computed inside a larger vector, where.
+    """
+
+    ops: tuple[Op, ...]
+    values: tuple[Any, ...]
+    inputs: Any
+    outputs: Any
+    constants: dict[int, Any] = field(default_factory=dict)
+    slices: dict[int, Slice] = field(default_factory=dict)
+
+
+class Aliases:
+    """Which memory a value lies in: a view lies in that of the value it is taken of."""
+
+    def __init__(self, ops: Iterable[Op]) -> None:
+        self._of: dict[int, int] = {}
+        for op in ops:
+            if op.name in VIEWS:
+                self._of[op.out] = self[op.args[0].value]
+
+    def __getitem__(self, value: int) -> int:
+        return self._of.get(value, value)
+
+
+def abstract(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array of this shape and dtype that takes no memory: all of its elements are one zero."""
+    return np.broadcast_to(np.zeros((), dtype=dtype), shape)
+
+
+def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """A tuple of tuples with the function applied to each array in it."""
+    if isinstance(tree, Ref) or (hasattr(tree, "dtype") and not isinstance(tree, type)):
+        return function(tree)
+    if isinstance(tree, (tuple, list)):
+        parts = [mapped(each, function) for each in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The arrays of a tuple of tuples, in order."""
+    found: list[Any] = []
+    mapped(tree, found.append)
+    return found
+
+
+def refs(tree: Any) -> list[Ref]:
+    """The Refs in a tuple of tuples, in order; constants are left out."""
+    return [leaf for leaf in leaves(tree) if isinstance(leaf, Ref)]
+
+
+def reads(op: Op) -> list[int]:
+    """The values an operation is given, in order."""
+    return [ref.value for ref in refs(op.args)]
+
+
+def apply(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
+    """An operation on NumPy arrays."""
+    if name == "getitem":
+        return args[0][args[1]]
+    if name == "astype":
+        return args[0].astype(args[1])
+    return getattr(np, name)(*args, **kw)
+
+
+def evaluate(program: Program, *inputs: Any) -> Any:
+    """What a program returns for NumPy inputs; they are not changed.
+
+    >>> x, y = Ref(0), Ref(1)
+    >>> double = Program((Op("add", (x, x), {}, 1),), (abstract((2,), "float64"),) * 2, (x,), y)
+    >>> evaluate(double, np.asarray([1.0, 2.0])).tolist()
+    [2.0, 4.0]
+    """
+    memory = dict(program.constants)
+    given = zip(refs(program.inputs), leaves(inputs), strict=True)
+    memory |= {ref.value: np.array(a, copy=True) for ref, a in given}
+    with np.errstate(all="ignore"):
+        for op in program.ops:
+            args = mapped(op.args, lambda ref: memory[ref.value])
+            if op.name == ASSIGN:
+                args[0][...] = args[1]
+            elif op.inplace:
+                args[0][...] = apply(op.name, args, op.kw)
+            else:
+                memory[op.out] = np.asarray(apply(op.name, args, op.kw))
+    return mapped(program.outputs, lambda ref: memory[ref.value])

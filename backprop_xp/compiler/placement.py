@@ -1,0 +1,92 @@
+"""Placement: new state goes where the old state lies, parts of a vector are computed inside it.
+
+Both targets use these passes. Memory is spoken of by the value that owns it: views are followed to
+what they are taken of.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from .ir import ASSIGN, VIEWS, Aliases, Op, Program, Ref, Slice, reads, refs
+
+
+def write_back(program: Program, donated: int) -> Program:
+    """The first inputs receive the first outputs, each as soon as nobody reads the old value any more.
+
+    Args:
+        program: of a function whose first results replace its first arguments.
+        donated: how many of its inputs and outputs these are.
+    """
+    old = [ref.value for ref in refs(program.inputs[:donated])]
+    new = [ref.value for ref in refs(program.outputs[:donated])]
+    ops, values, aliases = list(program.ops), list(program.values), Aliases(program.ops)
+    pairs = [(mine, other) for mine, other in zip(old, new, strict=True) if aliases[other] != mine]
+    for k, (mine, other) in enumerate(pairs):
+        if aliases[other] in old:  # two states that change places
+            values.append(values[other])
+            pairs[k] = mine, len(values) - 1
+            ops.append(Op("astype", (Ref(other), values[other].dtype), {}, pairs[k][1]))
+    for mine, other in pairs:
+        assign = Op(ASSIGN, (Ref(mine), Ref(other)), {}, mine, inplace=True)
+        last = max((k for k, op in enumerate(ops) if conflict([op], assign, aliases)), default=-1)
+        ops.insert(last + 1, assign)
+    return replace(program, ops=tuple(ops), values=tuple(values))
+
+
+def conflict(group: Iterable[Op], op: Op, aliases: Aliases) -> bool:
+    """Whether an operation must stay behind a group: a read after a write, or a write after a read."""
+    made = {aliases[g.out] for g in group}
+    touched = {aliases[v] for g in group for v in reads(g)}
+    mine = {aliases[v] for v in reads(op)}
+    writes = {aliases[op.out]} if op.inplace else set()
+    return bool(made & (mine | writes) or writes & touched)
+
+
+def concat_in_place(program: Program, can_write: Callable[[Op], bool]) -> Program:
+    """The parts of a joined vector are computed inside it, where what makes them can write there.
+
+    Args:
+        program: of a function.
+        can_write: whether an operation can write into memory it is given.
+    """
+    aliases, slices = Aliases(program.ops), dict(program.slices)
+    makers = {op.out for op in program.ops if op.name not in VIEWS and not op.inplace and can_write(op)}
+    for op in program.ops:
+        if op.name == "concat" and program.values[op.out].ndim == 1:
+            for part, start in _parts(op, program):
+                owner = aliases[part]
+                like, whole = program.values[owner], program.values[op.out]
+                fits = like.size == program.values[part].size and like.dtype == whole.dtype
+                if fits and owner in makers and owner not in slices:
+                    slices[owner] = Slice(op.out, start)
+    return replace(program, slices=slices)
+
+
+def copied_parts(op: Op, program: Program, aliases: Aliases) -> dict[int, int]:
+    """The parts of a joined vector that are not computed inside it, by where they begin."""
+    return {
+        start: part
+        for part, start in _parts(op, program)
+        if program.slices.get(aliases[part]) != Slice(op.out, start)
+    }
+
+
+def _parts(op: Op, program: Program) -> Iterator[tuple[int, int]]:
+    """The parts of a joined vector, each with where it begins."""
+    start = 0
+    for part in op.args[0]:
+        yield part.value, start
+        start += program.values[part.value].size
+
+
+def last_uses(touched: Sequence[Iterable[int]], kept: Iterable[int] = ()) -> list[set[int]]:
+    """For each unit of work the memory that nobody touches after it.
+
+    >>> last_uses([{1, 2}, {2, 3}, {3}], kept={3})
+    [{1}, {2}, set()]
+    """
+    seen, found = set(kept), []
+    for each in reversed(touched):
+        found.append(set(each) - seen)
+        seen |= found[-1]
+    return found[::-1]

@@ -1,0 +1,232 @@
+"""The recorder: a function run once on abstract arrays leaves the program of what it does.
+
+The function sees arrays and a namespace like any other. Shapes and dtypes are computed, values are
+not: no product is formed and no large array is filled. What cannot be replayed or captured (reading a
+value on the host, a shape that depends on data, a host array in the middle of a step) is an error.
+So the layers stay the only text of the mathematics.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import BackpropError
+from .ir import (
+    BINARY,
+    COMPARISON,
+    CONCAT_AT_MOST,
+    CREATION,
+    ELEMENTWISE,
+    OPERATIONS,
+    REDUCTIONS,
+    UNARY,
+    VIEWS,
+    Op,
+    Program,
+    Ref,
+    abstract,
+    apply,
+    mapped,
+)  # fmt: skip
+
+_LIKE = frozenset({"zeros_like", "ones_like"})
+
+
+class NotRecorded(BackpropError):
+    """The function does what cannot be replayed or captured."""
+
+
+def record(function: Callable[..., Any], *inputs: Any, word: Any = np.uint32) -> Program:
+    """Run function(*inputs, xp=namespace) once on abstract arrays, and write down what it does.
+
+    Args:
+        function: a pure function of arrays and a namespace.
+        inputs: arrays, in tuples of tuples, whose shapes and dtypes alone are looked at.
+        word: the 32-bit integer type of random bits.
+
+    Raises:
+        NotRecorded: the function reads a value, or does what cannot be replayed.
+
+    >>> x = abstract((1_000_000, 1_000_000), "float32")
+    >>> found = record(lambda a, *, xp: xp.sum(xp.matmul(a, a), axis=0), x)
+    >>> [op.name for op in found.ops], found.values[-1].shape
+    (['matmul', 'sum'], (1000000,))
+    """
+    recorder = Recorder(word)
+    given = mapped(inputs, lambda a: recorder.new(abstract(a.shape, a.dtype)))
+    with np.errstate(all="ignore"):
+        returned = function(*given, xp=recorder)
+    return Program(tuple(recorder.ops), tuple(recorder.values), mapped(given, _ref), mapped(returned, _ref))
+
+
+class Recorder:
+    """The namespace a function is recorded on: functions of the standard that write themselves down.
+
+    Args:
+        word: the 32-bit integer type of random bits.
+    """
+
+    pi, newaxis, inf, nan = np.pi, None, np.inf, np.nan
+    bool, int8, int32, int64, uint32 = np.bool_, np.int8, np.int32, np.int64, np.uint32
+    float32, float64, isdtype = np.float32, np.float64, staticmethod(np.isdtype)
+
+    def __init__(self, word: Any = np.uint32) -> None:
+        self.word = word
+        self.ops: list[Op] = []
+        self.values: list[Any] = []
+
+    def new(self, value: Any) -> "AbstractArray":
+        """An abstract array that stands for a new value."""
+        self.values.append(np.asarray(value))
+        return AbstractArray(self, len(self.values) - 1)
+
+    def run(self, name: str, *args: Any, **kw: Any) -> "AbstractArray":
+        """Write down an operation."""
+        kw.pop("device", None)
+        out = self.new(_result(name, mapped(args, self._value), kw))
+        self.ops.append(Op(name, mapped(args, _ref), kw, out.number))
+        return out
+
+    def write(self, name: str, into: "AbstractArray", other: Any) -> "AbstractArray":
+        """Write down an operation in place."""
+        self._value(other)
+        self.ops.append(Op(name, (_ref(into), _ref(other)), {}, into.number, inplace=True))
+        return into
+
+    def _value(self, a: Any) -> Any:
+        if isinstance(a, AbstractArray):
+            return self.values[a.number]
+        if isinstance(a, np.ndarray):
+            _refuse("uses a host array")
+        return _ref(a)
+
+    def asarray(self, a: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> "AbstractArray":
+        """A number as a 0-d array; data from the host are refused."""
+        if isinstance(a, AbstractArray):
+            return self.run("astype", a, dtype or a.dtype) if copy or dtype not in (None, a.dtype) else a
+        if not isinstance(a, (int, float)):
+            _refuse("makes an array from host data")
+        return self.run("full", (), a, dtype=dtype or (np.float64 if isinstance(a, float) else np.int64))
+
+    def concat(self, arrays: Any, *, axis: int = 0) -> "AbstractArray":
+        """Arrays joined, at most eight at a time."""
+        if len(arrays) > CONCAT_AT_MOST:
+            _refuse(f"joins {len(arrays)} arrays at once; CUDA graphs take {CONCAT_AT_MOST}")
+        return self.run("concat", tuple(arrays), axis=axis)
+
+    def __getattr__(self, name: str) -> Callable[..., "AbstractArray"]:
+        if name not in OPERATIONS:
+            _refuse(f"uses xp.{name}")
+        return lambda *args, **kw: self.run(name, *args, **kw)
+
+
+class AbstractArray:
+    """An array that has a shape and a dtype, and no value a function could read."""
+
+    __array_ufunc__ = None
+    device = "cpu"
+
+    def __init__(self, recorder: Recorder, number: int) -> None:
+        self.recorder, self.number = recorder, number
+        value = recorder.values[number]
+        self.shape, self.dtype, self.ndim, self.size = value.shape, value.dtype, value.ndim, value.size
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Recorder:
+        """The recorder."""
+        return self.recorder
+
+    def __getitem__(self, key: Any) -> "AbstractArray":
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(k, (AbstractArray, np.ndarray, list)) for k in keys):
+            _refuse("indexes with an array; xp.take does that")
+        return self.recorder.run("getitem", self, key)
+
+    def __pow__(self, other: Any) -> "AbstractArray":
+        square = isinstance(other, (int, float)) and other == 2
+        return self.recorder.run("square", self) if square else self.recorder.run("pow", self, other)
+
+    def __rpow__(self, other: Any) -> "AbstractArray":
+        return self.recorder.run("pow", other, self)
+
+    def _no_value(self, *_: Any) -> NoReturn:
+        _refuse("reads a value on the host (if, float, int, print, a NumPy function)")
+
+    __bool__ = __float__ = __int__ = __index__ = __array__ = __iter__ = __len__ = __setitem__ = _no_value
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _operators() -> None:
+    def binary(name: str) -> tuple[Any, Any, Any]:
+        def forward(self: AbstractArray, other: Any) -> AbstractArray:
+            return self.recorder.run(name, self, other)
+
+        def reflected(self: AbstractArray, other: Any) -> AbstractArray:
+            return self.recorder.run(name, other, self)
+
+        def inplace(self: AbstractArray, other: Any) -> AbstractArray:
+            return self.recorder.write(name, self, other)
+
+        return forward, reflected, inplace
+
+    for short, name in BINARY.items():
+        for prefix, method in zip(("", "r", "i"), binary(name), strict=True):
+            setattr(AbstractArray, f"__{prefix}{short}__", method)
+    for short, name in COMPARISON.items():
+        setattr(AbstractArray, f"__{short}__", binary(name)[0])
+    for short, name in UNARY.items():
+        setattr(AbstractArray, f"__{short}__", lambda self, name=name: self.recorder.run(name, self))
+
+
+_operators()
+
+
+def _ref(a: Any) -> Any:
+    if isinstance(a, np.generic):  # a rate, say, from np.logspace
+        return a.item()
+    return Ref(a.number) if isinstance(a, AbstractArray) else a
+
+
+def _refuse(what: str) -> NoReturn:
+    msg = (
+        f"a step that is recorded or captured cannot do this: it {what}. Use whole arrays, "
+        f"functions of the standard with static shapes, and xp.where in place of if"
+    )
+    raise NotRecorded(msg)
+
+
+# ---------------------------------------------------------------- shapes
+def _result(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
+    """The shape and dtype of what an operation makes; the dtype is NumPy's on arrays of one element."""
+    if name in VIEWS or (name in CREATION and name not in _LIKE):
+        return apply(name, args, kw)
+    small = apply(name, mapped(args, lambda a: np.zeros((1,) * a.ndim, a.dtype)), kw)
+    return abstract(_shape(name, args, kw), np.asarray(small).dtype)
+
+
+def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, ...]:
+    first = args[0]
+    if name in _LIKE:
+        return tuple(first.shape)
+    if name in ELEMENTWISE:
+        return np.broadcast_shapes(*(a.shape for a in args if isinstance(a, np.ndarray)))
+    if name in REDUCTIONS:
+        return _reduced(first.shape, kw.get("axis"), keepdims=kw.get("keepdims", False))
+    if name == "matmul":
+        return (*first.shape[:-1], args[1].shape[-1])
+    axis = kw.get("axis", 0)
+    if name == "take":
+        return (*first.shape[:axis], *args[1].shape, *first.shape[axis + 1 :])
+    shape = list(first[0].shape)
+    if name == "concat":
+        shape[axis] = sum(a.shape[axis] for a in first)
+    else:
+        shape.insert(axis, len(first))
+    return tuple(shape)
+
+
+def _reduced(shape: tuple[int, ...], axis: Any, *, keepdims: bool) -> tuple[int, ...]:
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    gone = {a % len(shape) for a in axes} if shape else set()
+    kept = ((k, n) for k, n in enumerate(shape) if keepdims or k not in gone)
+    return tuple(1 if k in gone else n for k, n in kept)

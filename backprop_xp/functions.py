@@ -1,0 +1,25 @@
+"""Functions that activations and losses share and the standard lacks, stable at any size of x."""
+
+from .arrays import Array, Namespace
+
+
+def sigmoid(x: Array, *, xp: Namespace) -> Array:
+    """The logistic function 1 / (1 + e^(−x)), for x < 0 as e^x / (1 + e^x); nothing overflows.
+
+    >>> import numpy as np
+    >>> sigmoid(np.asarray([0.0, -1000.0]), xp=np).tolist()
+    [0.5, 0.0]
+    """
+    z = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1, z) / (1 + z)
+
+
+def softmax(x: Array, *, xp: Namespace) -> Array:
+    """e^(x_k) / Σ_j e^(x_j) over the last axis, shifted by the largest x; nothing overflows.
+
+    >>> import numpy as np
+    >>> softmax(np.asarray([[1000.0, 1000.0]]), xp=np).tolist()
+    [[0.5, 0.5]]
+    """
+    z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return z / xp.sum(z, axis=-1, keepdims=True)

@@ -1,0 +1,39 @@
+"""First values of weights and layer state, the same for every backend."""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any
+
+from . import backends, rng
+from .arrays import Array
+from .params import Param
+
+_AT_ONCE = 1 << 16  # numbers: what is drawn is converted before the next is, so that memory stays small
+
+
+def initial_values(params: Mapping[Any, Param], seed: int, stream: int) -> Iterator[tuple[Any, Iterator[Array]]]:
+    """The first values of each parameter, flat and in parts.
+
+    Args:
+        params: by name; each begins in the stream where the one before ends.
+        seed: of the run.
+        stream: of random bits.
+
+    Returns:
+        The names, each with float64 vectors on the host that are drawn when they are asked for.
+
+    >>> [(name, [part.shape for part in parts]) for name, parts in initial_values({"w": Param((2, 3))}, 0, 0)]
+    [('w', [(6,)])]
+    """
+    start = 0
+    for name, param in params.items():
+        yield name, _uniform(param, seed, stream, start)
+        start += prod(param.shape)
+
+
+def _uniform(param: Param, seed: int, stream: int, start: int) -> Iterator[Array]:
+    """Uniform in centre ± spread."""
+    xp, size = backends.get("numpy").xp, prod(param.shape)
+    for first in range(0, size, _AT_ONCE):
+        words = rng.bits(seed, stream, start + first, min(_AT_ONCE, size - first), xp=xp)
+        yield param.centre + param.spread * (2 * rng.uniform(words, xp.float64, xp=xp) - 1)

@@ -1,0 +1,47 @@
+"""How many steps are made between two looks at the losses."""
+
+from dataclasses import dataclass
+
+LONGEST = 4096  # steps handed to a backend at once
+_SECONDS = 0.2
+
+
+@dataclass
+class ChunkLength:
+    """Steps in a chunk and between two reads, so that reads come about five times a second.
+
+    A chunk has a power of two of steps, and another length only where it is off by four times: a
+    compiler may take each length for a new program. The first read after a new length is not
+    trusted, as it may have waited for the compiler.
+
+    >>> chunk = ChunkLength()
+    >>> chunk.due(1), chunk.length
+    (True, 1)
+    >>> chunk.read(1, 10.0)
+    >>> chunk.read(2, 10.001)
+    >>> chunk.length, chunk.due(100), chunk.due(300)
+    (128, False, True)
+    """
+
+    length: int = 1
+    between: int = 1
+    step: int = 0
+    second: float = 0.0
+    fresh: bool = True
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to read, after so many steps."""
+        return step - self.step >= self.between
+
+    def read(self, step: int, second: float) -> None:
+        """Take note that all steps until `step` were done at this second."""
+        made, spent = step - self.step, max(second - self.second, 1e-9)
+        self.step, self.second = step, second
+        if self.fresh or not made:
+            self.fresh = False
+            return
+        wanted = max(1, int(_SECONDS * made / spent))
+        length = min(1 << wanted.bit_length() - 1, LONGEST)
+        if length >= 4 * self.length or 4 * length <= self.length:
+            self.length, self.fresh = length, True
+        self.between = max(self.length, wanted)
