@@ -441,27 +441,6 @@ def test_the_environment_names_the_backend_of_a_program():
     assert run_python(code) == "numpy"
 
 
-def test_whole_steps_on_torch_are_those_of_eager_code(monkeypatch):
-    """With the compiler's tracing, and without its C++: that it takes a whole step is what is shown."""
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    real = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda step, **settings: real(step, backend="aot_eager", **settings)
-    )
-    learner = bp.Learner(
-        bp.chain(4, bp.Dense(5, bp.relu), bp.Dense(3)), bp.softmax_cross_entropy, bp.Adam(0.01)
-    )
-    x, t = torch.ones(8, 4, dtype=torch.float64), torch.arange(8, dtype=torch.int32) % 3
-    found = []
-    for whole in (False, True):
-        w, s = learner.init(backend="torch", dtype="float64")
-        step = learner.compile(w, whole=whole)
-        for _ in range(3):
-            w, s, _ = step(w, s, x, t)
-        found.append(w.numpy())
-    np.testing.assert_allclose(*found, rtol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("precision", "operands", "told"),
     [("float32", "f32", "HIGHEST"), ("tf32", "f32", "HIGH"), ("bfloat16", "bf16", "DEFAULT")],

@@ -150,12 +150,12 @@ def test_kernels_of_a_step_stay_within_their_budget(name, cupy, capsys):
     with capsys.disabled():
         print(f"\n{name}: {program.kernels} kernels a step")
     assert step.kernels == [most]
-    products = [launch for launch in program.schedule.kernels if launch.kind == "matmul"]
+    products = [launch for launch in program.fused.kernels if launch.kind == "matmul"]
     assert len(products) == 3 * (len(learner.net.nodes) - 1) - 1
-    others = [launch.kind for launch in program.schedule.kernels if launch.kind not in ("matmul", "concat")]
+    others = [launch.kind for launch in program.fused.kernels if launch.kind not in ("matmul", "concat")]
     assert set(others) == {"elementwise", "rows"}
     assert others.count("rows") == 1, "the loss, its error and Adam's scalars"
-    assert len(program.schedule.kernels[-1].ops) == 12, "Adam, over all weights"
+    assert len(program.fused.kernels[-1].ops) == 12, "Adam, over all weights"
 
 
 def test_products_and_sums_are_computed_where_the_gradient_wants_them():
@@ -163,7 +163,7 @@ def test_products_and_sums_are_computed_where_the_gradient_wants_them():
     found = schedule(learner, 128)
     (joining,) = [launch for launch in found.kernels if launch.ops[0].name == "concat"]
     assert joining.reads == ()
-    assert sorted(home.start for home in found.homes.values()) == [
+    assert sorted(home.start for home in found.program.slices.values()) == [
         place.start for place in learner.net.layout.gradient_slices.values()
     ]
 
@@ -609,7 +609,7 @@ def test_a_product_takes_along_what_follows_it(name, epilogue, cupy, lt):
     out, given = np.zeros((a.shape[0], b.shape[1]), dtype="f4"), vector.copy()
     products = backends.get("cupy").xp.matmul
     for _ in range(2):
-        assert products.along(epilogue, *map(fake.ndarray, (a, b, out, given)))
+        assert products.matmul_with_epilogue(epilogue, *map(fake.ndarray, (a, b, out, given)))
     np.testing.assert_allclose(out, ALONG[epilogue](a @ b, b, vector), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(given, b.sum(axis=0) if epilogue == "sum" else vector, rtol=1e-5, atol=1e-6)
     assert (lt.products, lt.heuristics) == (2, 1)
@@ -667,8 +667,8 @@ def test_a_gate_open_above_zero_needs_no_net(cupy):
     step = closed.compile(w)
     w, s, loss = step(w, s, *sent(x, np.zeros(4, dtype="i4")))
     (program,) = step.executables.values()
-    assert [op.name for op in program.schedule.kernels[0].ops] == ["matmul", "add", "maximum"]
-    assert len(program.schedule.kernels[0].makes) == 1
+    assert [op.name for op in program.fused.kernels[0].ops] == ["matmul", "add", "maximum"]
+    assert len(program.fused.kernels[0].makes) == 1
     assert np.isfinite(loss.get())
     assert not np.all(np.isfinite(w.get())), "the weights tell, and fit looks at them"
 
@@ -734,7 +734,7 @@ def test_the_library_is_told_how_operands_are_aligned(cupy, lt):
     backends.get("cupy").xp.matmul(fake.ndarray(a), fake.ndarray(b))
     assert [lt.preference[k] for k in (5, 6)] == [4, 256]  # b comes first
     out, bias = raw[start + 192 : start + 256].reshape(8, 8), raw[start + 258 : start + 266]
-    backends.get("cupy").xp.matmul.along("add", *map(fake.ndarray, (a, a, out, bias)))
+    backends.get("cupy").xp.matmul.matmul_with_epilogue("add", *map(fake.ndarray, (a, a, out, bias)))
     assert [lt.preference[k] for k in (7, 8)] == [256, 8]  # the bias counts as the result
 
 
@@ -761,7 +761,7 @@ def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypa
     from backprop_xp.compiler import torch as torch_graph
 
     monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
-    monkeypatch.setattr("backprop_xp.backends.torch.Detached._recorded", lambda self, w: False)
+    monkeypatch.setattr("backprop_xp.compiler.torch.DetachedStep._recorded", lambda self, w: False)
     monkeypatch.setattr(torch_graph.GraphedStep, "_captured", lambda self: self._run)
     learner = LEARNERS[name]
     x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
@@ -785,7 +785,7 @@ def test_what_torch_cannot_capture_runs_eagerly_and_says_why(monkeypatch):
     from backprop_xp.compiler import torch as torch_graph
 
     monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
-    monkeypatch.setattr("backprop_xp.backends.torch.Detached._recorded", lambda self, w: False)
+    monkeypatch.setattr("backprop_xp.compiler.torch.DetachedStep._recorded", lambda self, w: False)
     monkeypatch.setattr(
         torch_graph.GraphedStep, "_captured", lambda self: torch.zeros(2).reshape(3)
     )  # a RuntimeError

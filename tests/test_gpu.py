@@ -223,7 +223,7 @@ def test_products_that_take_something_along_equal_those_of_float64(epilogue, pre
         place = cupy.asarray(draw.standard_normal(n + 3).astype(dtype))
         vector, out = place[3:], cupy.zeros((m, n), dtype=dtype)  # as in a flat vector: not aligned
         before = vector.get().astype("f8")
-        if not multiply.along(epilogue, cupy.asarray(a).T, cupy.asarray(b), out, vector):
+        if not multiply.matmul_with_epilogue(epilogue, cupy.asarray(a).T, cupy.asarray(b), out, vector):
             continue
         known.append((m, k, n))
         exact, size = a.T.astype("f8") @ b, np.abs(a.T).astype("f8") @ np.abs(b)
@@ -245,7 +245,7 @@ def test_what_the_relu_of_cublaslt_makes_of_nan_and_zero(cupy, capsys):
         cupy.ones((1, 8), dtype=np.float32),
     )
     out, bias = cupy.zeros((4, 8), dtype=np.float32), cupy.zeros((8,), dtype=np.float32)
-    if not cublaslt.Products(cupy).along("add maximum", a, b, out, bias):
+    if not cublaslt.Products(cupy).matmul_with_epilogue("add maximum", a, b, out, bias):
         pytest.skip("cuBLASLt has no algorithm for bias and ReLU here")
     found = out.get()[:, 0].tolist()
     with capsys.disabled():
@@ -259,7 +259,7 @@ def test_a_step_is_the_same_within_rounding_whatever_is_taken_along(gate, cupy, 
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
     (x, t), index = data(learner, cupy), cupy.asarray(rows(40))
     ends, kernels = [], []
-    for along in (cublaslt.Products.along, lambda *_: False):
+    for along in (cublaslt.Products.matmul_with_epilogue, lambda *_: False):
         monkeypatch.setattr(cublaslt.Products, "along", along)
         w, s = learner.init(seed=2, backend="cupy")
         step = learner.compile(w)

@@ -1,7 +1,8 @@
 """The order of rows: each once an epoch, and the same however often a run is stopped."""
 
 import pytest
-from backprop_xp.train.order import Batches
+
+from backprop_xp.train.batches import Batches
 
 
 @pytest.mark.parametrize("n", [1, 5, 64, 97])

@@ -5,9 +5,9 @@ import math
 import sys
 
 import pytest
-from backprop_xp.train.pace import Pace
 
 import backprop_xp as bp
+from backprop_xp.train.chunk_length import ChunkLength
 from backprop_xp.train.progress import Bar, Lines, opened
 
 
@@ -85,12 +85,12 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(monkeypatch):
 
 
 def test_the_pace_finds_a_length_and_keeps_it():
-    pace, second = Pace(), 0.0
+    chunk, second = ChunkLength(), 0.0
     lengths = []
     step = 0
     for _ in range(30):
-        step, second = step + pace.between, second + pace.between * 0.001 * (1 + 0.3 * (step % 2))
-        pace.read(step, second)
-        lengths.append(pace.length)
+        step, second = step + chunk.between, second + chunk.between * 0.001 * (1 + 0.3 * (step % 2))
+        chunk.read(step, second)
+        lengths.append(chunk.length)
     assert lengths[0] == 1
     assert set(lengths[1:]) == {128}

@@ -11,7 +11,7 @@ import backprop_xp as bp
 from backprop_xp import activations, layers, losses, rng, updates
 from backprop_xp.backends import get
 from backprop_xp.backends import host as to_host
-from backprop_xp.compiler import recorder
+from backprop_xp.compiler import ir
 from backprop_xp.compiler.cpu import scalar_scan, scalar_source
 from backprop_xp.compiler.recorder import record
 
@@ -86,7 +86,7 @@ def test_replay_equals_eager_bit_for_bit(name, dtype):
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
         assert same_bits(loss, loss_eager)
         assert same_bits(w, w_eager)
-    for replayed, eager in zip(recorder.leaves(s), recorder.leaves(s_eager), strict=True):
+    for replayed, eager in zip(ir.leaves(s), ir.leaves(s_eager), strict=True):
         assert same_bits(replayed, eager)
     assert int(s.step) == 6
     assert step.compilations == 1
@@ -259,7 +259,7 @@ def on_torch(learner, dtype, seed=2):
             losses.append(float(loss))
         rows = bp.asarray([[0, 1], [3, 2]], like=w, dtype="int32")
         w, s, values = step.scan(w, s, x, t, rows)
-        found.append([to_host(a) for a in (w, values, *recorder.leaves(s.rule))] + [np.asarray(losses)])
+        found.append([to_host(a) for a in (w, values, *ir.leaves(s.rule))] + [np.asarray(losses)])
         assert step.compilations == 2
     return found
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp.compiler.cuda import graph, row_kernel
+from backprop_xp.compiler.cuda import feed, row_kernel
 from backprop_xp.compiler.cuda.executable import chain
 from backprop_xp.compiler.cuda.fusion import Fused
 from backprop_xp.compiler.ir import abstract
@@ -120,8 +120,8 @@ GATHER = f"""
 extern "C" void gather(
     int* index, int* at, float* x, int* t, long long batch, long long rows, long long wide_x,
     long long wide_t, float* x_out, int* t_out, long long size
-) {{ for (long long i = 0; i < size; ++i) {{ {graph._GATHER} }} }}
-extern "C" void keep(float loss, float* losses, int* at) {{ {graph._KEEP}; }}
+) {{ for (long long i = 0; i < size; ++i) {{ {feed._GATHER} }} }}
+extern "C" void keep(float loss, float* losses, int* at) {{ {feed._KEEP}; }}
 """
 
 
@@ -231,7 +231,7 @@ def test_a_kernel_of_rows_is_handed_what_its_source_names():
     cupy = SimpleNamespace(zeros=np.zeros, empty=np.empty, uint32=np.uint32, RawKernel=RawKernel)
     (launch, *_), values = launches(*LEARNERS["33 columns, 5 rows"])
     arrays = list(given(launch, values, np.random.default_rng(0)))
-    run = row_kernel.kernel(cupy, launch, values)
+    run = row_kernel.compiled(cupy, launch, values)
     made, _ = (run(*arrays) for _ in range(2))
     (parameters,) = compiled
     assert [kind.rpartition("* ")[0] for kind in parameters] == [

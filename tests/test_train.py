@@ -1,15 +1,16 @@
 """The loop: every row once an epoch, runs that go on bit for bit, and what is said when it diverges."""
 
+import sys
 import threading
 
 import numpy as np
 import pytest
-from backprop_xp.train.order import Batches
-from backprop_xp.train.pace import Pace
 
 import backprop_xp as bp
-from backprop_xp import backends, train
+from backprop_xp import backends
 from backprop_xp.losses import HalfSquaredError
+from backprop_xp.train.batches import Batches
+from backprop_xp.train.chunk_length import ChunkLength
 
 
 def learner(rate=0.05, loss=bp.half_squared_error, outputs=1, **settings):
@@ -101,7 +102,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(place, steps, monkeypatch):
     w, s = place.init(net, seed=3)
     whole = bp.fit(net, w, s, data, batch_size=8, epochs=3)
     with monkeypatch.context() as patch:
-        patch.setattr(Pace, "read", lambda pace, step, second: setattr(pace, "step", step))
+        patch.setattr(ChunkLength, "read", lambda pace, step, second: setattr(pace, "step", step))
         part = bp.fit(net, w, s, data, batch_size=8, epochs=3, progress=stop_after(steps))
     assert (int(part.s.step), int(whole.s.step)) == (steps, 27)
     rest = bp.fit(net, part.w, part.s, data, batch_size=8, epochs=3, began=0)
@@ -296,7 +297,7 @@ def test_per_sample_is_one_step_after_the_other(any_place, f):
 def test_more_samples_than_a_backend_is_handed_at_once(monkeypatch):
     net, data = learner(), source(n=23)
     whole = bp.train.per_sample(net, *net.init(), *data.rows(0, 23))
-    monkeypatch.setattr(train.loop, "LONGEST", 5)
+    monkeypatch.setattr(sys.modules["backprop_xp.train.fit"], "LONGEST", 5)
     parts = bp.train.per_sample(net, *net.init(), *data.rows(0, 23))
     assert parts[2].shape == (23,)
     assert equal(parts, whole)
