@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..arrays import Array, Namespace
-from ..compiler.compiled import Compiled, Step
+from ..compiler.compiled import Carry, Compiled, Function
 from ..errors import BackpropError
 from ..library import Library
 
@@ -23,15 +23,17 @@ class Backend(Library):
         msg = f"the {self.name} backend multiplies in 'float32', got precision={precision!r}"
         raise BackpropError(msg)
 
-    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """A step(w, s, x, t, *, xp) in its fastest form on this library.
-
-        Args:
-            step: a pure function.
-            check: called as check(w, s, x, t) before the step meets shapes for the first time.
-            layout: of the weights, where the step takes them split too.
-        """
-        return Compiled(self, step, check)
+    def compile(
+        self,
+        function: Function,
+        *,
+        donate: int = 0,
+        hold: int = 0,
+        carry: Carry | None = None,
+        check: Function | None = None,
+    ) -> Compiled:
+        """A function f(*state, *held, *rows, xp=…) in its fastest form on this library; see `Compiled`."""
+        return Compiled(self, function, donate=donate, hold=hold, carry=carry, check=check)
 
 
 class Standard(Backend):

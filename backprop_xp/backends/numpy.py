@@ -5,8 +5,8 @@ from typing import Any
 import numpy
 
 from ..arrays import Array
-from ..compiler.compiled import Compiled, Step
-from ..compiler.cpu.compiled import CompiledStep
+from ..compiler.compiled import Compiled, Function
+from ..compiler.cpu.compiled import Planned
 from ..errors import BackpropError
 from .base import Backend
 
@@ -33,9 +33,9 @@ class NumPy(Backend):
         """The array itself."""
         return a
 
-    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """The step recorded once for each set of shapes, then replayed."""
-        return CompiledStep(self, step, check)
+    def compile(self, function: Function, **settings: Any) -> Compiled:
+        """The function recorded once for each signature, then replayed."""
+        return Planned(self, function, **settings)
 
 
 def load() -> Backend:

@@ -1,4 +1,4 @@
-"""A compiled step as its callers see it; in this plain form the step runs as it is."""
+"""A compiled function as its callers see it; in this plain form it runs as it is."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,79 +8,140 @@ import numpy
 from ..arrays import Array
 from ..errors import BackpropError
 from ..library import Library
+from .ir import leaves, mapped
 
-Step = Callable[..., Any]
+Function = Callable[..., Any]
+Carry = tuple[Function, Function]  # pack(*state) and unpack(*state), for the form a scan keeps
+LARGEST_STACK = 256 << 20  # bytes that a scan may stack
 
 
 class Compiled:
-    """A step to be called many times.
+    """A function f(*state, *held, *rows, xp=…) -> (*new_state, *out), to be called many times.
+
+    A call consumes the state: its memory may hold the new state afterwards. Held arguments and rows
+    are left as they are, and what is returned beside the state belongs to the caller. Every argument
+    may be a tree of arrays, in tuples and dicts.
 
     Args:
         library: of the arrays.
-        step: a pure function step(w, s, x, t, *, xp) -> (w, s, loss).
-        check: called as check(w, s, x, t) before the step meets shapes for the first time.
+        function: pure but for its state.
+        donate: how many leading arguments are state, replaced by as many leading results; with 0 the
+            function may return anything.
+        hold: how many arguments after them stay the same from row to row, such as the weights of a
+            prediction.
+        carry: two functions of the library's arrays, from the state to the form that a scan keeps
+            between its steps and back, or None where it is the same.
+        check: called with all arguments before their signature is met for the first time.
 
     Attributes:
-        compilations: how often the step was compiled, once for each set of shapes.
+        compilations: how often the function was compiled, once for each signature.
     """
 
-    def __init__(self, library: Library, step: Step, check: Step | None = None) -> None:
-        self.library, self.step = library, step
-        self._check = check or (lambda *_: None)
+    def __init__(
+        self,
+        library: Library,
+        function: Function,
+        *,
+        donate: int = 0,
+        hold: int = 0,
+        carry: Carry | None = None,
+        check: Function | None = None,
+    ) -> None:
+        self.library, self.function = library, function
+        self.donate, self.hold, self.carry = donate, hold, carry
+        self.check: Function = check or (lambda *_: None)
         self.compilations = 0
 
-    def check(self, w: Array, s: Any, x: Array, t: Array) -> None:
-        """Whether rows fit the step, by what is static."""
-        self._check(w, s, x, t)
+    def __call__(self, *args: Any) -> Any:
+        """One call; consumes the state."""
+        self.check(*args)
+        return self.function(*args, xp=self.library.xp)
 
-    def to_device(self, w: Array, a: Array) -> Array:
-        """Rows for many scans, on the device of w; NumPy's are sent there."""
+    def scan(self, *args: Any) -> Any:
+        """One call for each row of index, in order, on those rows.
+
+        Args:
+            args: the state (consumed), what is held, rows in any number, and last the index: integers
+                of shape (steps, batch), of the library or NumPy's.
+
+        Returns:
+            The new state, then what the calls returned beside it, stacked along a new first axis.
+
+        Raises:
+            BackpropError: rows that do not fit, or that are not there where the index lies on the
+                host; one on a device is not read.
+        """
+        *args, index = args
+        batch_size(index)
+        self.check(*args)
+        state, held, rows = self._parts(args)
+        xp, found = self.library.xp, []
+        index = self.index_to_device(rows, index)
+        for k in range(index.shape[0]):
+            batch = mapped(rows, lambda a, k=k: xp.take(a, index[k, :], axis=0))
+            result = self.function(*state, *held, *batch, xp=xp)
+            if self.donate:
+                state, result = result[: self.donate], result[self.donate :]
+            found.append(result)
+        stacked = stack(found, xp.stack)
+        return (*state, *stacked) if self.donate else stacked
+
+    def pack(self, *state: Any) -> Any:
+        """The state in the form that scans keep; a scan takes either form and returns the one it got."""
+        return state
+
+    def unpack(self, *state: Any) -> Any:
+        """The state in its own form, from either."""
+        return state
+
+    def to_device(self, like: Array, a: Array) -> Array:
+        """Rows for many scans, on the device of another array; NumPy's are sent there."""
         if not isinstance(a, numpy.ndarray) or self.library.owns(a):  # strict and exact leave it to the check
             return a
-        sent = self.library.asarray(a, None, self.library.device_of(w))
+        sent = self.library.asarray(a, None, self.library.device_of(like))
         if a.dtype.kind == "f" and sent.dtype.itemsize != a.dtype.itemsize:
             msg = f"rows of {a.dtype} would be sent as {sent.dtype}: make them {sent.dtype} first"
             raise BackpropError(msg)
         return sent
 
-    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
-        """One step; consumes w and s."""
-        self.check(w, s, x, t)
-        return self.step(w, s, x, t, xp=self.library.xp)  # type: ignore[no-any-return]
-
-    def index_to_device(self, w: Array, x: Array, index: Array) -> Array:
-        """An index on the device of w; one on the host is checked first."""
+    def index_to_device(self, rows: Any, index: Array) -> Array:
+        """An index on the device of the rows; one on the host is checked first."""
         if not isinstance(index, numpy.ndarray):
             return index
-        check_rows(index, x)
-        return self.library.asarray(index, self.library.xp.int32, self.library.device_of(w))
+        first = leaves(rows)[0]
+        check_rows(index, first)
+        return self.library.asarray(index, self.library.xp.int32, self.library.device_of(first))
 
-    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """One step for each row of index, in order, on those rows of x and t.
+    def _parts(self, args: Any) -> tuple[Any, Any, Any]:
+        """State, held arguments and rows."""
+        k, n = self.donate, self.donate + self.hold
+        return tuple(args[:k]), tuple(args[k:n]), tuple(args[n:])
 
-        Args:
-            w: the weights; consumed.
-            s: the state; consumed.
-            x: inputs, any number of rows.
-            t: their targets.
-            index: shape (steps, batch), rows of x and t; of the library or NumPy's.
 
-        Returns:
-            The new w and s, and the losses, shape (steps,).
+def stack(results: list[Any], stacked: Callable[[list[Array]], Array]) -> Any:
+    """Results of one form, each array stacked over them.
 
-        Raises:
-            BackpropError: rows that do not fit; or that are not there, where the index lies on the
-                host: one on a device is not read.
-        """
-        self.check(w, s, x, t)
-        batch_size(index)
-        xp, losses = self.library.xp, []
-        index = self.index_to_device(w, x, index)
-        for k in range(index.shape[0]):
-            rows = index[k, :]
-            w, s, loss = self(w, s, xp.take(x, rows, axis=0), xp.take(t, rows, axis=0))
-            losses.append(loss)
-        return w, s, xp.stack(losses)
+    >>> stack([(1, {"a": numpy.zeros(2)}), (1, {"a": numpy.ones(2)})], numpy.stack)
+    (1, {'a': array([[0., 0.],
+           [1., 1.]])})
+    """
+    columns = iter([stacked(list(column)) for column in zip(*map(leaves, results), strict=True)])
+    return mapped(results[0], lambda _: next(columns))
+
+
+def check_stack(like: list[Any], steps: int) -> None:
+    """What a scan stacks stays within bounds.
+
+    Raises:
+        BackpropError: it would take more than 256 MB.
+    """
+    size = steps * sum(a.nbytes for a in like)
+    if size > LARGEST_STACK:
+        msg = (
+            f"{steps} steps would stack {size / 1e6:,.0f} MB of results, more than the "
+            f"{LARGEST_STACK / 1e6:,.0f} MB that a scan keeps: scan fewer steps at once, or watch less"
+        )
+        raise BackpropError(msg)
 
 
 def batch_size(index: Array) -> int:

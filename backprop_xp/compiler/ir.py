@@ -108,25 +108,46 @@ def abstract(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
-    """A tuple of tuples with the function applied to each array in it."""
+    """A tree of tuples, lists and dicts with the function applied to each array in it."""
     if isinstance(tree, Ref) or (hasattr(tree, "dtype") and not isinstance(tree, type)):
         return function(tree)
     if isinstance(tree, (tuple, list)):
         parts = [mapped(each, function) for each in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if isinstance(tree, dict):
+        return {key: mapped(each, function) for key, each in tree.items()}
     return tree
 
 
 def leaves(tree: Any) -> list[Any]:
-    """The arrays of a tuple of tuples, in order."""
+    """The arrays of a tree, in order."""
     found: list[Any] = []
     mapped(tree, found.append)
     return found
 
 
 def refs(tree: Any) -> list[Ref]:
-    """The Refs in a tuple of tuples, in order; constants are left out."""
+    """The Refs in a tree, in order; constants are left out."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, Ref)]
+
+
+def signature(tree: Any, *, skip: int = 0) -> Any:
+    """What a function is compiled for: the structure of its arguments, their shapes, dtypes, devices.
+
+    Args:
+        tree: arguments.
+        skip: leading axes that do not count, 1 for rows of which a scan gathers some.
+
+    >>> signature((np.zeros((2, 3)), 1.5), skip=1)
+    (<class 'tuple'>, ((3,), dtype('float64'), 'cpu'), 1.5)
+    """
+    if hasattr(tree, "dtype"):
+        return tuple(tree.shape[skip:]), tree.dtype, getattr(tree, "device", None)
+    if isinstance(tree, (tuple, list)):
+        return type(tree), *(signature(each, skip=skip) for each in tree)
+    if isinstance(tree, dict):
+        return dict, *((key, signature(each, skip=skip)) for key, each in tree.items())
+    return tree
 
 
 def reads(op: Op) -> list[int]:

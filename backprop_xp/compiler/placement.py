@@ -18,7 +18,7 @@ def write_back(program: Program, donated: int) -> Program:
         donated: how many of its inputs and outputs these are.
     """
     old = [ref.value for ref in refs(program.inputs[:donated])]
-    new = [ref.value for ref in refs(program.outputs[:donated])]
+    new = [ref.value for ref in refs(program.outputs[:donated])] if donated else []
     ops, values, aliases = list(program.ops), list(program.values), Aliases(program.ops)
     pairs = [(mine, other) for mine, other in zip(old, new, strict=True) if aliases[other] != mine]
     for k, (mine, other) in enumerate(pairs):

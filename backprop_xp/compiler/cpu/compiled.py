@@ -1,4 +1,4 @@
-"""A compiled step for every library whose arrays lie in memory that NumPy can see."""
+"""Compiled functions for every library whose arrays lie in memory that NumPy can see."""
 
 import warnings
 from typing import Any
@@ -6,106 +6,123 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...library import Library
-from ..compiled import Compiled, Step, batch_size, check_rows
-from ..ir import mapped
+from ..compiled import Compiled, batch_size, check_rows, check_stack
+from ..ir import leaves, mapped, signature
 from ..recorder import NotRecorded, record
-from . import scalar_source
 from .blas_threads import fitted
 from .emit import BoundPlan
 from .plan import Plan
-from .scalar_scan import ScalarScan
+from .scalar_source import MOST, NotUnrolled, Unrolled
+
+_KEPT = 4  # bindings of a plan: as many states can be run in turn without binding again
 
 
-class CompiledStep(Compiled):
-    """A step as recorded plans, one for each set of shapes; they run on the arrays' own memory.
+class Planned(Compiled):
+    """A function as recorded plans, one for each signature; they run on the arrays' own memory.
 
-    Plans hold buffers: a compiled step is for one thread at a time.
+    Plans hold buffers: a compiled function is for one thread at a time.
 
     Attributes:
-        eager: why the step runs eagerly, where it cannot be recorded.
+        eager: why the function runs eagerly, where it cannot be recorded.
     """
 
-    def __init__(self, library: Library, step: Step, check: Step | None = None) -> None:
-        super().__init__(library, step, check)
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self.plans: dict[Any, Plan] = {}
-        self.bound: dict[Any, BoundPlan] = {}
-        self.scalars: dict[Plan, ScalarScan | None] = {}
+        self.bindings: dict[Any, list[BoundPlan]] = {}
+        self.unrolled: dict[Plan, Unrolled | None] = {}
         self.eager: str | None = None
 
-    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
-        """One step, replayed."""
-        plan = self._bind(w, s, x, t)
-        if plan is None:
-            return super().__call__(w, s, x, t)
-        plan.x[...], plan.t[...] = map(self.library.to_host, (x, t))
+    def __call__(self, *args: Any) -> Any:
+        """One call, replayed."""
+        bound = self._bind(args, None)
+        if bound is None:
+            return super().__call__(*args)
+        for buffer, a in zip(bound.rows, leaves(args[self.donate + self.hold :]), strict=True):
+            buffer[...] = self.library.to_host(a)
         with np.errstate(all="ignore"):
-            plan.run()
-        return plan.w, plan.s, self.library.from_host(plan.loss.copy())[()]
+            bound.run()
+        return self._returned(bound, [a.copy() for a in bound.out])
 
-    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """Many steps, replayed; the rows are gathered into the plan's own buffers."""
-        plan = self._bind(w, s, x, t, batch_size(index))
-        if plan is None:
-            return super().scan(w, s, x, t, index)
-        x, t = (self.library.to_host(a) for a in (x, t))
+    def scan(self, *args: Any) -> Any:
+        """Many calls, replayed; the rows are gathered into the plan's own buffers."""
+        *args, index = args
+        bound = self._bind(args, batch_size(index))
+        if bound is None:
+            return super().scan(*args, index)
+        rows = [self.library.to_host(a) for a in leaves(tuple(args[self.donate + self.hold :]))]
         index = np.asarray(index, dtype=np.intp)
-        check_rows(index, x)
-        losses = np.empty(index.shape[0], dtype=plan.loss.dtype)
-        with np.errstate(all="ignore"), fitted(plan.plan.multiplications):
-            if not self._as_scalars(plan, x, t, index, losses):
-                plan.scan(x, t, index, losses)
-        return plan.w, plan.s, self.library.from_host(losses)
+        check_rows(index, rows[0])
+        check_stack(bound.out, len(index))
+        out = [np.empty((len(index), *a.shape), dtype=a.dtype) for a in bound.out]
+        with np.errstate(all="ignore"), fitted(bound.plan.multiplications):
+            unrolled = self._unrolled(bound)
+            if unrolled is None or not unrolled.scan(bound.memory, [a[index] for a in rows], out):
+                bound.scan(rows, index, out)
+        return self._returned(bound, out)
 
-    def _bind(self, w: Array, s: Any, x: Array, t: Array, rows: int | None = None) -> BoundPlan | None:
-        """The plan of these shapes, bound to w and s; None where there cannot be one."""
+    def _bind(self, args: Any, batch: int | None) -> BoundPlan | None:
+        """The plan of this signature, bound to state and held arguments; None where there cannot be one.
+
+        Args:
+            args: state, held arguments, rows.
+            batch: rows of a step; None for as many as there are.
+        """
         if self.eager is not None:
             return None
-        try:
-            matched = x.shape[:1] == t.shape[:1]  # else there is no plan, and the check says why
-            rows = x.shape[0] if rows is None else rows
-            shapes = matched, x.shape[1:], t.shape[1:], w.shape
-            key = rows, *shapes, type(x), x.dtype, t.dtype, w.dtype, x.device, t.device
-        except AttributeError:
-            self.check(w, s, x, t)
-            raise
-        bound = self.bound.get(key)
-        if bound is None or not bound.holds(w, s):
-            self.check(w, s, x, t)
+        state, held, rows = self._parts(args)
+        key = batch, signature((state, held)), signature(rows, skip=batch is not None), self._uneven(rows)
+        known = self.bindings.setdefault(key, [])
+        for k, bound in enumerate(known):
+            if bound.holds(state, held):
+                if k:
+                    known.insert(0, known.pop(k))
+                return bound
+        self.check(*args)
+        if key not in self.plans:
             try:
-                if key not in self.plans:
-                    self.plans[key] = self._plan(w, s, x, t, rows)
-                    self.compilations += 1
+                self.plans[key] = self._plan(args, batch)
             except NotRecorded as why:
                 self.eager = str(why)
                 warnings.warn(f"{why}; this step runs eagerly", RuntimeWarning, stacklevel=3)
                 return None
-            bound = self.bound[key] = BoundPlan(self.plans[key], w, s, self.library)
+            self.compilations += 1
+        bound = BoundPlan(self.plans[key], state, held, self.library)
+        known.insert(0, bound)
+        del known[_KEPT:]
         return bound
 
-    def _plan(self, w: Array, s: Any, x: Array, t: Array, rows: int) -> Plan:
-        w, s, x, t = mapped((w, s, x, t), self.library.to_host)
-        first = np.zeros(rows, dtype=int)
+    def _uneven(self, rows: Any) -> bool:
+        """Whether rows differ in number: there is no plan then, and the check says why."""
+        lengths = {a.shape[:1] for a in leaves(rows)}
+        return len(lengths) > 1
+
+    def _plan(self, args: Any, batch: int | None) -> Plan:
+        state, held, rows = mapped(self._parts(args), self.library.to_host)
+        if batch is not None:
+            first = np.zeros(batch, dtype=int)
+            rows = mapped(rows, lambda a: a[first])
         xp = self.library.xp
         word = self.library.to_host(xp.zeros((), dtype=getattr(xp, "word", xp.uint32)))
-        return Plan(record(self.step, w, s, x[first], t[first], word=word.dtype))
+        return Plan(record(self.function, *state, *held, *rows, word=word.dtype), self.donate, self.hold)
 
-    def _as_scalars(self, bound: BoundPlan, x: Array, t: Array, index: Array, losses: Array) -> bool:
-        """The scan in single numbers, where the net is small enough for them to be faster.
+    def _returned(self, bound: BoundPlan, out: list[Any]) -> Any:
+        """State and results in the form in which the function returns them."""
+        each = iter(self.library.from_host(a)[()] if a.ndim == 0 else self.library.from_host(a) for a in out)
+        results = mapped(bound.plan.results, lambda _: next(each))
+        return (*bound.state, *results) if self.donate else results
+
+    def _unrolled(self, bound: BoundPlan) -> Unrolled | None:
+        """The scan in single numbers, where the net is small enough for that to be faster.
 
         It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
         """
-        steps = index.shape[0]
-        if bound.state[0].size > scalar_source.MOST:
-            return False
         plan = bound.plan
-        if plan not in self.scalars:
+        if self.hold or sum(a.size for a in bound.memory[:1]) > MOST:
+            return None
+        if plan not in self.unrolled:
             try:
-                self.scalars[plan] = ScalarScan(plan.program)
-            except scalar_source.NotUnrolled:
-                self.scalars[plan] = None
-        scalars = self.scalars[plan]
-        if scalars is None:
-            return False
-        inputs, targets = (np.take(a, index, axis=0).reshape(steps, -1) for a in (x, t))
-        return scalars.scan(bound.state, inputs, targets, losses)
+                self.unrolled[plan] = Unrolled(plan.program, self.donate)
+            except NotUnrolled:
+                self.unrolled[plan] = None
+        return self.unrolled[plan]

@@ -1,4 +1,8 @@
-"""A plan bound to arrays: Python source with nothing left to decide, run step after step."""
+"""A plan bound to arrays: Python source with nothing left to decide, run call after call.
+
+The source is written and compiled once for a plan. To bind it is to give its names arrays: the
+caller's own for the state, which changes in place, and for what is held.
+"""
 
 import operator
 from itertools import groupby
@@ -13,102 +17,137 @@ from .plan import BLOCK, Plan
 
 
 class BoundPlan:
-    """A plan bound to weights and state: runs steps on them.
+    """A plan bound to a state and to held arguments.
 
     Args:
         plan: what to run.
-        w: the weights.
-        s: the state.
+        state: the state; changed in place from now on.
+        held: the held arguments; read where they are.
         library: of their arrays.
 
     Attributes:
-        w: the weights, changed in place from now on.
-        s: the state, likewise.
-        given: the arrays of both.
-        state: the same, as NumPy sees them.
+        state: the state as it is returned.
+        memory: its arrays, as NumPy sees them.
+        rows: the buffers of the rows.
+        out: the buffers of the results beside the state.
     """
 
-    def __init__(self, plan: Plan, w: Any, s: Any, library: Library) -> None:
-        self.plan = plan
-        self.state: list[Any] = []
-        self.w, self.s = mapped((w, s), lambda a: library.from_host(self._memory(library.to_host(a)), a))
-        self.given = leaves((self.w, self.s))
+    def __init__(self, plan: Plan, state: Any, held: Any, library: Library) -> None:
+        self.plan, self.held = plan, held
+        self.memory: list[Any] = []
+        self.state = mapped(state, lambda a: library.from_host(self._writable(library.to_host(a)), a))
+        self._given = leaves((self.state, held))
+        where = [np.asarray(library.to_host(a)) for a in leaves(held)]
+        self._copied = not all(a.flags.c_contiguous for a in where)
         arrays: dict[int, Any] = dict(plan.buffers)
-        arrays |= {r.value: a for r, a in zip(plan.state, self.state, strict=True)}
+        own = (*self.memory, *map(np.ascontiguousarray, where))
+        arrays |= {
+            r.value: a.reshape(plan.values[r.value].shape)
+            for r, a in zip((*plan.state, *plan.held), own, strict=True)
+        }
         for value in plan.views:
-            self._make(value, plan, arrays)
-        self.x, self.t = (arrays[r.value] for r in plan.batch)
-        self.loss = arrays[plan.loss.value]
-        source = Source(plan, arrays)
-        names = source.names | {"take": np.take, "x": self.x, "t": self.t, "loss": self.loss}
-        exec(compile(source.text, "<plan>", "exec"), names)  # made here, from the program
+            self._make(value, arrays)
+        self.rows = [arrays[r.value] for r in plan.rows]
+        self.out = [arrays[r.value] for r in plan.out]
+        if plan.source is None:
+            plan.source = Source(plan, arrays)
+        names = plan.source.bound(arrays)
+        exec(plan.source.code, names)  # made here, from the program
         self.run, self.scan = names.pop("run"), names.pop("scan")  # no cycle: buffers go when it goes
 
-    def holds(self, w: Any, s: Any) -> bool:
-        """Whether these are the weights and the state that it runs on."""
-        if w is self.w and s is self.s:
+    def holds(self, state: Any, held: Any) -> bool:
+        """Whether these are the state and the held arguments that it is bound to."""
+        if self._copied:
+            return False
+        if all(map(operator.is_, (*state, *held), (*self.state, *self.held))):
             return True
-        given = leaves((w, s))
-        return len(given) == len(self.given) and all(map(operator.is_, given, self.given))
+        given = leaves((state, held))
+        return len(given) == len(self._given) and all(map(operator.is_, given, self._given))
 
-    def _memory(self, a: Any) -> Any:
-        plain = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
-        self.state.append(a if plain else np.array(a))
-        return self.state[-1]
+    def _writable(self, a: Any) -> Any:
+        """The memory of a state: the array itself, unless it cannot change in place."""
+        own = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
+        self.memory.append(a if own else np.array(a))
+        return self.memory[-1]
 
-    def _make(self, value: int, plan: Plan, arrays: dict[int, Any]) -> Any:
+    def _make(self, value: int, arrays: dict[int, Any]) -> Any:
         if value not in arrays:
-            source, view = plan.views[value]
-            arrays[value] = view(self._make(source, plan, arrays))
+            source, view = self.plan.views[value]
+            arrays[value] = view(self._make(source, arrays))
         return arrays[value]
 
 
 class Source:
-    """The Python source of a plan: `run()` does a step, `scan(X, T, index, losses)` many.
+    """The Python source of a plan: `run()` does a call, `scan(R, index, O)` many.
+
+    Every binding has arrays of the same shapes and strides, so that the first one's decide what is
+    written.
 
     Args:
         plan: what to do.
-        arrays: of every value.
+        arrays: of every value, in the first binding.
 
     Attributes:
         text: the source.
-        names: the arrays, constants and functions it refers to.
+        code: the same, compiled.
+        constants: the constants and functions it refers to, by name.
+        values: the values it refers to, by name.
+        blocks: the loops over blocks, by the name of what they run over: vectors, and their length.
     """
 
     def __init__(self, plan: Plan, arrays: dict[int, Any]) -> None:
-        self.plan, self.arrays = plan, arrays
-        self.names: dict[str, Any] = {}
+        self.plan, self._arrays = plan, arrays
+        self.constants: dict[str, Any] = {"take": np.take}
+        self.values: dict[str, int] = {f"r{k}": ref.value for k, ref in enumerate(plan.rows)}
+        self.values |= {f"o{k}": ref.value for k, ref in enumerate(plan.out)}
+        self.blocks: dict[str, tuple[list[Any], int]] = {}
         body: list[str] = []
         for group, run in groupby(range(len(plan.calls)), lambda k: plan.groups[k]):
             numbers = list(run)
             body += [self._line(k) for k in numbers] if group is None else self._blocks(numbers)
-        rows = ["take(X, rows, 0, x, 'clip')", "take(T, rows, 0, t, 'clip')"]
+        rows, out = range(len(plan.rows)), range(len(plan.out))
+        gathers = [f"take(R{k}, rows, 0, r{k}, 'clip')" for k in rows]
+        stacks = [f"O{k}[k] = o{k}" for k in out]
         self.text = "\n".join([
             "def run():", *(f"    {line}" for line in body or ["pass"]),
-            "def scan(X, T, index, losses):", "    for k, rows in enumerate(index):",
-            *(f"        {line}" for line in (*rows, *body, "losses[k] = loss")), "",
+            "def scan(R, index, O):",
+            *(f"    R{k} = R[{k}]" for k in rows), *(f"    O{k} = O[{k}]" for k in out),
+            "    for k, rows in enumerate(index):",
+            *(f"        {line}" for line in (*gathers, *body, *stacks, "pass")), "",
         ])  # fmt: skip
+        self.code = compile(self.text, "<plan>", "exec")
+        del self._arrays
 
-    def _line(self, k: int, blocks: dict[str, list[Any]] | None = None) -> str:
+    def bound(self, arrays: dict[int, Any]) -> dict[str, Any]:
+        """The names of the source in a binding, given the arrays of every value."""
+        names = self.constants | {name: arrays[value] for name, value in self.values.items()}
+        for name, (vectors, n) in self.blocks.items():
+            cut = [_cut(arrays[v.value] if isinstance(v, Ref) else v, n) for v in vectors]
+            names[name] = list(zip(*cut, strict=True))
+        return names
+
+    def _line(self, k: int, vectors: dict[str, Any] | None = None) -> str:
         """A call as source; in a loop over blocks, long vectors go by the names of their blocks."""
         call = self.plan.calls[k]
         plain = call.function is np.matmul and self._is_plain(call)
-        self.names[f"f{k}"] = np.dot if plain else call.function
-        parts = [self._named(a, blocks) for a in call.args]
+        self.constants[f"f{k}"] = np.dot if plain else call.function
+        parts = [self._named(a, vectors) for a in call.args]
         if call.by_name:
-            parts.append(f"out={self._named(call.out, blocks)}")
-        parts += [f"{key}={self._named(value, blocks)}" for key, value in call.kw.items()]
+            parts.append(f"out={self._named(call.out, vectors)}")
+        parts += [f"{key}={self._named(value, vectors)}" for key, value in call.kw.items()]
         return f"f{k}({', '.join(parts)})"
 
-    def _named(self, a: Any, blocks: dict[str, list[Any]] | None) -> str:
+    def _named(self, a: Any, vectors: dict[str, Any] | None) -> str:
         if isinstance(a, (tuple, list)) and not isinstance(a, Ref):
-            return "(" + "".join(f"{self._named(each, blocks)}, " for each in a) + ")"
-        array = self.arrays[a.value] if isinstance(a, Ref) else a
-        label = f"v{a.value}" if isinstance(a, Ref) else f"c{len(self.names)}"
-        if blocks is not None and np.ndim(array) == 1:
-            blocks.setdefault(f"b{label}", array)
+            return "(" + "".join(f"{self._named(each, vectors)}, " for each in a) + ")"
+        label = f"v{a.value}" if isinstance(a, Ref) else f"c{len(self.constants)}"
+        if vectors is not None and np.ndim(self._array(a)) == 1:
+            vectors.setdefault(f"b{label}", a)
             return f"b{label}"
-        self.names[label] = array
+        if isinstance(a, Ref):
+            self.values[label] = a.value
+        else:
+            self.constants[label] = a
         return label
 
     def _blocks(self, numbers: list[int]) -> list[str]:
@@ -116,15 +155,18 @@ class Source:
         n = self.plan.values[self.plan.calls[numbers[0]].out.value].shape[0]
         vectors: dict[str, Any] = {}
         lines = [self._line(k, vectors) for k in numbers]
-        self.names[f"g{numbers[0]}"] = list(zip(*(_cut(v, n) for v in vectors.values()), strict=True))
+        self.blocks[f"g{numbers[0]}"] = list(vectors.values()), n
         return [f"for {', '.join(vectors)}, in g{numbers[0]}:", *(f"    {line}" for line in lines)]
 
     def _is_plain(self, call: Call) -> bool:
         """Whether np.matmul and np.dot hand the product to the same function of the BLAS."""
-        each = [self.arrays[r.value] if isinstance(r, Ref) else r for r in (*call.args, call.out)]
+        each = [self._array(a) for a in (*call.args, call.out)]
         return each[2].flags.c_contiguous and all(
             a.ndim == 2 and min(a.shape) > 1 and a.flags.forc and a.dtype == each[2].dtype for a in each
         )
+
+    def _array(self, a: Any) -> Any:
+        return self._arrays[a.value] if isinstance(a, Ref) else a
 
 
 def _cut(whole: Any, n: int) -> list[Any]:

@@ -26,10 +26,17 @@ class Plan:
     """What one program does, as calls and the memory of every value.
 
     Args:
-        program: of step(w, s, x, t) -> (w, s, loss).
+        program: of f(*state, *held, *rows) -> (*new_state, *out).
+        donate: how many of its arguments are state.
+        hold: how many after them are held.
 
     Attributes:
         program: simplified.
+        state: the values of the state.
+        held: of the held arguments.
+        rows: of the rows.
+        results: the tree of the results beside the state.
+        out: its values.
         calls: in order.
         groups: for each call the number of its group of blocks, None outside one.
         buffers: the arrays the plan owns, by value; state is bound later.
@@ -37,12 +44,14 @@ class Plan:
         multiplications: of the largest product.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, donate: int, hold: int) -> None:
         self.program = simplify(program)
-        placed = concat_in_place(write_back(self.program, donated=2), can_write=lambda _: True)
+        placed = concat_in_place(write_back(self.program, donate), can_write=lambda _: True)
         self.aliases = Aliases(placed.ops)
-        self.state, self.batch = refs(placed.inputs[:2]), refs(placed.inputs[2:])
-        self.loss = placed.outputs[2]
+        self.state, self.held = refs(placed.inputs[:donate]), refs(placed.inputs[donate : donate + hold])
+        self.rows = refs(placed.inputs[donate + hold :])
+        self.results = placed.outputs[donate:] if donate else placed.outputs
+        self.out = refs(self.results)
         lowering = Lowering(placed.values)
         self.values, self.views = lowering.values, lowering.views
         self.calls = [call for op in placed.ops for call in self._calls(op, placed, lowering)]
@@ -50,10 +59,11 @@ class Plan:
         self._assign_in_place(placed)
         self.groups = self._grouped()
         self.buffers: dict[int, Any] = dict(placed.constants)
-        self.buffers |= {r.value: buffer(self.values[r.value]) for r in self.batch}
+        self.buffers |= {r.value: buffer(self.values[r.value]) for r in self.rows}
         for value in {v for each in placed.slices.items() for v in (each[0], each[1].whole)}:
             self.buffers[value] = self._sliced(value, placed)
         self._allocate()
+        self.source: Any = None  # written when the plan is first bound
 
     def root(self, value: int) -> int:
         """The value whose memory this one lies in."""
@@ -141,19 +151,19 @@ class Plan:
     def _allocate(self) -> None:
         """A buffer for every value that has none: a linear scan over the calls."""
         touched = [self.touched(call) for call in self.calls]
-        ends = last_uses(touched, kept=[self.root(self.loss.value)])
+        ends = last_uses(touched, kept=[self.root(r.value) for r in self.out])
         lives: dict[int, list[int]] = {}
         for k, values in enumerate(touched):
             for v in values:
                 lives.setdefault(v, []).append(k)
-        held = {r.value for r in self.state}
+        given = {r.value for r in (*self.state, *self.held)}
         viewed = {self.root(op.out) for op in self.program.ops if op.name in VIEWS}
         pool = Pool()
         self.blocked: set[int] = set()
         for k, call in enumerate(self.calls):
             out = self.root(call.out.value)
             ending = [v for v in touched[k] if v in ends[k] and v in pool.used]
-            if out not in self.buffers and out not in held:
+            if out not in self.buffers and out not in given:
                 like, own = self.values[out], self.groups[k]
                 if own is not None and out not in viewed and {self.groups[j] for j in lives[out]} == {own}:
                     self.blocked.add(out)

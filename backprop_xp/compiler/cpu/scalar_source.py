@@ -1,10 +1,9 @@
 """A program unrolled to scalar Python, for nets of some dozens of weights.
 
 There a NumPy call costs a hundred times its arithmetic. Every element of every array becomes a
-number of its own, and a number used once is written where it is used. The loop over the steps runs
-in plain Python, or compiled by Numba where that is installed. All arithmetic is in float64; where
-the state is float32 it is rounded to 24 bits after every step, so that a run gives the same numbers
-however it is cut into scans.
+number of its own, and a number used once is written where it is used. All arithmetic is in float64;
+where the state is float32 it is rounded to 24 bits after every step, so that a run gives the same
+numbers however it is cut into scans.
 """
 
 import math
@@ -44,31 +43,55 @@ class Number:
 
 
 class Unrolled:
-    """Loops over steps, made from a program.
+    """Scans of a step in single numbers, made from a program.
 
     Args:
-        program: of step(w, s, x, t) -> (w, s, loss), simplified.
+        program: of step(*state, *rows) -> (*new_state, *out), simplified; out are single numbers.
+        donate: how many of its arguments are state.
 
     Raises:
         NotUnrolled: it cannot be done, or would not pay.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, donate: int) -> None:
         self.program, self.made = program, 0
         self.views = {op.out: op for op in program.ops if op.name in VIEWS}
         self.cells: dict[int, Any] = {v: _literals(a) for v, a in program.constants.items()}
-        w, s, x, t = program.inputs
-        self.inputs = [
-            self._named(leaves(part), letter) for letter, part in (("s", (w, s)), ("x", x), ("t", t))
-        ]
-        kinds = [program.values[ref.value] for ref in leaves((w, s))]
+        state, rows = (leaves(part) for part in (program.inputs[:donate], program.inputs[donate:]))
+        self.state = self._named(state, "s")
+        self.rows = [self._named([ref], f"r{k}_") for k, ref in enumerate(rows)]
+        kinds = [program.values[ref.value] for ref in state]
         self.single = [like.dtype == np.float32 for like in kinds for _ in range(like.size)]
         for op in program.ops:
             if op.name not in VIEWS:
                 self._do(op)
-        new_w, new_s, loss = program.outputs
-        self.outputs = [n for ref in leaves((new_w, new_s)) for n in self.of(ref).reshape(-1)]
-        self.lines, self.loss, self.changes = self._write(self.of(loss).reshape(-1)[0])
+        self.new = [n for ref in leaves(program.outputs[:donate]) for n in self.of(ref).reshape(-1)]
+        out = [self.of(ref) for ref in leaves(program.outputs[donate:])]
+        if not out or any(each.size != 1 for each in out):
+            raise NotUnrolled
+        self.function = self._function([each.reshape(-1)[0] for each in out])
+
+    def scan(self, state: list[Any], rows: list[Any], out: list[Any]) -> bool:
+        """One step for each row; False, and nothing changed, if a number ran out of range.
+
+        Args:
+            state: its arrays, changed in place.
+            rows: arrays of shape (steps, …), what each step is given.
+            out: arrays of shape (steps,), which receive what each step returns.
+        """
+        numbers = [v for a in state for v in a.reshape(-1).tolist()]
+        given = [a.reshape(len(a), -1).tolist() for a in rows]
+        try:
+            numbers, found = self.function(numbers, *given)
+            for column, values in zip(out, zip(*found, strict=True), strict=True):
+                column[:] = values
+        except (ArithmeticError, ValueError):
+            return False
+        start = 0
+        for a in state:
+            a.reshape(-1)[:] = numbers[start : start + a.size]
+            start += a.size
+        return True
 
     # ------------------------------------------------------------ arrays of numbers
     def _named(self, refs: list[Ref], letter: str) -> list[str]:
@@ -153,8 +176,25 @@ class Unrolled:
         raise NotUnrolled
 
     # ------------------------------------------------------------ source
-    def _write(self, loss: Number) -> tuple[list[str], str, list[tuple[str, str]]]:
-        """The lines of a step, the expression of its loss, and the new state by name."""
+    def _function(self, out: list[Number]) -> Callable[..., Any]:
+        """scan(state, *rows): lists in, the new state and what each step returns as lists out."""
+        results, changes = self._write(out)
+        targets = [f"({', '.join(names)},)" for names in self.rows]
+        columns = [f"R{k}" for k in range(len(self.rows))]
+        state = f"({', '.join(self.state)},)" if self.state else "()"
+        assigned = [f"{', '.join(n for n, _ in changes)}, = {', '.join(v for _, v in changes)},"]
+        body = [*self.lines, f"found.append(({', '.join(results)},))", *(assigned if changes else [])]
+        source = "\n".join([
+            f"def scan(state, {', '.join(columns)}):", f"    {state} = state", "    found = []",
+            f"    for {', '.join(targets)}, in zip({', '.join(columns)}):",
+            *(f"        {line}" for line in body), f"    return {state}, found",
+        ])  # fmt: skip
+        names: dict[str, Any] = dict(_FUNCTIONS)
+        exec(compile(source, "<unrolled>", "exec"), names)  # made here, from the program
+        return names["scan"]  # type: ignore[no-any-return]
+
+    def _write(self, out: list[Number]) -> tuple[list[str], list[tuple[str, str]]]:
+        """What a step returns, as expressions, and the new state by name; lines come before them."""
         seen: set[int] = set()
 
         def count(number: Number) -> None:
@@ -166,9 +206,10 @@ class Unrolled:
                     count(arg)
                     arg.uses += number_uses - 1
 
-        for number in (*self.outputs, loss):
+        for number in (*self.new, *out):
             count(number)
         lines: list[str] = []
+        self.lines = lines
 
         def text(number: Number) -> tuple[str, int]:
             if number.label:
@@ -182,54 +223,16 @@ class Unrolled:
                 return number.label, 0
             return f"({written})", depth
 
-        value = text(loss)[0]
+        results = [text(number)[0] for number in out]
         changes = []
-        for name, number, single in zip(self.inputs[0], self.outputs, self.single, strict=True):
+        for name, number, single in zip(self.state, self.new, self.single, strict=True):
             if number.label != name:
                 new = text(number)[0]
                 if single:  # Veltkamp's splitting: the upper 24 bits of 53
                     lines += [f"r_{name} = {new}", f"c_{name} = r_{name} * {1 + 2.0**29}"]
                     new = f"c_{name} - (c_{name} - r_{name})"
                 changes.append((name, new))
-        return lines, value, changes
-
-    def python(self) -> Callable[..., Any]:
-        """scan(state, X, T): lists in, the new state and the losses as lists out."""
-        s, x, t = (f"({', '.join(names)},)" if names else "()" for names in self.inputs)
-        body = [*self.lines, f"losses.append({self.loss})", *self._assignment()]
-        source = "\n".join([
-            "def scan(state, X, T):", f"    {s} = state", "    losses = []",
-            f"    for {x}, {t} in zip(X, T):",
-            *(f"        {line}" for line in body), f"    return {s}, losses",
-        ])  # fmt: skip
-        return _run(source)
-
-    def compiled(self, jit: Callable[..., Any]) -> Callable[..., Any]:
-        """The same over arrays, changed in place, for Numba: scan(state, X, T, losses)."""
-        s, x, t = self.inputs
-        body = [
-            *(f"{name} = X[k, {j}]" for j, name in enumerate(x)),
-            *(f"{name} = T[k, {j}]" for j, name in enumerate(t)),
-            *self.lines, f"losses[k] = {self.loss}", *self._assignment(),
-        ]  # fmt: skip
-        source = "\n".join([
-            "def scan(state, X, T, losses):", *(f"    {name} = state[{j}]" for j, name in enumerate(s)),
-            "    for k in range(X.shape[0]):", *(f"        {line}" for line in body),
-            *(f"    state[{j}] = {name}" for j, name in enumerate(s)),
-        ])  # fmt: skip
-        return jit(_run(source))  # type: ignore[no-any-return]
-
-    def _assignment(self) -> list[str]:
-        if not self.changes:
-            return []
-        names, values = zip(*self.changes, strict=True)
-        return [f"{', '.join(names)}, = {', '.join(values)},"]
-
-
-def _run(source: str) -> Callable[..., Any]:
-    names: dict[str, Any] = dict(_FUNCTIONS)
-    exec(compile(source, "<unrolled>", "exec"), names)  # made here, from the program
-    return names["scan"]  # type: ignore[no-any-return]
+        return results, changes
 
 
 def _array(numbers: list[Number], shape: tuple[int, ...]) -> Any:
