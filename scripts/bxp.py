@@ -152,7 +152,7 @@ def lint() -> int:
     """How the code must look and who may import whom: all run, the first that fails gives the status."""
     ensure("lint")
     states = [python("ruff", "check"), python("ruff", "format", "--check"), python("mypy")]
-    states.append(run("lint-imports", cwd=ROOT))
+    states.append(run("lint-imports", "--no-logo", cwd=ROOT))
     return next(filter(None, states), 0)
 
 
