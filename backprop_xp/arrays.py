@@ -9,3 +9,4 @@ from typing import Any
 Array = Any  # the standard has no protocol for arrays yet
 Namespace = Any
 Shape = tuple[int, ...]
+CONCAT_AT_MOST = 8  # arrays; CuPy copies a table from the host for more, which no CUDA graph takes

@@ -11,7 +11,9 @@ from .params import Param
 _AT_ONCE = 1 << 16  # numbers: what is drawn is converted before the next is, so that memory stays small
 
 
-def initial_values(params: Mapping[Any, Param], seed: int, stream: int) -> Iterator[tuple[Any, Iterator[Array]]]:
+def initial_values(
+    params: Mapping[Any, Param], seed: int, stream: int
+) -> Iterator[tuple[Any, Iterator[Array]]]:
     """The first values of each parameter, flat and in parts.
 
     Args:

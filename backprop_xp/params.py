@@ -10,8 +10,7 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
-from .arrays import Array, Namespace, Shape
-from .compiler.ir import CONCAT_AT_MOST
+from .arrays import CONCAT_AT_MOST, Array, Namespace, Shape
 
 
 class Param(NamedTuple):

@@ -101,7 +101,7 @@ class Step:
             xp: the namespace of the arrays.
             watch: is handed all that the learning flow yields, with the pass it belongs to.
             scale: errors are this many times larger in the learning flow, where small ones would
-                become zero; not with order 'layer by layer'.
+                become zero; not with order 'layer by layer', nor with w split.
         """
         if self.order == "layer by layer":
             w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp, watch=watch)

@@ -149,9 +149,10 @@ def test(rest: "list[str]") -> int:
 
 
 def lint() -> int:
-    """How the code must look: all three run, and the first that fails gives the status."""
+    """How the code must look and who may import whom: all run, the first that fails gives the status."""
     ensure("lint")
     states = [python("ruff", "check"), python("ruff", "format", "--check"), python("mypy")]
+    states.append(run("lint-imports", "--no-logo", cwd=ROOT))
     return next(filter(None, states), 0)
 
 
@@ -164,7 +165,7 @@ def parse(argv: "list[str]") -> "tuple[argparse.Namespace, list[str]]":
     commands.add_parser("demo", help="show the five articles, then train a net")
     tests = "run the tests; what follows goes to pytest, as in: test -k exact"
     commands.add_parser("test", help=tests, description=tests, allow_abbrev=False)
-    commands.add_parser("lint", help="run ruff and mypy")
+    commands.add_parser("lint", help="run ruff, mypy and import-linter")
     setup = commands.add_parser("setup", help="only install; extras may be named, as in: setup jax test")
     setup.add_argument("extras", nargs="*", metavar="EXTRA", help="an extra or a group of pyproject.toml")
     inside = commands.add_parser("run", help="run a command inside the environment")

@@ -39,7 +39,9 @@ LEARNERS = {
     "skips and a sum": bp.Learner(MIXED, bp.softmax_cross_entropy, reduction="sum"),
     "frozen blocks": bp.Learner(MIXED.freeze("dense1", "dense2.b"), bp.losses.mean_absolute_error),
     "a rate a layer": bp.Learner(MIXED, bp.losses.mean_squared_error, bp.GradientDescent(RATES)),
-    "layer by layer": bp.Learner(MIXED, bp.losses.squared_error, bp.GradientDescent(RATES), order="layer by layer"),
+    "layer by layer": bp.Learner(
+        MIXED, bp.losses.squared_error, bp.GradientDescent(RATES), order="layer by layer"
+    ),
     "bounded weights": bp.Learner(
         MIXED, bp.losses.sigmoid_cross_entropy, bp.GradientDescent(0.5, limit=0.6, floor=0.05)
     ),
@@ -381,7 +383,9 @@ def test_cupy_without_a_gpu_says_that_no_gpu_was_found(not_yet_opened, monkeypat
     compat = ModuleType("array_api_compat.cupy")
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
-    with pytest.raises(bp.errors.BackendUnavailable, match="CuPy is installed, but no GPU was found") as caught:
+    with pytest.raises(
+        bp.errors.BackendUnavailable, match="CuPy is installed, but no GPU was found"
+    ) as caught:
         SMALL.init(backend="cupy")
     assert "backend='numpy'" in str(caught.value)
 

@@ -144,7 +144,12 @@ def test_a_student_with_the_teachers_seed_does_not_begin_as_the_teacher():
     assert not np.any(np.isclose(bp.Learner(source.net).weights(w)["dense1.w"], source.weights["dense1.w"]))
 
 
-REGRESSION = [bp.half_squared_error, bp.losses.squared_error, bp.losses.mean_squared_error, bp.losses.mean_absolute_error]
+REGRESSION = [
+    bp.half_squared_error,
+    bp.losses.squared_error,
+    bp.losses.mean_squared_error,
+    bp.losses.mean_absolute_error,
+]
 
 
 @pytest.mark.parametrize("loss", REGRESSION, ids=lambda loss: type(loss).__name__)

@@ -624,7 +624,9 @@ def test_layers_say_what_shape_they_give(name, place):
     assert [tuple(e.shape) for e in pulled] == [tuple(each.shape) for each in x]
 
 
-@pytest.mark.parametrize(("f", "bound"), [(bp.relu, 6 / 30), (bp.activations.LeakyReLU(), 6 / 30), (bp.tanh, 6 / 80)])
+@pytest.mark.parametrize(
+    ("f", "bound"), [(bp.relu, 6 / 30), (bp.activations.LeakyReLU(), 6 / 30), (bp.tanh, 6 / 80)]
+)
 def test_first_weights_are_uniform_in_their_bounds_and_biases_zero(f, bound):
     learner = bp.Learner(bp.chain(30, bp.Dense(50, f)))
     p = learner.weights(learner.init(dtype="float64")[0])

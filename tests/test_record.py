@@ -43,7 +43,9 @@ LEARNERS = {
         f"activation {name}": bp.Learner(bp.chain(4, bp.Dense(5, f), bp.layers.Activate(f), bp.Dense(3)))
         for name, f in activations.ALL.items()
     },
-    "gate >": bp.Learner(bp.chain(4, bp.Dense(5, bp.activations.ReLU(">")), bp.Dense(3, bp.activations.LeakyReLU(0.1, ">")))),
+    "gate >": bp.Learner(
+        bp.chain(4, bp.Dense(5, bp.activations.ReLU(">")), bp.Dense(3, bp.activations.LeakyReLU(0.1, ">")))
+    ),
     "reduction sum": bp.Learner(ONE_OF_EACH, reduction="sum"),
     "layer by layer": bp.Learner(ONE_OF_EACH, order="layer by layer"),
     "to the input": bp.Learner(ONE_OF_EACH, to_input=True),

@@ -258,7 +258,9 @@ def test_a_run_that_diverges_gives_back_the_last_good_weights():
     w, s = learner().init()
     wild = learner(rate=lambda count, *, xp: xp.where(count < 8, 0.05, 1e30))
     good = bp.fit(wild, w, s, source(), epochs=2, batch_size=25)
-    with pytest.raises(bp.errors.Diverged, match=r"in epoch 3, .* is not finite; take a smaller rate, or") as why:
+    with pytest.raises(
+        bp.errors.Diverged, match=r"in epoch 3, .* is not finite; take a smaller rate, or"
+    ) as why:
         bp.fit(wild, w, s, source(), epochs=5, batch_size=25)
     assert equal(why.value.w, good.w)
     assert int(why.value.s.step) == 8
@@ -268,7 +270,9 @@ def test_a_run_that_diverges_gives_back_the_last_good_weights():
 def test_a_last_step_into_infinity_is_seen():
     net = bp.Learner(bp.chain(1, bp.layers.Linear(1)), update=bp.GradientDescent(1e38))
     data = bp.data.Stored(np.full((1, 1), 1e3, np.float32), np.full((1, 1), -1e3, np.float32))
-    with pytest.raises(bp.errors.Diverged, match=r"a weight is not finite; take a smaller rate, such as 1e\+37"):
+    with pytest.raises(
+        bp.errors.Diverged, match=r"a weight is not finite; take a smaller rate, such as 1e\+37"
+    ):
         bp.fit(net, *net.init(), data)
 
 

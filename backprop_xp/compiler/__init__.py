@@ -7,4 +7,6 @@
     cpu         NumPy calls into buffers, for libraries whose arrays lie in the host's memory
     cuda        fused kernels inside CUDA graphs
     jax, torch  what those libraries compile themselves
+
+The targets share the passes and do not know each other; Torch on the CPU runs what `cpu` makes.
 """

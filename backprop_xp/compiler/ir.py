@@ -34,7 +34,6 @@ CREATION = frozenset({"zeros", "ones", "full", "arange", "zeros_like", "ones_lik
 OTHER = frozenset({"matmul", "concat", "stack", "take"})
 OPERATIONS = VIEWS | ELEMENTWISE | REDUCTIONS | CREATION | OTHER
 ASSIGN = "assign"  # old[...] = new: no function records it, the pass `write_back` adds it
-CONCAT_AT_MOST = 8  # arrays; CuPy copies a table from the host for more, which no CUDA graph takes
 
 
 class Ref(NamedTuple):

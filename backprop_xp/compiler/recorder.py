@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ..arrays import CONCAT_AT_MOST
 from ..errors import BackpropError
 from .ir import (
     BINARY,
     COMPARISON,
-    CONCAT_AT_MOST,
     CREATION,
     ELEMENTWISE,
     OPERATIONS,

@@ -168,6 +168,7 @@ def pair(a: Any, b: Any, *, division: Any = False) -> tuple[Any, Any]:
 
 
 def raw(x: Any) -> Any:
+    """The NumPy array in which an exact array holds its numbers."""
     if not isinstance(x, ExactArray):
         msg = f"expected an exact array, got {type(x).__name__}: write bp.exact.asarray(it)"
         raise BackpropError(msg)

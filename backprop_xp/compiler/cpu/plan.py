@@ -98,7 +98,7 @@ class Plan:
         if call.function is not np.matmul:
             return 0
         left = self.values[call.args[0].value]
-        return prod(left.shape) * int(self.values[call.out.value].shape[-1])
+        return int(prod(left.shape) * self.values[call.out.value].shape[-1])
 
     def _assign_in_place(self, program: Program) -> None:
         """New state that one elementwise call makes is made in the memory of the old: no copy is left."""
