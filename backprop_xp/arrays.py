@@ -1,12 +1,44 @@
 """The types every room shares: an array is whatever the caller's library calls one.
 
 Formulas receive the library's namespace as `xp` and use the Python Array API standard (2024.12)
-alone: https://data-apis.org/array-api/.
+alone: https://data-apis.org/array-api/. Several arrays go together in trees: tuples, lists and
+dicts of arrays, in any depth.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 Array = Any  # the standard has no protocol for arrays yet
 Namespace = Any
 Shape = tuple[int, ...]
+
 CONCAT_AT_MOST = 8  # arrays; CuPy copies a table from the host for more, which no CUDA graph takes
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is an array of some library."""
+    return hasattr(value, "dtype") and not isinstance(value, type)
+
+
+def mapped(tree: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], bool] = is_array) -> Any:
+    """A tree with the function applied to each array in it; what is no array stays.
+
+    >>> import numpy as np
+    >>> mapped((np.zeros(2), {"a": np.ones(2), "b": 3}), lambda a: a.tolist())
+    ([0.0, 0.0], {'a': [1.0, 1.0], 'b': 3})
+    """
+    if is_leaf(tree):
+        return function(tree)
+    if isinstance(tree, (tuple, list)):
+        parts = [mapped(each, function, is_leaf) for each in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if isinstance(tree, dict):
+        return {key: mapped(each, function, is_leaf) for key, each in tree.items()}
+    return tree
+
+
+def leaves(tree: Any, is_leaf: Callable[[Any], bool] = is_array) -> list[Any]:
+    """The arrays of a tree, in order."""
+    found: list[Any] = []
+    mapped(tree, found.append, is_leaf)
+    return found

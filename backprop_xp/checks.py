@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import backends
-from .arrays import Array, Shape
+from .arrays import Array, Shape, leaves
 from .backends import Backend
 from .errors import BackpropError, listed
 from .losses import Loss
@@ -31,13 +31,19 @@ def _same_library(a: Any, to: Backend) -> bool:
     return hasattr(a, "dtype") and backends.of(a) is to
 
 
-def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
+def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
     """The inputs x are (batch, *sample), in the library and on the device of w, in its dtype or bytes.
+
+    A tree of inputs is for a net that takes one: its arrays may be integers too, and have rows alone
+    in common.
 
     Returns:
         The backend of w.
     """
     to = backends.of(w)
+    if isinstance(x, (tuple, list, dict)):
+        _check_tree(x, w, to)
+        return to
     want = f"inputs are {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")
     taken = [to.xp.uint8] if hasattr(to.xp, "uint8") else []
     if not _same_library(x, to):
@@ -60,6 +66,20 @@ def check_inputs(x: Array, w: Array, sample: Shape) -> Backend:
         raise BackpropError(msg)
     _check_device(x, w, to, "inputs")
     return to
+
+
+def _check_tree(x: Any, w: Array, to: Backend) -> None:
+    arrays = leaves(x)
+    rows = {tuple(a.shape[:1]) for a in arrays}
+    if len(rows) != 1 or rows <= {(), (0,)} or not all(_same_library(a, to) for a in arrays):
+        got = ", ".join(library(a) for a in arrays) or "none"
+        msg = f"inputs in a tree are {to.name} arrays with equally many rows, at least one; got {got}"
+        raise BackpropError(msg)
+    for a in arrays:
+        if a.dtype != w.dtype and not to.xp.isdtype(a.dtype, "integral"):
+            msg = f"inputs have the weights' dtype {w.dtype}, or are integers; got {a.dtype}"
+            raise BackpropError(msg)
+        _check_device(a, w, to, "inputs")
 
 
 def _check_device(a: Array, w: Array, to: Backend, what: str) -> None:
@@ -94,10 +114,23 @@ def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None
     _check_device(t, w, to, "targets")
 
 
-def check_batch(x: Array, t: Array, w: Array, sample: Shape, output: Shape, loss: Loss) -> Backend:
-    """A batch fits the weights, the net and the loss; static, no value is read."""
-    to = check_inputs(x, w, sample)
-    check_targets(t, w, x.shape[0], output, loss)
+def check_weights(weight: Array, w: Array, n: int) -> None:
+    """The weights of rows are one number a row, in the dtype of w."""
+    to = backends.of(w)
+    want = f"weights of rows are {_a(to.name)} array of shape ({n},) and dtype {w.dtype}"
+    if not _same_library(weight, to) or tuple(weight.shape) != (n,) or weight.dtype != w.dtype:
+        msg = f"{want}, got {library(weight)}: write bp.asarray(weight, like=w)"
+        raise BackpropError(msg)
+    _check_device(weight, w, to, "weights of rows")
+
+
+def check_batch(batch: tuple[Any, ...], w: Array, sample: Shape, output: Shape, loss: Loss) -> Backend:
+    """A batch (x, t) or (x, t, weight) fits the weights, the net and the loss; no value is read."""
+    to = check_inputs(batch[0], w, sample)
+    n = leaves(batch[0])[0].shape[0]
+    check_targets(batch[1], w, n, output, loss)
+    for weight in batch[2:]:
+        check_weights(weight, w, n)
     return to
 
 

@@ -38,6 +38,7 @@ class Context(NamedTuple):
         step: updates made before this one, a word.
         stream: the layer's own stream of random bits.
         state: the layer's running state, one array for each entry of `Layer.state`.
+        first: where the rows begin in the whole batch, so that masks do not repeat in its parts.
     """
 
     training: bool
@@ -45,6 +46,7 @@ class Context(NamedTuple):
     step: Array
     stream: int
     state: tuple[Array, ...]
+    first: Array = 0
 
 
 class Layer(ABC):

@@ -5,40 +5,55 @@ Here is the edge: the caller's settings are checked, backends and first values a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
-from . import backends, rng
-from .arrays import Array, Namespace
+from . import backends, loss_scale, rng
+from .arrays import Array, Namespace, leaves, mapped
 from .backends import Backend
 from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
-from .compiler.compiled import Compiled
+from .compiler.compiled import Carry, Compiled
 from .errors import BackpropError, listed
+from .groups import Updates
 from .initialization import initial_values
-from .losses import Loss
+from .layers import check_count
+from .layerwise import LayerwiseStep
+from .losses import Loss, half_squared_error
 from .net import Net
-from .params import Block, join
-from .step import LAYER_STREAMS, State, Step
-from .updates import GradientDescent, RuleState, Update
+from .params import join
+from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
+from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for first weights
+_SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
+
+Order = Literal["together", "layer by layer"]
 
 
 @dataclass(frozen=True)
-class Learner(Step):
+class Learner:
     """A net that learns.
 
     `step(w, s, x, t) -> (w, s, loss)` consumes w and s: after it, use what it returned. Keep old
-    ones with `snapshot`.
+    ones with `snapshot`. A batch is (x, t) or (x, t, weight); a weight multiplies its row's loss and
+    error, and 'mean' divides by the number of rows.
 
     Args:
         net: from `chain`.
         loss: one of `losses.ALL`.
-        update: the update rule.
+        update: the update rule; or rules by layer, block or pattern, such as
+            {"*.b": bp.Adam(0.01), "*": bp.Adam()}: the first that names a block is its rule.
         reduction: what the batch does to loss and gradient: their 'mean' or their 'sum'.
         order: 'together' takes all gradients from the old weights; 'layer by layer' begins at the
-            last layer that learns and goes down, with a walk forward, a learning flow and an update
+            last layer that learns and goes down, with a forward pass, a backward pass and an update
             of that layer alone each time (plain gradient descent only).
-        to_input: let the learning flow go on to the input, as the articles do.
+        to_input: let the backward pass go on to the input, as the articles do.
+        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped.
+        clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
+        shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
+            share them out get the same bits.
+        precision: of products of float32, 'float32', 'tf32', 'bfloat16' or 'float16', where the
+            backend has it; weights, state and sums stay float32.
 
     Raises:
         BackpropError: a setting that is unknown, or a net in which nothing learns.
@@ -51,6 +66,17 @@ class Learner(Step):
     (2.0, [0.8, 1.8, -0.2])
     """
 
+    net: Net
+    loss: Loss = half_squared_error
+    update: Updates = GradientDescent(0.1)
+    reduction: Reduction = "mean"
+    order: Order = "together"
+    to_input: bool = False
+    penalty: Penalty | None = None
+    clip: Clip | None = None
+    shards: int = 1
+    precision: str | None = None
+
     def __post_init__(self) -> None:
         for value, known, what in (
             (self.reduction, ("mean", "sum"), "the reduction over the batch"),
@@ -59,33 +85,43 @@ class Learner(Step):
             if value not in known:
                 msg = f"{what} is one of {listed(known)}, got {value!r}"
                 raise BackpropError(msg)
-        kinds: tuple[tuple[Any, type, str], ...] = (
+        kinds: tuple[tuple[Any, Any, str], ...] = (
             (self.net, Net, "the net is one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss is one such as bp.softmax_cross_entropy"),
-            (self.update, Update, "the update rule is one such as bp.GradientDescent(0.1)"),
+            (self.update, (Update, Mapping), "the update rule is one such as bp.GradientDescent(0.1)"),
         )
         for value, kind, example in kinds:
             if not isinstance(value, kind):
                 msg = f"{example}, got {value!r}"
                 raise BackpropError(msg)
+        if not isinstance(self.shards, int) or isinstance(self.shards, bool) or self.shards < 1:
+            msg = f"the number of shards is a positive integer, got {self.shards!r}"
+            raise BackpropError(msg)
         if not self.net.layout.learning:
             msg = "nothing learns in this net: give it a layer with weights, or thaw one"
             raise BackpropError(msg)
-        if self.order == "layer by layer" and not isinstance(self.update, GradientDescent):
+        if self.order == "layer by layer":
+            self._check_layerwise()
+        if self.shards > 1 and any(self.net.state):
+            msg = "layers with running state see whole batches alone: write shards=1"
+            raise BackpropError(msg)
+        assert self.pure.parts  # which checks the rules and their names
+
+    def _check_layerwise(self) -> None:
+        if not all(isinstance(rule, GradientDescent) for rule in self.pure.rules):
             msg = "'layer by layer' goes with GradientDescent alone; write order='together'"
             raise BackpropError(msg)
-        if isinstance(self.update.rate, Mapping):
-            names = [*(node.name for node in self.net.nodes), *self.net.shapes]
-            check_names(self.update.rate, names, "rates")
-            for block in self.net.layout.learning:
-                self._rate_of(block)
-
-    def _rate_of(self, block: Block) -> Any:
-        rates, layer = self.update.rate, block.name.rpartition(".")[0]
-        if block.name not in rates and layer not in rates:
-            msg = f"a mapping of rates names every layer that learns; '{layer}' is not in {listed(rates)}"
+        if self.penalty is not None or self.clip is not None or self.shards > 1:
+            msg = "'layer by layer' has no whole gradient to clip, to penalise or to share out: write order='together'"
             raise BackpropError(msg)
-        return rates.get(block.name, rates.get(layer))
+
+    @cached_property
+    def pure(self) -> Step:
+        """The step as a pure function of the namespace, unchecked."""
+        kind = LayerwiseStep if self.order == "layer by layer" else Step
+        return kind(
+            self.net, self.loss, self.update, self.reduction, self.to_input, self.penalty, self.clip, self.shards
+        )
 
     def init(
         self,
@@ -131,12 +167,18 @@ class Learner(Step):
             else:
                 parts += (to.asarray(part, kind, device) for part in drawn)
         w = join(parts, xp=to.xp) if len(parts) > 1 else backends.copy(parts[0])  # not the caller's own
-        return w, self._first_state(seed, w, to)
+        self._precise(to)
+        return mapped((w, self._first_state(seed, w, to)), to.committed)  # type: ignore[no-any-return]
+
+    def _precise(self, to: Backend) -> Backend:
+        """A backend that computes products in the precision asked for."""
+        return to.with_precision(self.precision, scaled=self.order == "together")
 
     def _first_state(self, seed: int, w: Array, to: Backend) -> State:
         xp, device = to.xp, to.device_of(w)
         word = rng.word(xp)
         learning = self.net.layout.learning_part(w, xp=xp)
+        scaled = self.precision == "float16"
         layers = []
         for k, params in enumerate(self.net.state):
             own = []
@@ -148,19 +190,19 @@ class Learner(Step):
             rule=RuleState(
                 count=xp.zeros((), dtype=xp.int32, device=device),
                 rates=self._rates(w, xp=xp),
-                moments=tuple(xp.zeros_like(learning) for _ in range(self.update.moments)),
+                moments=tuple(xp.zeros_like(learning) for _ in range(self.pure.moments)),
             ),
             layers=tuple(layers),
             step=xp.zeros((), dtype=word, device=device),
             seed=xp.full((), rng.constant(seed, word, xp=xp), dtype=word, device=device),
+            scale=loss_scale.first_scale(w, xp=xp, device=device) if scaled else (),
         )
 
     def _rates(self, w: Array, *, xp: Namespace) -> Array:
-        """One rate for each learning weight where rates differ by layer, else ()."""
-        if not isinstance(self.update.rate, Mapping):
-            return ()
-        blocks = self.net.layout.learning
-        return join([xp.ones_like(w[b.start : b.stop]) * self._rate_of(b) for b in blocks], xp=xp)
+        """One rate for each learning weight where rates differ within a kind of rule, else ()."""
+        pairs = zip(self.net.layout.learning, self.pure.rates, strict=False)
+        parts = [xp.ones_like(w[b.start : b.stop]) * rate for b, rate in pairs]
+        return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
         """Copies of w and s that no later step touches."""
@@ -205,31 +247,35 @@ class Learner(Step):
             rule = rule._replace(count=carried(ran))
         return learner, w, s._replace(rule=rule)
 
-    def step(self, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Array]:
+    # ------------------------------------------------------------ steps
+    def step(self, w: Array, s: State, *batch: Any, watch: Iterable[str] = ()) -> Any:
         """One update from a batch; consumes w and s.
 
         Args:
             w: the weights, from `init` or the step before.
             s: the state, likewise.
-            x: inputs, shape (batch, features), in w's library and dtype, or uint8: x / 255 is read.
-            t: targets, shape (batch, units), or integer labels (batch,) for categorical losses.
+            batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8: x / 255 is
+                read; t, targets of shape (batch, units), or integer labels (batch,) for categorical
+                losses; and, if wanted, a weight for each row, shape (batch,).
+            watch: names of what to return as well: a layer and one of the eight fields of a trace,
+                such as "dense1.delta"; either may be a pattern, as in "*.o".
 
         Returns:
-            The new weights, the new state, and the loss E before the update (0-d).
+            The new weights, the new state, and the loss E before the update (0-d); where something is
+            watched, that too, by name.
 
         Raises:
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
-        to = self.check(w, s, x, t)
-        return self.pure_step(w, s, x, t, xp=to.xp)
+        to = self._precise(self.check(w, s, *batch))
+        return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
-    def compile(self, w: Array, *, precision: str | None = None) -> Compiled:
+    def compile(self, w: Array, *, watch: Iterable[str] = ()) -> Compiled:
         """The step in its fastest form on the library of w: recorded and replayed, jitted, or a graph.
 
         Args:
             w: the weights; their library, and nothing else, is looked at.
-            precision: of products of float32, 'float32', 'tf32', 'bfloat16' or 'float16' where the
-                backend has it; weights, state and sums stay float32.
+            watch: as for `step`.
 
         The result is called as `step` is, and has `scan` for many steps in one call. Batches are
         checked when their shapes are met for the first time; each set of shapes compiles once. It
@@ -241,16 +287,89 @@ class Learner(Step):
         >>> step = learner.compile(w)
         >>> w, s, loss = step(w, s, np.ones((4, 2)), np.zeros((4, 1)))
         """
-        to = backends.of(w).with_precision(precision, scaled=self.order == "together")
-        return to.compile(self.pure_step, self.check, self.splits)
+        names = tuple([watch] if isinstance(watch, str) else watch)
 
-    def check(self, w: Array, s: State, x: Array, t: Array) -> Backend:
+        def step(w: Array, s: State, *batch: Any, xp: Namespace) -> Any:
+            return self.pure(w, s, *batch, xp=xp, watch=names)
+
+        function = step if names else self.pure
+        carry = self._carry if self.order == "together" else None
+        return self._to(w).compile(function, donate=2, carry=carry, check=self.check)
+
+    def compile_gradient(self, w: Array, *, rows: int | None = None) -> Compiled:
+        """The first half of a step, `gradient(w, s, first, *batch) -> Gradient`, in its fastest form.
+
+        Args:
+            w: the weights; their library, and nothing else, is looked at.
+            rows: of the whole batch, where gradients of parts of it are to be added up by `step.total`;
+                `first` says where a part begins, as a 0-d integer array.
+        """
+
+        def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Gradient:
+            return self.pure.gradient(w, s, *batch, xp=xp, rows=rows, first=first)
+
+        def check(w: Array, s: State, first: Array, *batch: Any) -> None:  # noqa: ARG001
+            self.check(w, s, *batch)
+
+        return self._to(w).compile(gradient, hold=3, check=check)
+
+    def compile_apply(self, w: Array) -> Compiled:
+        """The second half, `apply(w, s, gradient) -> (w, s, loss)`, in its fastest form; consumes w and s."""
+        return self._to(w).compile(self.pure.apply, donate=2)
+
+    def compile_predict(self, w: Array) -> Compiled:
+        """`predict(w, s, x)` in its fastest form."""
+        return self._to(w).compile(self.pure.predict, hold=2, check=self._check_inputs)
+
+    def compile_evaluate(self, w: Array) -> Compiled:
+        """`evaluate(w, s, *batch)`, the sums of losses (and of weights) of a batch, in its fastest form."""
+        return self._to(w).compile(self.pure.evaluate, hold=2, check=self.check)
+
+    def _to(self, w: Array) -> Backend:
+        return self._precise(backends.of(w))
+
+    @property
+    def _carry(self) -> Carry:
+        """Weights and moments split by block, for a compiler whose scans are faster so."""
+
+        def pack(w: Array, s: State, *, xp: Namespace) -> tuple[Any, State]:
+            if isinstance(w, tuple) or (s.rule.moments and w.size <= _SPLIT_FROM):
+                return w, s
+            layout = self.net.layout
+            moments = tuple(layout.split_learning(m, xp=xp) for m in s.rule.moments)
+            return layout.split(w, xp=xp), s._replace(rule=s.rule._replace(moments=moments))
+
+        def unpack(w: Any, s: State, *, xp: Namespace) -> tuple[Array, State]:
+            if not isinstance(w, tuple):
+                return w, s
+
+            def joined(blocks: Any) -> Array:
+                return xp.concat([xp.reshape(block, (-1,)) for block in blocks])
+
+            moments = tuple(joined(m) for m in s.rule.moments)
+            return joined(w), s._replace(rule=s.rule._replace(moments=moments))
+
+        return pack, unpack
+
+    def check(self, w: Array, s: State, *batch: Any) -> Backend:
         """Whether all fits, by what is static, as `step` checks it."""
-        check_vector(w, self.net.layout)
-        check_state(s, State, self.update.moments)
-        return check_batch(x, t, w, self.net.outputs[0], self.net.outputs[-1], self.loss)
+        if not 2 <= len(batch) <= 3:
+            msg = f"a batch is inputs, targets and, if wanted, weights; got {len(batch)} arguments"
+            raise BackpropError(msg)
+        if not isinstance(w, tuple):
+            check_vector(w, self.net.layout)
+        check_state(s, State, self.pure.moments)
+        return check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
 
-    def predict(self, w: Array, s: State, x: Array, *, net_input: bool = False) -> Array:
+    def _check_inputs(self, w: Array, s: State, x: Any) -> Backend:
+        check_vector(w, self.net.layout)
+        check_state(s, State, self.pure.moments)
+        return check_inputs(x, w, self.net.outputs[0])
+
+    # ------------------------------------------------------------ what it has learnt
+    def predict(
+        self, w: Array, s: State, x: Any, *, net_input: bool = False, batch_size: int | None = None
+    ) -> Array:
         """What the net makes of x, as the loss reads it: probabilities for losses on net input.
 
         Args:
@@ -258,26 +377,31 @@ class Learner(Step):
             s: the state.
             x: inputs, shape (batch, features).
             net_input: give the last layer's output itself.
+            batch_size: rows at a time, so that memory stays bounded; None for all at once.
 
         Returns:
             Shape (batch, units).
         """
-        check_vector(w, self.net.layout)
-        xp = check_inputs(x, w, self.net.outputs[0]).xp
-        _, flows, _ = self.forward(w, s, x, training=False, xp=xp)
-        return flows[-1].o if net_input else self.loss.link(flows[-1].o, xp=xp)
+        if batch_size is None:
+            xp = self._precise(self._check_inputs(w, s, x)).xp
+            o = self.pure.forward(w, s, x, training=False, xp=xp)[1][-1].o
+            return o if net_input else self.loss.link(o, xp=xp)
+        check_count(batch_size, "the batch size")
+        n, parts = leaves(x)[0].shape[0], []
+        for k in range(0, n, batch_size):
+            rows = mapped(x, lambda a, k=k: a[k : k + batch_size, ...])
+            parts.append(self.predict(w, s, rows, net_input=net_input))
+        return join(parts, xp=self._to(w).xp)
 
-    def losses(self, w: Array, s: State, x: Array, t: Array) -> Array:
-        """The loss of each sample, shape (batch,), without learning."""
-        xp = self.check(w, s, x, t).xp
-        _, flows, _ = self.forward(w, s, x, training=False, xp=xp)
-        o = flows[-1].o
-        return self.loss.value(o, self.loss.encode(t, o, xp=xp), xp=xp)
+    def losses(self, w: Array, s: State, *batch: Any) -> Array:
+        """The loss of each sample, times its weight, shape (batch,), without learning."""
+        xp = self._precise(self.check(w, s, *batch)).xp
+        return self.pure.losses(w, s, *batch, xp=xp)
 
-    def gradient(self, w: Array, s: State, x: Array, t: Array) -> dict[str, Array]:
+    def gradient(self, w: Array, s: State, *batch: Any) -> dict[str, Array]:
         """∂E/∂w of each learning block by name, without learning."""
-        xp, layout = self.check(w, s, x, t).xp, self.net.layout
-        g = self.gradient_of(self.forward_loss(w, s, x, t, xp=xp), xp=xp)
+        xp, layout = self._precise(self.check(w, s, *batch)).xp, self.net.layout
+        g = self.pure.gradient(w, s._replace(scale=()), *batch, xp=xp).g
         return {b.name: xp.reshape(g[layout.gradient_slices[b.name]], b.shape) for b in layout.learning}
 
 

@@ -65,5 +65,9 @@ class Library:
         """
         return memory
 
+    def committed(self, a: Array) -> Array:
+        """The same array, tied to the device it lies on, where a library has arrays that are not."""
+        return a
+
     def synchronize(self) -> None:
         """Wait until all work handed out is done."""

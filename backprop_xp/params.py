@@ -118,10 +118,14 @@ class Layout:
             return tuple(grads[b.name] for b in self.learning)
         return join([xp.reshape(grads[b.name], (-1,)) for b in self.learning], xp=xp)
 
-    def merge(self, w: Array, spans: list[Array], *, xp: Namespace) -> Array:
-        """The vector w with its learning spans replaced."""
+    def within(self, span: Span) -> list[str]:
+        """The names of the blocks in a span."""
+        return [b.name for b in self.blocks if span.start <= b.start and b.stop <= span.stop]
+
+    def merge(self, w: Array, changed: list[tuple[Span, Array]], *, xp: Namespace) -> Array:
+        """The vector w with spans of it replaced."""
         parts, start = [], 0
-        for span, new in zip(self.spans, spans, strict=True):
+        for span, new in changed:
             parts += [w[start : span.start]] if start < span.start else []
             parts.append(new)
             start = span.stop

@@ -66,9 +66,11 @@ def threefry(key: tuple[Any, Any], counter: tuple[Array, Array], *, xp: Namespac
 
 
 def bits(
-    seed: int, stream: int, start: int, n: int, *, xp: Namespace, device: Any = None
+    seed: Any, stream: Any, start: int, n: int, *, xp: Namespace, device: Any = None
 ) -> tuple[Array, Array]:
     """Two words for each of the indices start, …, start + n - 1 of a stream.
+
+    Seed and stream are integers, or words of shape (k, 1) for k streams in one call.
 
     >>> import numpy as np
     >>> whole, part = bits(7, 0, 0, 8, xp=np), bits(7, 0, 5, 3, xp=np)
@@ -81,12 +83,12 @@ def bits(
             bits(seed, stream, start, before_carry, xp=xp, device=device),
             bits(seed, stream, start + before_carry, n - before_carry, xp=xp, device=device),
         )
-        return tuple(xp.concat(pair) for pair in zip(*ends, strict=True))
+        return tuple(xp.concat(pair, axis=-1) for pair in zip(*ends, strict=True))
     dtype = word(xp)
     low, high = (constant(part, dtype, xp=xp) for part in (start, start >> 32))
     low, high = (xp.full((n,), part, dtype=dtype, device=device) for part in (low, high))
     low = low + xp.astype(xp.arange(n, dtype=xp.int32, device=device), dtype)
-    return threefry((seed & 0xFFFFFFFF, stream), (low, high), xp=xp)
+    return threefry((seed & 0xFFFFFFFF if isinstance(seed, int) else seed, stream), (low, high), xp=xp)
 
 
 def uniform(words: tuple[Array, Array], dtype: Any, *, xp: Namespace) -> Array:
@@ -119,7 +121,7 @@ def _mix(x: Array, key: Array) -> Array:
     return x ^ (x >> 16)
 
 
-def permutation(seed: int, stream: int, n: int, start: int, stop: int, *, xp: Namespace) -> Array:
+def permutation(seed: Any, stream: Any, n: int, start: int, stop: int, *, xp: Namespace) -> Array:
     """The entries start, …, stop - 1 of a random order of 0, …, n - 1, without storing the rest.
 
     A Feistel network over the smallest even number of bits that holds n, walked until the value is
@@ -127,7 +129,7 @@ def permutation(seed: int, stream: int, n: int, start: int, stop: int, *, xp: Na
     walk depends on values, and `xp` must have unsigned integers of 32 bits.
 
     Args:
-        seed: which order.
+        seed: which order; or words of shape (orders, 1), for many orders in one call.
         stream: likewise.
         n: how many, up to 2³² - 1.
         start: the first entry wanted.
@@ -135,7 +137,7 @@ def permutation(seed: int, stream: int, n: int, start: int, stop: int, *, xp: Na
         xp: a namespace that runs at once, such as NumPy.
 
     Returns:
-        int64 array of length stop - start.
+        int64 array of length stop - start, or of shape (orders, stop - start).
 
     >>> import numpy as np
     >>> sorted(permutation(1, 0, 10, 0, 10, xp=np).tolist())
@@ -149,7 +151,7 @@ def permutation(seed: int, stream: int, n: int, start: int, stop: int, *, xp: Na
     while outside is None or xp.any(outside):
         left, right = x >> half, x & mask
         for r in range(_ROUNDS_OF_SHUFFLE):
-            left, right = right, left ^ (_mix(right, keys[r]) & mask)
+            left, right = right, left ^ (_mix(right, keys[..., r : r + 1]) & mask)
         walked = (left << half) | right
         x = walked if outside is None else xp.where(outside, walked, x)
         outside = x >= n

@@ -1,24 +1,27 @@
-"""The step: forward, loss, learning flow and update as pure functions of the namespace.
+"""The step: forward, loss, backward pass and update as pure functions of the namespace.
 
-Nothing is checked here and no value is read: this is what eager code runs, what compilers compile
-and what the recorder records.
+A step has two halves with a seam between them: `gradient` and `apply`. A sum over parts of a batch,
+wherever they were computed, stands in between. Nothing is checked here and no value is read: this is
+what eager code runs, what compilers compile and what the recorder records.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from . import groups, loss_scale
 from . import net as walks
-from .arrays import Array, Namespace
+from .arrays import Array, Namespace, leaves, mapped
+from .groups import Part, Updates
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
-from .net import Learn, Net, learning_flow
+from .net import Net, learning_flow
 from .params import Layout, join
-from .updates import GradientDescent, RuleState, Update
+from .updates import Clip, GradientDescent, Penalty, RuleState, Update
+from .watch import Watched
 
 Reduction = Literal["mean", "sum"]
-Order = Literal["together", "layer by layer"]
 LAYER_STREAMS = 1 << 16  # each layer draws from a stream of random bits of its own, from here on
 
 
@@ -30,16 +33,18 @@ class State(NamedTuple):
         layers: of each node's layer.
         step: updates made, a word.
         seed: of the run, a word.
+        scale: of the errors, and the good updates since it changed; () where errors are not scaled.
     """
 
     rule: RuleState
     layers: tuple[tuple[Array, ...], ...]
     step: Array
     seed: Array
+    scale: tuple[Array, ...] = ()
 
 
 class ForwardPass(NamedTuple):
-    """What one walk forward over a batch finds.
+    """What the forward pass over a batch finds.
 
     Attributes:
         params: of each node.
@@ -56,162 +61,344 @@ class ForwardPass(NamedTuple):
     e: Array
 
 
-Watch = Callable[[ForwardPass, Learn], None]
+class Gradient(NamedTuple):
+    """What the first half of a step hands to the second.
+
+    Attributes:
+        g: ∂E/∂w of the learning blocks, one vector (or split), times the loss scale where there is one.
+        loss: E.
+        layers: the new state of each node's layer.
+    """
+
+    g: Array
+    loss: Array
+    layers: tuple[tuple[Array, ...], ...]
 
 
-def decode_inputs(x: Array, dtype: Any, *, xp: Namespace) -> Array:
+def total(parts: Sequence[Gradient]) -> Gradient:
+    """The gradient of several parts of a batch, added up along one fixed tree.
+
+    Each was divided by the rows of the whole batch (`rows=`), so that nothing is left to divide. The
+    state of layers is that of the last part.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    first, second = total(parts[:half]), total(parts[half:])
+    if isinstance(first.g, tuple):
+        g: Array = tuple(a + b for a, b in zip(first.g, second.g, strict=True))
+    else:
+        g = first.g + second.g
+    return Gradient(g, first.loss + second.loss, second.layers)
+
+
+def decode_inputs(x: Any, dtype: Any, *, xp: Namespace) -> Any:
     """Inputs as the net reads them: bytes are numbers from 0 to 1, x / 255; others are as they are.
 
     >>> import numpy as np
     >>> decode_inputs(np.asarray([0, 51, 255], dtype="uint8"), "float64", xp=np).tolist()
     [0.0, 0.2, 1.0]
     """
-    return xp.astype(x, dtype) / 255 if xp.isdtype(x.dtype, "integral") else x
+
+    def decoded(a: Array) -> Array:
+        return xp.astype(a, dtype) / 255 if xp.isdtype(a.dtype, "unsigned integer") else a
+
+    return mapped(x, decoded)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A net, a loss and an update rule, and the step they make."""
+    """A net, a loss and an update rule, and the step they make.
+
+    A batch is (x, t) or (x, t, weight): inputs, targets, and a weight for each row that multiplies
+    its loss and its error. The reduction 'mean' divides by the number of rows, 'sum' by nothing.
+
+    Attributes:
+        net: the net.
+        loss: the loss.
+        update: the update rule, or rules by layer, block or pattern.
+        reduction: what the batch does to loss and gradient: their 'mean' or their 'sum'.
+        to_input: let the backward pass go on to the input.
+        penalty: added to the gradient before it is clipped.
+        clip: applied to the whole gradient.
+        shards: parts of a batch whose gradients are added up along a fixed tree.
+    """
 
     net: Net
     loss: Loss = half_squared_error
-    update: Update = GradientDescent(0.1)
+    update: Updates = GradientDescent(0.1)
     reduction: Reduction = "mean"
-    order: Order = "together"
     to_input: bool = False
+    penalty: Penalty | None = None
+    clip: Clip | None = None
+    shards: int = 1
 
-    def pure_step(
-        self,
-        w: Array,
-        s: State,
-        x: Array,
-        t: Array,
-        *,
-        xp: Namespace,
-        watch: Watch | None = None,
-        scale: Array = None,
-    ) -> tuple[Array, State, Array]:
-        """One update from a batch, unchecked.
+    def __call__(self, w: Array, s: State, *batch: Any, xp: Namespace, watch: Iterable[str] = ()) -> Any:
+        """One update from a batch.
 
         Args:
             w: the weights, one vector; or split by `Layout.split`, moments likewise. Consumed.
             s: the state; consumed.
-            x: inputs, shape (batch, features), as `decode_inputs` takes them.
-            t: targets.
+            batch: x, t and weights.
             xp: the namespace of the arrays.
-            watch: is handed all that the learning flow yields, with the pass it belongs to.
-            scale: errors are this many times larger in the learning flow, where small ones would
-                become zero; not with order 'layer by layer', nor with w split.
-        """
-        if self.order == "layer by layer":
-            w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp, watch=watch)
-            rule = s.rule._replace(count=s.rule.count + 1)
-        else:
-            seen = self.forward_loss(w, s, x, t, xp=xp)
-            if scale is not None:
-                seen = seen._replace(e=seen.e * scale)
-            g = self.gradient_of(seen, xp=xp, watch=watch, split=isinstance(w, tuple))
-            g = g if scale is None else g / scale
-            w, rule = self.apply(g, w, s.rule, xp=xp)
-            layers, loss = seen.layers, seen.loss
-        return w, State(rule, layers, s.step + 1, s.seed), loss
+            watch: names of what to return as well, such as "dense1.delta" or "*.o".
 
-    def forward_loss(self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace) -> ForwardPass:
-        """The walk forward of a training step, its loss and the error at the output."""
-        params, flows, layers = self.forward(w, s, x, training=True, xp=xp)
+        Returns:
+            w, s and the loss; where something is watched, that too, by name.
+        """
+        if not watch:
+            return self.apply(w, s, self.gradient(w, s, *batch, xp=xp), xp=xp)
+        watched = Watched(self.net, watch, to_input=self.to_input)
+        gradient = self.gradient(w, s, *batch, xp=xp, watched=watched)
+        return *self.apply(w, s, gradient, xp=xp, watched=watched), watched.found
+
+    # ------------------------------------------------------------ the first half
+    def gradient(
+        self,
+        w: Array,
+        s: State,
+        *batch: Any,
+        xp: Namespace,
+        rows: int | None = None,
+        first: Array = 0,
+        watched: Watched | None = None,
+    ) -> Gradient:
+        """∂E/∂w from a batch, or from a part of one.
+
+        Args:
+            w: the weights.
+            s: the state.
+            batch: x, t and weights.
+            xp: the namespace of the arrays.
+            rows: of the whole batch, where these are a part of it.
+            first: where they begin in the whole batch, 0-d.
+            watched: keeps what it wants.
+        """
+        if self.shards > 1 and rows is None:
+            return self._in_shards(w, s, *batch, xp=xp)
+        passed = self.forward_loss(w, s, *batch, xp=xp, rows=rows, first=first)
+        e, grads = passed.e * s.scale[0] if s.scale else passed.e, {}
+        for found in learning_flow(self.net, passed.params, passed.flows, e, xp=xp, to_input=self.to_input):
+            grads |= self.net.named(found.k, found.grad)
+            if watched is not None:
+                self._see(watched, found, s)
+        if watched is not None:
+            for k, flow in enumerate(passed.flows):
+                watched.see(k, "net", flow.net)
+                watched.see(k, "o", flow.o)
+        g = self.net.layout.pack(grads, xp=xp, split=isinstance(w, tuple)) if grads else ()
+        return Gradient(g, passed.loss, passed.layers)
+
+    def _see(self, watched: Watched, found: walks.Learn, s: State) -> None:
+        def unscaled(a: Array) -> Array:
+            return a / s.scale[0] if s.scale else a
+
+        watched.see(found.k, "e", unscaled(found.e))
+        watched.see(found.k, "delta", unscaled(found.delta))
+        if found.grad:
+            watched.see_blocks(
+                "grad", {b: unscaled(a) for b, a in self.net.named(found.k, found.grad).items()}
+            )
+
+    def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace) -> Gradient:
+        rows = leaves(batch)[0].shape[0]
+        cuts = [rows * k // self.shards for k in range(self.shards + 1)]
+        return total([
+            self.gradient(w, s, *mapped(batch, lambda a, i=i, j=j: a[i:j, ...]), xp=xp, rows=rows, first=i)
+            for i, j in zip(cuts, cuts[1:], strict=False)
+            if i < j
+        ])  # fmt: skip
+
+    def forward_loss(
+        self,
+        w: Array,
+        s: State,
+        x: Any,
+        t: Array,
+        weight: Array | None = None,
+        *,
+        xp: Namespace,
+        rows: int | None = None,
+        first: Array = 0,
+    ) -> ForwardPass:
+        """The forward pass of a training step, its loss and the error at the output."""
+        params, flows, layers = self.forward(w, s, x, training=True, xp=xp, first=first)
         o = flows[-1].o
         t = self.loss.encode(t, o, xp=xp)
         values, e = self.loss.value(o, t, xp=xp), self.loss.error(o, t, xp=xp)
-        if self.reduction == "mean":
+        if weight is not None:
+            values, e = values * weight, e * xp.reshape(weight, (-1,) + (1,) * (e.ndim - 1))
+        if self.reduction == "sum":
+            return ForwardPass(params, flows, layers, xp.sum(values), e)
+        if rows is None:
             return ForwardPass(params, flows, layers, xp.mean(values), e / o.shape[0])
-        return ForwardPass(params, flows, layers, xp.sum(values), e)
+        return ForwardPass(params, flows, layers, xp.sum(values) / rows, e / rows)
 
     def forward(
-        self, w: Array, s: State, x: Array, *, training: bool, xp: Namespace
+        self, w: Array, s: State, x: Any, *, training: bool, xp: Namespace, first: Array = 0
     ) -> tuple[tuple[Any, ...], list[Flow], tuple[tuple[Array, ...], ...]]:
-        """The walk forward: each node's parameters, flow and new state."""
+        """The forward pass: each node's parameters, flow and new state."""
         params = self.net.by_node(self.net.layout.views(w, xp=xp))
         contexts = tuple(
-            Context(training, s.seed, s.step, LAYER_STREAMS + k, own) for k, own in enumerate(s.layers)
+            Context(training, s.seed, s.step, LAYER_STREAMS + k, own, first) for k, own in enumerate(s.layers)
         )
         dtype = (w[0] if isinstance(w, tuple) else w).dtype
         flows, layers = walks.forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
         return params, flows, layers
 
-    def gradient_of(
-        self, seen: ForwardPass, *, xp: Namespace, watch: Watch | None = None, split: bool = False
+    def predict(self, w: Array, s: State, x: Any, *, xp: Namespace) -> Array:
+        """What the net makes of x, as the loss reads it."""
+        return self.loss.link(self.forward(w, s, x, training=False, xp=xp)[1][-1].o, xp=xp)
+
+    def losses(
+        self, w: Array, s: State, x: Any, t: Array, weight: Array | None = None, *, xp: Namespace
     ) -> Array:
-        """∂E/∂w of the learning blocks from the learning flow: one vector, or split."""
-        grads: dict[str, Array] = {}
-        for learn in learning_flow(self.net, seen.params, seen.flows, seen.e, xp=xp, to_input=self.to_input):
-            if watch is not None:
-                watch(seen, learn)
-            grads |= self.net.named(learn.k, learn.grad)
-        return self.net.layout.pack(grads, xp=xp, split=split)
+        """The loss of each sample, times its weight, shape (batch,)."""
+        o = self.forward(w, s, x, training=False, xp=xp)[1][-1].o
+        values = self.loss.value(o, self.loss.encode(t, o, xp=xp), xp=xp)
+        return values if weight is None else values * weight
 
-    def apply(self, g: Array, w: Array, rule: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
-        """The update rule on the learning runs of w."""
-        layout, vectors = self.net.layout, (g, *rule.moments)
-        if isinstance(w, tuple):
-            scalars = self.update.scalars(rule, dtype=w[0].dtype, xp=xp)
-            w, moments = self._apply_split(vectors, w, scalars, xp=xp)
-            return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
-        scalars = self.update.scalars(rule, dtype=w.dtype, xp=xp)
-        if len(layout.learning) == len(layout.blocks):
-            w, *moments = self.update.element(g, w, *rule.moments, *scalars, xp=xp)
+    def evaluate(self, w: Array, s: State, *batch: Any, xp: Namespace) -> tuple[Array, ...]:
+        """The sum of a batch's losses, and that of its weights where it has some."""
+        return tuple(xp.sum(a) for a in (self.losses(w, s, *batch, xp=xp), *batch[2:]))
+
+    # ------------------------------------------------------------ the second half
+    def apply(
+        self, w: Array, s: State, gradient: Gradient, *, xp: Namespace, watched: Watched | None = None
+    ) -> tuple[Array, State, Array]:
+        """The update from a gradient: unscaled, with the penalty, clipped as a whole, then the rules.
+
+        Args:
+            w: the weights; consumed.
+            s: the state; consumed.
+            gradient: of the whole batch.
+            xp: the namespace of the arrays.
+            watched: keeps what it wants.
+        """
+        g, loss, layers = gradient
+        before = self._watch_before(w, watched, xp=xp)
+        if s.scale:
+            g = _each(g, lambda a: a / s.scale[0])
+        if self.penalty is not None:
+            own = _learning(self.net.layout, w, xp=xp)
+            g = _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)
+        if self.clip is not None:
+            g = self.clip(g, xp=xp) if isinstance(g, tuple) else self.clip((g,), xp=xp)[0]
+        if s.scale:
+            old = loss_scale.kept(w, s.rule, xp=xp)
+            new = self.updated(g, w, s.rule, xp=xp)
+            w, rule, scale = loss_scale.settled(old, new, s.scale, xp=xp)
         else:
-            done = []
-            for span in layout.spans:
-                part = slice(span.first, span.last)
-                grad, *own = (v[part] for v in vectors)
-                each = (v[part] if getattr(v, "ndim", 0) else v for v in scalars)
-                done.append(self.update.element(grad, w[span.start : span.stop], *own, *each, xp=xp))
-            new, *columns = ([*column] for column in zip(*done, strict=True))
-            w, moments = layout.merge(w, new, xp=xp), [join(column, xp=xp) for column in columns]
-        return w, RuleState(rule.count + 1, rule.rates, tuple(moments))
+            (w, rule), scale = self.updated(g, w, s.rule, xp=xp), ()
+        self._watch_after(before, w, watched, xp=xp)
+        return w, State(rule, layers, s.step + 1, s.seed, scale), loss
 
-    def _apply_split(
-        self, vectors: tuple[Array, ...], w: tuple[Array, ...], scalars: tuple[Array, ...], *, xp: Namespace
-    ) -> tuple[tuple[Array, ...], list[Array]]:
-        """The update rule on each block that learns."""
-        layout, done, new = self.net.layout, [], []
-        own = iter(zip(*vectors, strict=True))
-        for block, old in zip(layout.blocks, w, strict=True):
-            if block.learns:
-                grad, *moments = next(own)
-                part = layout.gradient_slices[block.name]
-                each = (xp.reshape(v[part], block.shape) if getattr(v, "ndim", 0) else v for v in scalars)
-                done.append(self.update.element(grad, old, *moments, *each, xp=xp))
-                new.append(done[-1][0])
-            else:
-                new.append(old)
-        return tuple(new), list(zip(*(each[1:] for each in done), strict=True))
+    def _watch_before(self, w: Array, watched: Watched | None, *, xp: Namespace) -> dict[str, Array]:
+        if watched is None or not watched.wants("w_before", "w_after", "change"):
+            return {}
+        views = self.net.layout.views(w, xp=xp)
+        return {b: xp.asarray(a, copy=True) for b, a in views.items()}
 
-    def _layer_by_layer(
-        self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace, watch: Watch | None
-    ) -> tuple[Array, tuple[tuple[Array, ...], ...], Array]:
-        first: ForwardPass | None = None
-        for step, part in self._one_layer_each:
-            seen = step.forward_loss(w, s, x, t, xp=xp)
-            first = first or seen
-            rates = s.rule.rates
-            rule = s.rule if isinstance(rates, tuple) else s.rule._replace(rates=rates[part])
-            w, _ = step.apply(step.gradient_of(seen, xp=xp, watch=watch), w, rule, xp=xp)
-        assert first is not None
-        return w, first.layers, first.loss
-
-    @property
-    def splits(self) -> Layout | None:
-        """The layout by which the step takes weights split; None where it does not."""
-        return self.net.layout if self.order == "together" else None
+    def _watch_after(
+        self, before: dict[str, Array], w: Array, watched: Watched | None, *, xp: Namespace
+    ) -> None:
+        if watched is not None and before:
+            after = {b: xp.asarray(a, copy=True) for b, a in self.net.layout.views(w, xp=xp).items()}
+            watched.see_blocks("w_before", before)
+            watched.see_blocks("w_after", after)
+            watched.see_blocks("change", {b: after[b] - before[b] for b in before})
 
     @cached_property
-    def _one_layer_each(self) -> tuple[tuple["Step", slice], ...]:
-        """For each layer that learns, the last first: the step of that layer alone."""
-        found, places = [], self.net.layout.gradient_slices
-        for k in sorted(self.net.trainable, reverse=True):
-            own = [b for b in places if b.rpartition(".")[0] == self.net.nodes[k].name]
-            net = self.net.freeze(*(b for b in places if b not in own))
-            part = slice(places[own[0]].start, places[own[-1]].stop)
-            found.append((replace(self, net=net, order="together"), part))
-        return tuple(found)
+    def rules(self) -> tuple[Update, ...]:
+        """The update rule of each learning block."""
+        return groups.rules(self.update, self.net.layout)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Neighbouring blocks of one kind of rule."""
+        return groups.parts(self.rules, self.net.layout)
+
+    @cached_property
+    def rates(self) -> tuple[Any, ...]:
+        """The rate of each learning block where rates differ, else ()."""
+        return groups.rates(self.update, self.rules)
+
+    @cached_property
+    def moments(self) -> int:
+        """The vectors that the rules carry from step to step."""
+        return max((rule.moments for rule in self.rules), default=0)
+
+    def updated(self, g: Array, w: Array, state: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
+        """The update rules on the learning weights."""
+        layout, split = self.net.layout, isinstance(w, tuple)
+        dtype = (w[0] if split else w).dtype
+        scalars = {
+            id(rule): rule.scalars(state, dtype=dtype, xp=xp)
+            for rule in {id(part.rule): part.rule for part in self.parts}.values()
+        }
+        if split:
+            w, moments = self._updated_blocks(g, w, state.moments, scalars, xp=xp)
+        elif len(self.parts) == 1 and len(layout.learning) == len(layout.blocks):
+            ((rule, _),) = self.parts
+            w, *moments = rule.element(g, w, *state.moments, *scalars[id(rule)], xp=xp)
+        else:
+            new, columns = [], []
+            for rule, span in self.parts:
+                here = slice(span.first, span.last)
+                own = [m[here] for m in state.moments]
+                each = [v[here] if getattr(v, "ndim", 0) else v for v in scalars[id(rule)]]
+                changed, own = _element(rule, g[here], w[span.start : span.stop], own, each, xp=xp)
+                new.append((span, changed))
+                columns.append(own)
+            w = layout.merge(w, new, xp=xp)
+            moments = [join(list(column), xp=xp) for column in zip(*columns, strict=True)]
+        return w, RuleState(state.count + 1, state.rates, tuple(moments))
+
+    def _updated_blocks(
+        self,
+        g: tuple[Array, ...],
+        w: tuple[Array, ...],
+        moments: tuple[tuple[Array, ...], ...],
+        scalars: dict[int, tuple[Array, ...]],
+        *,
+        xp: Namespace,
+    ) -> tuple[tuple[Array, ...], list[Any]]:
+        """The update rules on split weights, block by block."""
+        layout, new, columns = self.net.layout, [], []
+        rule_of = {block: part.rule for part in self.parts for block in layout.within(part.span)}
+        own = iter(zip(g, *moments, strict=True))
+        for block, old in zip(layout.blocks, w, strict=True):
+            if not block.learns:
+                new.append(old)
+                continue
+            rule, (grad, *mine) = rule_of[block], next(own)
+            here = layout.gradient_slices[block.name]
+            each = [
+                xp.reshape(v[here], block.shape) if getattr(v, "ndim", 0) else v for v in scalars[id(rule)]
+            ]
+            changed, mine = _element(rule, grad, old, mine, each, xp=xp)
+            new.append(changed)
+            columns.append(mine)
+        return tuple(new), list(zip(*columns, strict=True))
+
+
+def _element(
+    rule: Update, g: Array, w: Array, moments: list[Array], scalars: list[Array], *, xp: Namespace
+) -> tuple[Array, list[Array]]:
+    """New weights and moments of a part; a rule with fewer moments than others leaves the rest alone."""
+    changed, *own = rule.element(g, w, *moments[: rule.moments], *scalars, xp=xp)
+    return changed, [*own, *moments[rule.moments :]]
+
+
+def _each(g: Array, function: Any, *others: Array) -> Array:
+    """A function on a vector, or on each block of one that is split."""
+    if not isinstance(g, tuple):
+        return function(g, *others)
+    return tuple(function(*parts) for parts in zip(g, *others, strict=True))
+
+
+def _learning(layout: Layout, w: Array, *, xp: Namespace) -> Array:
+    """The learning weights in the form of a gradient."""
+    if isinstance(w, tuple):
+        return tuple(a for block, a in zip(layout.blocks, w, strict=True) if block.learns)
+    return w if len(layout.learning) == len(layout.blocks) else layout.learning_part(w, xp=xp)

@@ -232,9 +232,66 @@ def check_beta(beta: Any) -> None:
 
 def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Array:
     """The rate of this step: a number, 0-d, or one a learning weight."""
-    if isinstance(rate, Mapping):
-        return state.rates
-    return rate(xp.astype(state.count, dtype), xp=xp) if callable(rate) else rate
+    if callable(rate):
+        return rate(xp.astype(state.count, dtype), xp=xp)
+    return rate if isinstance(state.rates, tuple) else state.rates
+
+
+class Penalty(Protocol):
+    """What the learner needs to know of a penalty on the weights."""
+
+    def gradient(self, w: Array, *, xp: Namespace) -> Array:
+        """What it adds to ∂E/∂w, for a part of the weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class L2:
+    """½ λ Σ w², which adds λ w to the gradient (Hoerl and Kennard: Ridge regression, 1970).
+
+    Args:
+        strength: λ.
+
+    >>> import numpy as np
+    >>> L2(0.5).gradient(np.asarray([2.0, -4.0]), xp=np).tolist()
+    [1.0, -2.0]
+    """
+
+    strength: Any = 0.01
+
+    def gradient(self, w: Array, *, xp: Namespace) -> Array:
+        """The term λ w."""
+        return self.strength * w
+
+
+class Clip(Protocol):
+    """What the learner needs to know of a bound on the gradient."""
+
+    def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
+        """The whole gradient, in one vector or many blocks, held within bounds."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipByNorm:
+    """g ← g · min(1, c / ‖g‖), over the whole gradient (Pascanu et al., 2013).
+
+    Args:
+        limit: c, the largest norm.
+
+    >>> import numpy as np
+    >>> ClipByNorm(1)((np.asarray([3.0]), np.asarray([4.0])), xp=np)
+    (array([0.6]), array([0.8]))
+    """
+
+    limit: float
+
+    def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
+        """The gradient, shortened where it is longer than the limit."""
+        squares = [xp.sum(xp.square(a)) for a in g]
+        norm = xp.sqrt(sum(squares[1:], start=squares[0]))
+        factor = xp.where(norm > self.limit, self.limit / norm, xp.ones_like(norm))
+        return tuple(a * factor for a in g)
 
 
 ALL: dict[str, Any] = {

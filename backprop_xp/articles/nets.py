@@ -14,12 +14,13 @@ from .. import activations, backends, losses
 from ..activations import LeakyReLU
 from ..arrays import Array, Namespace
 from ..errors import BackpropError, listed
-from ..layers import Activate, Flow, Input, Layer, Linear
+from ..layers import Activate, Input, Layer, Linear
 from ..learner import Learner
 from ..losses import Loss
-from ..net import Net, Node, add, chain, concat, learning_flow, named
+from ..net import Net, Node, add, chain, concat, named
 from ..step import Reduction, State
 from ..updates import GradientDescent
+from ..watch import Watched
 
 Inputs = Mapping[str, Any]
 Number = Any  # a Fraction where the arithmetic is exact, else a float
@@ -131,25 +132,42 @@ class Model:
         return {block: self.arithmetic.plain(value) for block, value in self.learner.weights(self.w).items()}
 
     def sample(self, x: Sequence[Any], t: Sequence[Any], *, to_input: bool = True) -> Seen:
-        """What one sample shows: forward, loss, learning flow; nothing is changed."""
-        xs, ts = self._rows([(x, t)])
-        seen = self.learner.forward_loss(self.w, self.s, xs, ts, xp=self.arithmetic.xp)
-        loss = self.arithmetic.plain(seen.loss)
-        return self._seen(seen.params, seen.flows, seen.e, loss, to_input=to_input)
+        """What one sample shows: forward, loss, backward pass; nothing is changed."""
+        step = replace(self.learner.pure, to_input=to_input)
+        watched = Watched(step.net, "*", to_input=to_input)
+        found = step.gradient(self.w, self.s, *self._rows([(x, t)]), xp=self.arithmetic.xp, watched=watched)
+        seen = Seen([], {}, {}, {}, self.arithmetic.plain(found.loss))
+        self._show(seen, watched)
+        return seen
 
     def flow(self, x: Sequence[Any], e: Sequence[Any]) -> Seen:
         """What one sample shows where the error e = ∂E/∂o at the output is given."""
         xs, es = self._rows([(x, e)])
-        params, flows, _ = self.learner.forward(self.w, self.s, xs, training=True, xp=self.arithmetic.xp)
-        return self._seen(params, flows, es, None)
+        step = replace(self.learner.pure, loss=_GivenError(), reduction="sum", to_input=True)
+        watched = Watched(step.net, "*", to_input=True)
+        step.gradient(self.w, self.s, xs, es, xp=self.arithmetic.xp, watched=watched)
+        seen = Seen([], {}, {}, {}, None)
+        self._show(seen, watched)
+        return seen
+
+    def _show(self, seen: Seen, watched: Watched) -> None:
+        plain = self.arithmetic.plain
+        for k in range(len(watched.net.nodes)):
+            seen.o.append(plain(watched.seen[k, "o"])[0])
+        for (k, field), value in sorted(watched.seen.items(), key=lambda item: -item[0][0]):
+            if field in ("e", "delta"):
+                getattr(seen, field)[k] = plain(value)[0]
+            elif field == "grad":
+                name = watched.net.nodes[k].name
+                seen.grad.update((f"{name}.{p}", plain(grad)) for p, grad in value.items())
 
     def batch(self, samples: Samples) -> tuple[Number, dict[str, Any]]:
         """Loss and ∂E/∂w by block of all samples together."""
         x, t = self._rows(samples)
-        seen = self.learner.forward_loss(self.w, self.s, x, t, xp=self.arithmetic.xp)
+        loss = self.learner.pure.forward_loss(self.w, self.s, x, t, xp=self.arithmetic.xp).loss
         grads = self.learner.gradient(self.w, self.s, x, t)
         plain = self.arithmetic.plain
-        return plain(seen.loss), {block: plain(grad) for block, grad in grads.items()}
+        return plain(loss), {block: plain(grad) for block, grad in grads.items()}
 
     def losses(self, samples: Samples) -> Vector:
         """The loss of each sample."""
@@ -170,21 +188,23 @@ class Model:
         xp = self.arithmetic.xp
         g = self.learner.net.layout.pack({b: self.arithmetic.array(v) for b, v in grad.items()}, xp=xp)
         w, s = self.learner.snapshot(self.w, self.s)
-        return replace(self, w=self.learner.apply(g, w, s.rule, xp=xp)[0])
+        return replace(self, w=self.learner.pure.updated(g, w, s.rule, xp=xp)[0])
 
     def _rows(self, samples: Samples) -> tuple[Array, Array]:
         array = self.arithmetic.array
         return array([list(x) for x, _ in samples]), array([list(t) for _, t in samples])
 
-    def _seen(
-        self, params: tuple[Any, ...], flows: list[Flow], e: Array, loss: Number, *, to_input: bool = True
-    ) -> Seen:
-        net, plain = self.learner.net, self.arithmetic.plain
-        seen = Seen([plain(flow.o)[0] for flow in flows], {}, {}, {}, loss)
-        for learn in learning_flow(net, params, flows, e, xp=self.arithmetic.xp, to_input=to_input):
-            seen.e[learn.k], seen.delta[learn.k] = plain(learn.e)[0], plain(learn.delta)[0]
-            seen.grad.update((block, plain(grad)) for block, grad in net.named(learn.k, learn.grad).items())
-        return seen
+
+class _GivenError(Loss):
+    """A loss whose error is the target: for samples of which the error at the output is given."""
+
+    def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
+        """E = Σ_k t_k o_k."""
+        return xp.sum(o * t, axis=-1)
+
+    def error(self, o: Array, t: Array, *, xp: Namespace) -> Array:
+        """The error e = t."""
+        return t
 
 
 def transposed(matrix: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -13,7 +13,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, mapped
 from ..errors import BackpropError, listed
 from .base import Backend, Standard
 
@@ -154,10 +154,5 @@ def host(a: Array) -> Any:
 
 
 def copy(value: Any) -> Any:
-    """A copy of every array in a tuple of tuples."""
-    if isinstance(value, tuple):
-        parts = [copy(each) for each in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if not hasattr(value, "dtype"):
-        return value
-    return of(value).xp.asarray(value, copy=True)
+    """A copy of every array in a tree."""
+    return mapped(value, lambda a: of(a).committed(of(a).xp.asarray(a, copy=True)))

@@ -6,8 +6,8 @@ from typing import Any
 import numpy
 
 from ..arrays import Array, Namespace
-from ..compiler.compiled import Compiled, Step
-from ..compiler.jax import JittedStep
+from ..compiler.compiled import Compiled, Function
+from ..compiler.jax import Jitted
 from ..errors import BackpropError, listed, unavailable
 from .base import Backend
 
@@ -79,9 +79,13 @@ class Jax(Backend):
         other.xp = _Precise(self.xp, precision)
         return other
 
-    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """`jax.jit` and `jax.lax.scan`, weights and state donated."""
-        return JittedStep(self, self.jax, step, check, layout)
+    def compile(self, function: Function, **settings: Any) -> Compiled:
+        """`jax.jit` and `jax.lax.scan`, the state donated."""
+        return Jitted(self, self.jax, function, **settings)
+
+    def committed(self, a: Array) -> Array:
+        """The array, committed to its device: `jax.jit` compiles again for one that is not."""
+        return a if isinstance(a, self.jax.core.Tracer) else self.jax.device_put(a, a.device)
 
     def synchronize(self) -> None:
         """Wait for all devices."""

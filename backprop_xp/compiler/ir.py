@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import arrays
+
 BINARY = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "mod": "remainder",
     "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
@@ -107,22 +109,17 @@ def abstract(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
-    """A tree of tuples, lists and dicts with the function applied to each array in it."""
-    if isinstance(tree, Ref) or (hasattr(tree, "dtype") and not isinstance(tree, type)):
-        return function(tree)
-    if isinstance(tree, (tuple, list)):
-        parts = [mapped(each, function) for each in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    if isinstance(tree, dict):
-        return {key: mapped(each, function) for key, each in tree.items()}
-    return tree
+    """A tree with the function applied to each array and each Ref in it."""
+    return arrays.mapped(tree, function, _is_leaf)
 
 
 def leaves(tree: Any) -> list[Any]:
-    """The arrays of a tree, in order."""
-    found: list[Any] = []
-    mapped(tree, found.append)
-    return found
+    """The arrays and Refs of a tree, in order."""
+    return arrays.leaves(tree, _is_leaf)
+
+
+def _is_leaf(value: Any) -> bool:
+    return isinstance(value, Ref) or arrays.is_array(value)
 
 
 def refs(tree: Any) -> list[Ref]:

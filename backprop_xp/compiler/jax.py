@@ -1,80 +1,90 @@
-"""A compiled step on JAX: `jax.jit`, and many steps under `jax.lax.scan`."""
+"""Compiled functions on JAX: `jax.jit`, and many calls under `jax.lax.scan`."""
 
 from typing import Any
 
 from ..arrays import Array
 from ..errors import no_memory
 from ..library import Library
-from .compiled import Compiled, Step, batch_size
+from .compiled import Compiled, batch_size
+from .ir import leaves, mapped
 
-_FLAT_AT_MOST = 20_000  # weights of a rule with moments
 
+class Jitted(Compiled):
+    """A function under `jax.jit`, and many calls of it under `jax.lax.scan`.
 
-class JittedStep(Compiled):
-    """A step under `jax.jit`, and many of them under `jax.lax.scan`.
-
-    Inside a scan the weights are carried split, one array a block, since XLA cuts and joins a flat
-    vector in every step. Only moments turn this round: up to some thousand weights one long update
-    is faster than many short ones.
+    A scan keeps the state in the form of `carry`, such as weights split by block, since XLA would cut
+    and join a flat vector in every step. Packing and unpacking are programs of their own: inside the
+    scan's they would keep XLA from running products on several threads.
     """
 
-    def __init__(
-        self, library: Library, jax: Any, step: Step, check: Step | None = None, layout: Any = None
-    ) -> None:
-        super().__init__(library, step, check)
-        self.layout = layout
+    def __init__(self, library: Library, jax: Any, function: Any, **settings: Any) -> None:
+        super().__init__(library, function, **settings)
+        n, xp = self.donate, library.xp
 
-        def one(w: Array, s: Any, x: Array, t: Array) -> Any:
-            self.compilations += 1
-            self.check(w, s, x, t)
-            return step(w, s, x, t, xp=library.xp)
+        def one(*args: Any) -> Any:
+            self.check(*args)
+            return function(*args, xp=xp)
 
-        def many(w: Array, s: Any, x: Array, t: Array, index: Array) -> Any:
-            self.compilations += 1
-            self.check(w, s, x, t)
+        def many(*args: Any) -> Any:
+            *args, index = args
+            state, held, rows = self._parts(args)
 
-            def body(carry: Any, rows: Array) -> Any:
-                w, s, loss = step(*carry, x[rows], t[rows], xp=library.xp)
-                return (w, s), loss
+            def body(carry: Any, batch: Array) -> Any:
+                result = function(*carry, *held, *mapped(rows, lambda a: a[batch]), xp=xp)
+                return (tuple(result[:n]), tuple(result[n:])) if n else ((), result)
 
-            split = self.layout is not None and (w.size > _FLAT_AT_MOST or not s.rule.moments)
-            carry, losses = jax.lax.scan(body, self._split(w, s) if split else (w, s), index)
-            w, s = self._joined(*carry) if split else carry
-            return w, s, losses
+            state, out = jax.lax.scan(body, state, index)
+            return (*state, *out) if n else out
 
-        self._one, self._many = (jax.jit(f, donate_argnums=(0, 1)) for f in (one, many))
+        donated = tuple(range(n))
+        self._one, self._many = (jax.jit(f, donate_argnums=donated) for f in (one, many))
+        pack, unpack = self.carry or (None, None)
+        self._pack, self._unpack = (
+            f and jax.jit(lambda *state, f=f: f(*state, xp=xp), donate_argnums=donated) for f in (pack, unpack)
+        )
 
-    def _split(self, w: Array, s: Any) -> tuple[Any, Any]:
-        xp = self.library.xp
-        moments = tuple(self.layout.split_learning(m, xp=xp) for m in s.rule.moments)
-        return self.layout.split(w, xp=xp), s._replace(rule=s.rule._replace(moments=moments))
+    @property
+    def compilations(self) -> int:
+        """How often XLA compiled the function, by itself or in a scan."""
+        return sum(f._cache_size() for f in (self._one, self._many))
 
-    def _joined(self, w: Any, s: Any) -> tuple[Array, Any]:
-        xp = self.library.xp
+    @compilations.setter
+    def compilations(self, value: int) -> None:
+        """Counted by JAX."""
 
-        def joined(blocks: Any) -> Array:
-            return xp.concat([xp.reshape(block, (-1,)) for block in blocks])
+    def pack(self, *state: Any) -> Any:
+        """The state in the form that scans keep; consumes it."""
+        return self._pack(*state) if self._pack else state
 
-        moments = tuple(joined(m) for m in s.rule.moments)
-        return joined(w), s._replace(rule=s.rule._replace(moments=moments))
+    def unpack(self, *state: Any) -> Any:
+        """The state in its own form; consumes it."""
+        return self._unpack(*state) if self._unpack else state
 
-    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
-        """One step."""
-        return self._run(self._one, w, s, x, t)  # type: ignore[no-any-return]
+    def __call__(self, *args: Any) -> Any:
+        """One call; the state may be packed."""
+        return self._run(self._one, args, leaves(self._parts(args)[2])[:1])
 
-    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """Many steps in one call."""
+    def scan(self, *args: Any) -> Any:
+        """Many calls in one; the state comes back in the form it had."""
+        *args, index = args
         batch_size(index)
-        return self._run(self._many, w, s, x, t, index)  # type: ignore[no-any-return]
+        state, held, rows = self._parts(args)
+        index = self.index_to_device(rows, index)
+        self.check(*args)
+        packed = self.pack(*state)
+        own = packed is state or len(leaves(packed)) == len(leaves(state))
+        result = self._run(self._many, (*packed, *held, *rows, index), [index[0]])
+        return result if own else (*self.unpack(*result[: self.donate]), *result[self.donate :])
 
-    def _run(self, function: Step, w: Array, s: Any, x: Array, t: Array, *index: Array) -> Any:
+    def _run(self, function: Any, args: Any, rows: list[Any]) -> Any:
         try:
-            return function(w, s, x, t, *(self.index_to_device(w, x, each) for each in index))
+            return function(*args)
         except (TypeError, AttributeError):  # what came is nothing that JAX knows
-            self.check(w, s, x, t)
+            self.check(*args[: len(args)])
             raise
         except RuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            rows = index[0].shape[1] if index else x.shape[0]
-            raise no_memory(rows, error, usable=not w.is_deleted()) from error
+            state = leaves(args)[:1]
+            usable = not (self.donate and state and state[0].is_deleted())
+            raise no_memory(rows[0].shape[0] if rows else 0, error, usable=usable) from error

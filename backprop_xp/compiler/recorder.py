@@ -68,7 +68,8 @@ class Recorder:
     """
 
     pi, newaxis, inf, nan = np.pi, None, np.inf, np.nan
-    bool, int8, int32, int64, uint32 = np.bool_, np.int8, np.int32, np.int64, np.uint32
+    bool, int8, int32, int64 = np.bool_, np.int8, np.int32, np.int64
+    uint8, uint32 = np.uint8, np.uint32
     float32, float64, isdtype = np.float32, np.float64, staticmethod(np.isdtype)
 
     def __init__(self, word: Any = np.uint32) -> None:

@@ -1,15 +1,16 @@
 """Traces: every number of a step, by layer.
 
-A trace keeps what the step's own walks yield; it has no formula of its own.
+A trace holds what a step shows when it is watched; it has no formula of its own.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from .. import backends
-from ..arrays import Array
+from ..arrays import Array, leaves, mapped
 from ..learner import Learner
-from ..net import Learn
-from ..step import ForwardPass, State
+from ..step import State
+from ..watch import BY_PARAMETER, FIELDS
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _text(a: Array) -> str:
     return each(values)
 
 
-def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
+def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
     """Every number of the step that would be made from this batch; w and s stay as they are.
 
     Raises:
@@ -89,63 +90,49 @@ def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.layers.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
     >>> w, s = learner.init(backend="exact", weights={"dense1.w": [["1/2"], ["1/4"]]})
-    >>> trace = trace(learner, w, s, bp.exact.asarray([[1, 2]], dtype=bp.exact.rational),
-    ...                 bp.exact.asarray([[0]], dtype=bp.exact.rational))
-    >>> trace["dense1"].delta, trace["dense1"].change["w"]
+    >>> x = bp.asarray([[1, 2]], like=w)
+    >>> found = trace(learner, w, s, x, bp.asarray([[0]], like=w))
+    >>> found["dense1"].delta, found["dense1"].change["w"]
     (exact.asarray([['1']]), exact.asarray([['-1/2'], ['-1']]))
     """
-    return _step(learner, *learner.snapshot(w, s), x, t)[2]
+    *_, loss, watched = learner.step(*learner.snapshot(w, s), *batch, watch="*")
+    return from_watched(learner, batch, loss, watched)
 
 
-def trace_each(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, list[Trace]]:
+def trace_each(
+    learner: Learner, w: Array, s: State, *batch: Any
+) -> tuple[Array, State, list[Trace]]:
     """Learning one data input at a time, in the given order, with every number kept.
 
     Args:
         learner: makes the steps.
         w: the weights; consumed.
         s: the state; consumed.
-        x: inputs, shape (n, features).
-        t: targets, shape (n, units), or labels (n,).
+        batch: inputs, shape (n, features), and targets, shape (n, units), or labels (n,).
 
     Returns:
         The new weights, the new state, and a trace for each data input.
     """
     traces = []
-    for k in range(x.shape[0]):
-        w, s, found = _step(learner, w, s, x[k : k + 1], t[k : k + 1])
-        traces.append(found)
+    for k in range(leaves(batch)[0].shape[0]):
+        rows = mapped(batch, lambda a, k=k: a[k : k + 1, ...])
+        w, s, loss, watched = learner.step(w, s, *rows, watch="*")
+        traces.append(from_watched(learner, rows, loss, watched))
     return w, s, traces
 
 
-def _step(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Trace]:
-    xp = learner.check(w, s, x, t).xp
-    kept: dict[int, tuple[ForwardPass, Learn]] = {}
+def from_watched(learner: Learner, batch: tuple[Any, ...], loss: Array, watched: dict[str, Any]) -> Trace:
+    """A trace of what a step with `watch="*"` returned, be it eager, compiled, or one of a scan.
 
-    def watch(seen: ForwardPass, learn: Learn) -> None:
-        if learn.k not in kept or learn.grad:  # layer by layer: a layer's own pass counts
-            kept[learn.k] = seen, learn
+    Args:
+        learner: made the step.
+        batch: what it learnt from.
+        loss: what it returned.
+        watched: likewise.
+    """
 
-    before = {name: backends.copy(block) for name, block in learner.weights(w).items()}
-    w, s, loss = learner.pure_step(w, s, x, t, xp=xp, watch=watch)
-    after = {name: backends.copy(block) for name, block in learner.weights(w).items()}
-    last, _ = next(iter(kept.values()))
-    layers = []
-    for k, node in enumerate(learner.net.nodes):
-        seen, learn = kept.get(k, (last, None))
-        own = [b for b in before if b.rpartition(".")[0] == node.name]
-        short = {b: b.rpartition(".")[2] for b in own}
-        grads = learner.net.named(k, learn.grad) if learn else {}
-        layers.append(
-            LayerTrace(
-                node.name,
-                seen.flows[k].net,
-                seen.flows[k].o,
-                learn.e if learn else None,
-                learn.delta if learn else None,
-                grad={short[b]: grad for b, grad in grads.items()},
-                change={short[b]: after[b] - before[b] for b in own},
-                w_before={short[b]: before[b] for b in own},
-                w_after={short[b]: after[b] for b in own},
-            )
-        )
-    return w, s, Trace(x, t, loss, tuple(layers))
+    def layer(name: str) -> LayerTrace:
+        own = {field: watched.get(f"{name}.{field}") for field in FIELDS}
+        return LayerTrace(name, **own | {field: own[field] or {} for field in BY_PARAMETER})
+
+    return Trace(batch[0], batch[1], loss, tuple(layer(node.name) for node in learner.net.nodes))

@@ -1,52 +1,87 @@
-"""Which rows each step learns from: a function of (seed, step), so a stopped run can go on.
+"""Which rows each step learns from: a function of (seed, step), so that a stopped run can go on.
 
-The rows come in windows; the windows of an epoch come in a random order, and so do the rows of a
-window. The order of an epoch follows from the seed and the step at which the epoch begins.
+The rows of a source that does not lie in memory come in windows, each made of many small blocks at
+random places, so that a file that is sorted by label is mixed all the same; the rows of a window come
+in a random order. The order of an epoch follows from the seed and the step at which it begins.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import lcm
 from typing import Any, NamedTuple
 
 from .. import backends, rng
 from ..arrays import Array
 
+ORDER = 2  # the version of these orders: another one resumes no run
 _SHUFFLE = 1 << 24  # the stream of random bits; 0 and 1 << 16 onwards are the learner's
 _CHUNK = 1 << 16  # rows whose order is made in one call
+_EPOCHS = 64  # at most whose orders are made in one call
 
 
 class Window(NamedTuple):
-    """Rows start, …, stop - 1 of the source; its first `skip` batches are done already.
+    """Rows that are in memory together; the first `skip` batches of it are done already.
 
     Attributes:
-        start, stop: which rows.
+        blocks: ranges (start, stop) of the source, in the order in which they are read.
+        n: rows in all of them.
         key: of their order, two words.
         skip: batches done already.
     """
 
-    start: int
-    stop: int
+    blocks: tuple[tuple[int, int], ...]
+    n: int
     key: tuple[int, int]
     skip: int
 
 
-@dataclass(frozen=True)
+def window_and_block(n: int, size: int, window: int, block: int) -> tuple[int, int]:
+    """Rows of a window and of its blocks, such that one batch an epoch at most is short.
+
+    Windows are whole batches and whole blocks. Where that makes them more than twice as large as
+    asked for, blocks are made smaller.
+
+    Args:
+        n: rows of the source.
+        size: rows of a batch.
+        window: rows that may be in memory together.
+        block: rows that are cheap to read together.
+
+    >>> window_and_block(1_000_000, 128, 65_536, 1024)
+    (65536, 1024)
+    >>> window_and_block(1_000_000, 100, 65_536, 1024)
+    (51200, 1024)
+    >>> window_and_block(300, 100, 65_536, 1024)
+    (300, 300)
+    """
+    if window >= n:
+        return n, n
+    largest = max(2 * window, 4 * size)
+    block = next(b for b in range(max(1, min(block, window)), 0, -1) if lcm(b, size) <= largest)
+    unit = lcm(block, size)
+    return max(1, window // unit) * unit, block
+
+
+@dataclass
 class Batches:
     """The batches of every epoch.
 
     Attributes:
         n: rows of the source.
         size: rows of a batch.
-        window: rows of a window, a multiple of size, so that one batch an epoch at most is short.
+        window: rows of a window, whole batches and whole blocks; n for one window.
+        block: rows of a block.
         seed: of the run.
-        shuffle: else windows and rows come in their own order.
+        shuffle: else rows come in their own order.
     """
 
     n: int
     size: int
     window: int
+    block: int
     seed: int
     shuffle: bool
+    _orders: dict[int, Array] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -56,29 +91,52 @@ class Batches:
     def windows(self, begin: int, skip: int) -> list[Window]:
         """The windows of the epoch that begins at step `begin`, without its first `skip` batches."""
         count = -(-self.n // self.window)
-        keys = self._keys(begin, count)
+        keys, blocks = self._keys(begin, count), self._blocks(begin, count)
         found = []
-        for k in self._order(keys[count], count, 0, count).tolist():
-            start = k * self.window
-            stop = min(start + self.window, self.n)
-            batches = -(-(stop - start) // self.size)
+        for k in range(count):
+            n = min(self.window, self.n - k * self.window)
+            batches = -(-n // self.size)
             if skip < batches:
-                found.append(Window(start, stop, keys[k], skip))
+                found.append(Window(blocks[k], n, keys[k], skip))
             skip = max(0, skip - batches)
         return found
 
+    def _blocks(self, begin: int, count: int) -> list[tuple[tuple[int, int], ...]]:
+        """The blocks of each window: full ones in random order, what is left over in the last window."""
+        if not self.shuffle or count == 1:
+            starts = range(0, self.n, self.window)
+            return [((start, min(start + self.window, self.n)),) for start in starts]
+        full, each = self.n // self.block, self.window // self.block
+        order = rng.permutation(*self._keys(begin, count)[count], full, 0, full, xp=_host())
+        starts = (order * self.block).tolist()
+        blocks = [(start, start + self.block) for start in starts]
+        blocks += [(full * self.block, self.n)] if full * self.block < self.n else []
+        found = [blocks[k * each : (k + 1) * each] for k in range(count)]
+        found[-1] += blocks[count * each :]
+        return [_merged(own) for own in found]
+
     def _keys(self, begin: int, count: int) -> list[tuple[int, int]]:
-        """Keys for the order of rows in each of `count` windows, and one for that of the windows."""
+        """Keys for the order of rows in each of `count` windows, and one for that of the blocks."""
         if not self.shuffle:
             return [(0, 0)] * (count + 1)
-        xp = backends.get("numpy").xp
-        seed, stream = (int(a[0]) for a in rng.bits(self.seed, _SHUFFLE, begin, 1, xp=xp))
-        first, second = rng.bits(seed, stream, 0, count + 1, xp=xp)
+        seed, stream = (int(a[0]) for a in rng.bits(self.seed, _SHUFFLE, begin, 1, xp=_host()))
+        first, second = rng.bits(seed, stream, 0, count + 1, xp=_host())
         return list(zip(first.tolist(), second.tolist(), strict=True))
 
     def left(self, windows: list[Window]) -> int:
         """The rows in these windows that are not done."""
-        return sum(window.stop - window.start - window.skip * self.size for window in windows)
+        return sum(window.n - window.skip * self.size for window in windows)
+
+    def epochs(self, begin: int, count: int) -> Array:
+        """The orders of epochs in one window, from the one that begins at step `begin` on: (count, n)."""
+        begins = [begin + k * self.steps for k in range(count)]
+        if any(each not in self._orders for each in begins):
+            ahead = max(count, min(_EPOCHS, _CHUNK // self.n))
+            begins_ahead = [begin + k * self.steps for k in range(ahead)]
+            keys = _host().asarray([self._keys(each, 1)[0] for each in begins_ahead], dtype="uint32")
+            orders = self._order((keys[:, :1], keys[:, 1:]), self.n, 0, self.n)
+            self._orders = dict(zip(begins_ahead, _host().broadcast_to(orders, (ahead, self.n)), strict=True))
+        return _host().stack([self._orders[each] for each in begins])
 
     def chunks(self, window: Window, length: Callable[[], int]) -> Iterator[Array]:
         """The rows of each batch, within the window: int64 arrays (steps, batch), the short batch alone.
@@ -87,22 +145,35 @@ class Batches:
             window: from `windows`.
             length: how many steps are wanted next.
         """
-        n = window.stop - window.start
-        full = n // self.size
-        chunk_steps = 1 << max(1, _CHUNK // self.size).bit_length() - 1
-        for first in range(window.skip, full, chunk_steps):
-            last = min(first + chunk_steps, full)
-            order = self._order(window.key, n, first * self.size, last * self.size)
+        full = window.n // self.size
+        steps = 1 << max(1, _CHUNK // self.size).bit_length() - 1
+        for first in range(window.skip, full, steps):
+            last = min(first + steps, full)
+            order = self._order(window.key, window.n, first * self.size, last * self.size)
             rows, k = order.reshape(last - first, self.size), 0
             while k < last - first:
                 chunk = rows[k : k + length()]
                 k += chunk.shape[0]
                 yield chunk
-        if n % self.size:
-            yield self._order(window.key, n, full * self.size, n)[None, :]
+        if window.n % self.size:
+            yield self._order(window.key, window.n, full * self.size, window.n)[None, :]
 
-    def _order(self, key: tuple[int, int], n: int, start: int, stop: int) -> Any:
-        xp = backends.get("numpy").xp
+    def _order(self, key: tuple[Any, Any], n: int, start: int, stop: int) -> Any:
         if not self.shuffle or n == 1:
-            return xp.arange(start, stop)
-        return rng.permutation(*key, n, start, stop, xp=xp)
+            return _host().arange(start, stop)
+        return rng.permutation(*key, n, start, stop, xp=_host())
+
+
+def _host() -> Any:
+    return backends.get("numpy").xp
+
+
+def _merged(blocks: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges in order of place, neighbours joined: what is read is the same, and read forwards."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(blocks):
+        if found and found[-1][1] == start:
+            found[-1] = found[-1][0], stop
+        else:
+            found.append((start, stop))
+    return tuple(found)

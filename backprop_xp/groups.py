@@ -1,0 +1,136 @@
+"""Parameter groups: which update rule each block of weights follows.
+
+Rules that differ in their rate alone are one kind: they run together, over one vector of rates.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from .errors import BackpropError, listed
+from .params import Block, Layout, Span
+from .updates import Update
+
+Updates = Update | Mapping[str, Update]
+
+
+class Part(NamedTuple):
+    """Neighbouring blocks that follow one kind of rule."""
+
+    rule: Update
+    span: Span
+
+
+def matches(pattern: str, block: str) -> bool:
+    """Whether a pattern names a block: by its layer, by its own name, or by a pattern of either.
+
+    >>> [matches(p, "dense1.b") for p in ("dense1", "dense1.b", "*.b", "dense*", "dense")]
+    [True, True, True, True, False]
+    """
+    return any(fnmatchcase(name, pattern) for name in (block, block.rpartition(".")[0]))
+
+
+def first_match(table: Mapping[str, Any], block: str) -> Any:
+    """The entry of the first pattern that names the block, None where there is none."""
+    return next((value for pattern, value in table.items() if matches(pattern, block)), None)
+
+
+def check_patterns(table: Iterable[str], blocks: Iterable[str], what: str) -> None:
+    """Every pattern names some block.
+
+    Raises:
+        BackpropError: one names none.
+    """
+    blocks = list(blocks)
+    if unknown := [pattern for pattern in table if not any(matches(pattern, b) for b in blocks)]:
+        msg = f"the net has no {listed(unknown)}; {what} are given for {listed(blocks)}, by layer or pattern"
+        raise BackpropError(msg)
+
+
+def rules(update: Updates, layout: Layout) -> tuple[Update, ...]:
+    """The rule of each learning block, its rate one number or a schedule.
+
+    Args:
+        update: one rule for all; or rules by layer, block or pattern, of which the first that names
+            a block is its rule. A rule whose rate is such a mapping stands for one rule an entry.
+        layout: of the net.
+
+    Raises:
+        BackpropError: a name that the net does not have, or a learning block that nothing names.
+
+    >>> from backprop_xp.updates import GradientDescent
+    >>> layout = Layout.of({"a.w": (2,), "a.b": (1,)})
+    >>> [rule.rate for rule in rules({"*.b": GradientDescent(1), "a": GradientDescent(2)}, layout)]
+    [2, 1]
+    """
+    if isinstance(update, Mapping):
+        _check_rules(update)
+        check_patterns(update, [b.name for b in layout.blocks], "rules")
+    return tuple(_rule_of(block, update, layout) for block in layout.learning)
+
+
+def _check_rules(update: Mapping[str, Any]) -> None:
+    for pattern, rule in update.items():
+        if not isinstance(rule, Update):
+            msg = f"the update rule of '{pattern}' is one such as bp.GradientDescent(0.1), got {rule!r}"
+            raise BackpropError(msg)
+
+
+def _rule_of(block: Block, update: Updates, layout: Layout) -> Update:
+    rule = first_match(update, block.name) if isinstance(update, Mapping) else update
+    if rule is None:
+        msg = f"update rules name every block that learns; '{block.name}' is not in {listed(update)}"
+        raise BackpropError(msg)
+    if not isinstance(rule.rate, Mapping):
+        return rule
+    check_patterns(rule.rate, [b.name for b in layout.blocks], "rates")
+    rate = first_match(rule.rate, block.name)
+    if rate is None:
+        layer = block.name.rpartition(".")[0]
+        msg = f"a mapping of rates names every layer that learns; '{layer}' is not in {listed(rule.rate)}"
+        raise BackpropError(msg)
+    return replace(rule, rate=rate)  # type: ignore[type-var]
+
+
+def parts(each: tuple[Update, ...], layout: Layout) -> tuple[Part, ...]:
+    """Neighbouring blocks of one kind of rule, joined.
+
+    Args:
+        each: the rule of each learning block.
+        layout: of the net.
+    """
+    found: list[Part] = []
+    first = 0
+    for block, rule in zip(layout.learning, each, strict=True):
+        n = block.stop - block.start
+        span = Span(block.start, block.stop, first, first + n)
+        first += n
+        if found and found[-1].span.stop == block.start and kind(found[-1].rule) == kind(rule):
+            old = found[-1].span
+            found[-1] = found[-1]._replace(span=old._replace(stop=span.stop, last=span.last))
+        else:
+            found.append(Part(rule, span))
+    return tuple(found)
+
+
+def kind(rule: Update) -> Any:
+    """What rules that run together share: all but a rate that is a number."""
+    if not is_dataclass(rule):
+        return rule
+    own = {f.name: getattr(rule, f.name) for f in fields(rule)}
+    if not callable(own.get("rate")):
+        own.pop("rate", None)
+    return type(rule), tuple(own.items())
+
+
+def rates(update: Updates, each: tuple[Update, ...]) -> tuple[Any, ...]:
+    """The rate of each learning block where rates of one kind differ, else (); 1 where a schedule gives it.
+
+    A mapping of rates counts as differing, so that its numbers lie in the state.
+    """
+    constant = {(kind(rule), rule.rate) for rule in each if not callable(rule.rate)}
+    mapping = not isinstance(update, Mapping) and isinstance(update.rate, Mapping)
+    if not mapping and len(constant) == len({one for one, _ in constant}):
+        return ()
+    return tuple(1 if callable(rule.rate) else rule.rate for rule in each)

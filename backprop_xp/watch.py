@@ -1,0 +1,85 @@
+"""Watching: what a step computes on its way, kept under static names and returned with its result.
+
+A name is a layer and one of eight fields, such as "dense1.delta"; either may be a pattern.
+"""
+
+from collections.abc import Iterable
+from copy import copy
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .arrays import Array
+from .errors import BackpropError, listed
+from .net import Net
+
+FIELDS = ("net", "o", "e", "delta", "grad", "change", "w_before", "w_after")
+BY_PARAMETER = ("grad", "change", "w_before", "w_after")
+
+
+class Watched:
+    """What of a step is kept, and what was found of it.
+
+    Args:
+        net: the net.
+        names: layers and fields, such as "dense1.delta" or "*.o".
+        to_input: whether the backward pass goes on to the input.
+
+    Attributes:
+        wanted: numbers of nodes and fields.
+        seen: what was found, likewise; fields of parameters are mappings by parameter.
+
+    Raises:
+        BackpropError: a name that stands for nothing in this net.
+
+    >>> from backprop_xp import Dense, chain
+    >>> sorted(Watched(chain(2, Dense(3), Dense(1)), ["*.delta", "dense2.grad"]).wanted)
+    [(1, 'delta'), (2, 'delta'), (2, 'grad')]
+    """
+
+    def __init__(self, net: Net, names: Iterable[str], *, to_input: bool = False) -> None:
+        names = [names] if isinstance(names, str) else list(names)
+        self.net = net
+        there = {(k, field): f"{node.name}.{field}" for k, node in enumerate(net.nodes) for field in FIELDS}
+        there = {key: name for key, name in there.items() if _exists(net, *key, to_input=to_input)}
+        self.wanted = {key for key, name in there.items() if any(fnmatchcase(name, each) for each in names)}
+        if unknown := [each for each in names if not any(fnmatchcase(n, each) for n in there.values())]:
+            msg = f"a step shows no {listed(unknown)}; there are {listed(there.values())}"
+            raise BackpropError(msg)
+        self.seen: dict[tuple[int, str], Any] = {}
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What was found, by name, layer by layer."""
+        keys = sorted(self.seen, key=lambda key: (key[0], FIELDS.index(key[1])))
+        return {f"{self.net.nodes[k].name}.{field}": self.seen[k, field] for k, field in keys}
+
+    def fresh(self) -> "Watched":
+        """One that wants the same and has seen nothing."""
+        other = copy(self)
+        other.seen = {}
+        return other
+
+    def wants(self, *fields: str) -> bool:
+        """Whether one of these fields is kept of some layer."""
+        return any(field in fields for _, field in self.wanted)
+
+    def see(self, k: int, field: str, value: Any) -> None:
+        """Keep a field of node k, if it is wanted."""
+        if (k, field) in self.wanted:
+            self.seen[k, field] = value
+
+    def see_blocks(self, field: str, blocks: dict[str, Array]) -> None:
+        """Keep a field of each node's parameters, given by block name."""
+        for k, node in enumerate(self.net.nodes):
+            own = {b.rpartition(".")[2]: a for b, a in blocks.items() if b.rpartition(".")[0] == node.name}
+            if own:
+                self.see(k, field, own)
+
+
+def _exists(net: Net, k: int, field: str, *, to_input: bool) -> bool:
+    """Whether a step computes this field at node k."""
+    if field in ("e", "delta"):
+        return to_input or k in net.path
+    if field == "grad":
+        return k in net.trainable
+    return field not in BY_PARAMETER or any(b.rpartition(".")[0] == net.nodes[k].name for b in net.shapes)
