@@ -1,11 +1,11 @@
-"""Contenders that fail and that hang, to see that nobody else's result is lost by it."""
+"""Contenders that fail and that hang: the tests see that nobody else's result is lost by it."""
 
 from time import sleep
 from typing import Any
 
 from ..data import Data
 from ..works import Work
-from .gpu_plain import Host
+from .plain import Plain
 
 
 class Failing:
@@ -23,7 +23,7 @@ class Hanging:
         sleep(600)
 
 
-class HangingLate(Host):
+class HangingLate(Plain):
     """Is ready, then does not answer in the second round."""
 
     runs = 0
