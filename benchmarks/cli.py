@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", default=ROOT / "benchmarks" / "results",
         help="where JSON and picture go (default: benchmarks/results)")  # fmt: skip
     add("--draw", type=Path, metavar="FILE.json",
-        help="draw the picture of the docs from an earlier run, and fill in the page on performance")  # fmt: skip
+        help="draw the picture and fill in the page of the docs from an earlier run")  # fmt: skip
     add("--list", action="store_true", help="say which works and contenders there are")
     return parser
 

@@ -18,7 +18,7 @@ class Goal(NamedTuple):
     """One thing to reach, at up to three levels.
 
     Attributes:
-        work: a word that names the works it is for; "all" for a run on a GPU as a whole.
+        work: the name of a work, or the stem of several; "all" for a run on a GPU as a whole.
         ours: which of our contenders.
         measure: what is compared:
             'times': how many times as fast as the fastest rival;
@@ -111,7 +111,7 @@ def judge(measured: list[dict[str, Any]], tests: dict[str, Any], device: str) ->
         for work in works.find("", device)
         for level in LEVELS
         for goal in GOALS
-        if work.called(goal.work) and getattr(goal, level) is not None
+        if goal.work in (work.name, work.stem) and getattr(goal, level) is not None
     ]
     whole = [goal for goal in GOALS if goal.work == "all" and device == "cuda"]
     return judged + [_judged(goal, "must", "all", tests) for goal in whole]

@@ -126,10 +126,12 @@ def markdown(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     for work in found["works"]:
         lines += [f"| {' | '.join([work['name'], ours, *_cells(work, ours)])} |" for ours in work["ratios"]]
+    timed = [work["name"] for work in found["works"]]
     lines += ["", "| work | goal | level | result |", "|---|---|---|---|"]
     lines += [
         f"| {goal['work']} | {goals.told(goal)} | {goal['level']} | {goals.verdict(goal)} |"
         for goal in found["goals"]
+        if goal["work"] in timed
     ]
     return "\n".join(lines)
 

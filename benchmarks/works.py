@@ -71,6 +71,11 @@ class Work:
     product: tuple[int, int, int] | None = (1024, 1024, 1024)
 
     @property
+    def stem(self) -> str:
+        """The name of works of one kind: W1 of W1a and W1b, W6 of all that begin with W6/."""
+        return self.name.partition("/")[0].rstrip("ab")
+
+    @property
     def labels(self) -> bool:
         """Whether targets are integer labels."""
         return self.loss == "softmax_cross_entropy"
@@ -130,11 +135,6 @@ class Work:
         ]
         update = {"adam": bp.Adam, "gradient_descent": bp.GradientDescent}[self.update](self.rate)
         return bp.Learner(bp.chain(self.widths[0], *layers), getattr(bp, self.loss), update)
-
-    def called(self, word: str) -> bool:
-        """Whether a word names this work: W1 means W1a and W1b, and W6 all that begin with W6/."""
-        rest = self.name.removeprefix(word)
-        return rest != self.name and (rest in ("", "a", "b", "r") or rest.startswith("/"))
 
 
 _DESCENT: dict[str, Any] = {"loss": "half_squared_error", "update": "gradient_descent"}
@@ -211,13 +211,15 @@ def quick(work: Work) -> Work:
 def find(words: str = "", device: str = "cpu") -> list[Work]:
     """The works of a device that words parted by commas name; all of them without words.
 
+    A word is a name or its stem; W5 means the reading, W5r, too.
+
     Raises:
         ValueError: a word that names no work.
     """
     there = [work for work in WORKS if work.device == device]
-    wanted = [word for word in words.split(",") if word]
-    for word in wanted:
-        if not any(work.called(word) for work in there):
-            msg = f"there is no work {word!r} on {device}; there are {', '.join(each.name for each in there)}"
-            raise ValueError(msg)
-    return [work for work in there if not wanted or any(work.called(word) for word in wanted)]
+    names = {work: {work.name, work.stem, work.stem.removesuffix("r")} for work in there}
+    wanted = {word for word in words.split(",") if word}
+    if unknown := wanted.difference(*names.values()):
+        msg = f"there is no work {min(unknown)!r} on {device}; there are {', '.join(w.name for w in there)}"
+        raise ValueError(msg)
+    return [work for work in there if not wanted or names[work] & wanted]

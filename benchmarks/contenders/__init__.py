@@ -30,7 +30,7 @@ class Contender:
         name: for tables; its first word is the family, 'ours' for the library.
         where: "module:class" in this package.
         needs: distributions that must be installed.
-        works: names of the works it does, without what follows the stroke or tells a and b apart.
+        works: stems of the works it does.
         devices: that it runs on.
         options: for its class.
         slow: to get ready; left out of quick runs, and given more time.
@@ -55,8 +55,7 @@ class Contender:
 
     def does(self, work: Work) -> bool:
         """Whether it takes part in a work."""
-        stem = work.name.partition("/")[0].rstrip("ab")
-        return work.device in self.devices and stem in self.works
+        return work.device in self.devices and work.stem in self.works
 
     def load(self) -> Any:
         """Its class; imports what it needs."""
@@ -125,7 +124,8 @@ _FLOAT64 = {"dtype": "float64"}
 REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is right
     Contender("reference on the GPU", "plain:Plain", (), ("G1", "G2", "G2'", "G3", "G3d", *_STREAMS), _CUDA,
               _FLOAT64 | {"library": "cupy"}),
-    Contender("reference on the host", "plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH, _FLOAT64),
+    Contender("reference on the host", "plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH,
+              _FLOAT64),
     Contender("reference", "plain:Reading", (), ("W5r",)),
 )  # fmt: skip
 
