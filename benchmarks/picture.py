@@ -6,10 +6,13 @@ from typing import Any
 from .report import RIVALS, best
 
 _GREY = "#808890"  # readable on white and on black
-_COLOURS = {"torch": "#e4643c", "jax": "#8a63d2", "plain": "#3b8fd6", "scikit-learn": "#e0a020",
-            "thinc": "#2fa37a"}  # fmt: skip
-_LABELS = {"torch": "PyTorch", "jax": "JAX", "plain": "hand-written NumPy", "scikit-learn": "scikit-learn",
-           "thinc": "Thinc"}  # fmt: skip
+_LOOKS = {
+    "torch": ("PyTorch", "#e4643c"),
+    "jax": ("JAX", "#8a63d2"),
+    "plain": ("hand-written NumPy", "#3b8fd6"),
+    "scikit-learn": ("scikit-learn", "#e0a020"),
+    "thinc": ("Thinc", "#2fa37a"),
+}
 _STYLE: dict[str, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), _GREY),
     "font.size": 10, "svg.fonttype": "path", "svg.hashsalt": "benchmarks",
@@ -63,9 +66,8 @@ def draw(found: dict[str, Any], to: Path) -> list[Path]:
         axes[0].invert_yaxis()
         card = f"\n{found['gpu']['name']}" if found["gpu"] else ""
         figure.supxlabel(_ABOUT + card, fontsize=10, color=_GREY)
-        rivals = [each for each in _COLOURS if each in drawn]
-        handles = [plt.Rectangle((0, 0), 1, 1, color=_COLOURS[each]) for each in rivals]
-        names = [_LABELS[each] for each in rivals]
+        names, colours = zip(*(_LOOKS[each] for each in RIVALS if each in drawn), strict=True)
+        handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
         figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
         paths = [to.with_suffix(".svg"), to.with_suffix(".png")]
         for path in paths:
@@ -89,7 +91,7 @@ def _panel(axis: Any, works: list[dict[str, Any]], ours: tuple[str, ...]) -> set
         thick = 0.86 / max(3, len(rivals))
         for k, (rival, times) in enumerate(rivals.items()):
             at = y + (k - (len(rivals) - 1) / 2) * thick
-            axis.barh(at, times - 1, thick * 0.86, left=1, color=_COLOURS[rival])
+            axis.barh(at, times - 1, thick * 0.86, left=1, color=_LOOKS[rival][1])
             text = f"{times:,.0f}×" if times >= 10 else f"{times:.2g}×"
             axis.annotate(text, (max(times, 1), at), xytext=(4, 0), textcoords="offset points", va="center",
                           fontsize=8, color=_GREY)  # fmt: skip

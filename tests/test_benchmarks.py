@@ -23,11 +23,27 @@ cli, contenders, goals, picture, processes, race, report, results, run, worker, 
 )  # fmt: skip
 plain = importlib.import_module("benchmarks.contenders.plain")
 CONTENDERS = {each.name: each for each in contenders.CONTENDERS}
-PLANTED = (
-    contenders.Contender("planted hang", "planted:Hanging", (), ("W2",), seconds=0.5),
-    contenders.Contender("planted late hang", "planted:HangingLate", (), ("W2",), seconds=2.5),
-    contenders.Contender("planted failure", "planted:Failing", (), ("W2",)),
-)
+PLANTED = """
+from time import sleep
+from benchmarks.contenders.plain import Plain
+
+class Failing:
+    def __init__(self, work, data, threads):
+        raise RuntimeError("planted")
+
+class Hanging:
+    def __init__(self, work, data, threads):
+        sleep(600)
+
+class HangingLate(Plain):
+    runs = 0
+
+    def run(self, steps):  # is ready, then does not answer in the second round
+        self.runs += 1
+        if self.runs > 7:
+            sleep(600)
+        return super().run(steps)
+"""
 
 
 def imported(path):
@@ -67,7 +83,7 @@ def test_every_contender_is_in_the_package_and_does_some_work():
         for device in each.devices:
             assert any(each.does(work) for work in works.WORKS if work.device == device), each.name
         module, _, cls = each.where.partition(":")
-        source = ROOT / "benchmarks" / "contenders" / f"{module}.py"
+        source = ROOT / "benchmarks" / "contenders" / f"{module[1:]}.py"
         assert f"class {cls}" in source.read_text(encoding="utf-8")
 
 
@@ -233,7 +249,7 @@ def raced(work, able, rounds, start=None):
 def test_a_rival_that_computes_something_else_is_told_and_not_timed(monkeypatch):
     monkeypatch.setattr(plain, "Wrong", Wrong, raising=False)
     work = works.quick(*works.find("W2"))
-    wrong = contenders.Contender("wrong", "plain:Wrong", (), ("W2",))
+    wrong = contenders.Contender("wrong", "benchmarks.contenders.plain:Wrong", (), ("W2",))
     found = raced(work, [CONTENDERS["plain numpy"], wrong], 1, worker.Worker)
     assert list(found.entries) == ["plain numpy"]
     assert found.reference == "reference on the host"
@@ -242,7 +258,9 @@ def test_a_rival_that_computes_something_else_is_told_and_not_timed(monkeypatch)
 
 def test_a_contender_runs_in_a_process_of_its_own():
     work = works.quick(*works.find("W2"))
-    broken = contenders.Contender("plain numpy read", "plain:Reading", (), ("W2",))  # not meant for this work
+    broken = contenders.Contender(
+        "plain numpy read", ".plain:Reading", (), ("W2",)
+    )  # not meant for this work
     found = raced(work, [CONTENDERS["ours numpy"], broken], 2)
     assert len(found.entries["ours numpy"].seconds) == 2
     assert found.entries["ours numpy"].facts["megabytes"] > 10
@@ -265,9 +283,16 @@ def test_the_faster_number_of_threads_is_kept():
     assert (found.entries["plain numpy"].threads, started) == (2, [2, 1, 2])  # of them the reference's first
 
 
-def test_who_fails_or_hangs_costs_nobody_else_a_result():
+def test_who_fails_or_hangs_costs_nobody_else_a_result(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text(PLANTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     work = works.quick(*works.find("W2"))
-    able = [*PLANTED, CONTENDERS["ours numpy"], CONTENDERS["plain numpy"]]
+    planted = [
+        contenders.Contender("planted hang", "planted:Hanging", (), ("W2",), seconds=0.5),
+        contenders.Contender("planted late hang", "planted:HangingLate", (), ("W2",), seconds=2.5),
+        contenders.Contender("planted failure", "planted:Failing", (), ("W2",)),
+    ]
+    able = [*planted, CONTENDERS["ours numpy"], CONTENDERS["plain numpy"]]
     found = raced(work, able, 3)
     assert found.failed == {
         "planted hang": "ended: its 0.5 s are spent",

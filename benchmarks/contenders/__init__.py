@@ -28,7 +28,7 @@ class Contender:
 
     Attributes:
         name: for tables; its first word is the family, 'ours' for the library.
-        where: "module:class" in this package.
+        where: "module:class"; the module's name is absolute, or begins with a point for one of this package.
         needs: distributions that must be installed.
         works: stems of the works it does.
         devices: that it runs on.
@@ -60,7 +60,7 @@ class Contender:
     def load(self) -> Any:
         """Its class; imports what it needs."""
         module, _, cls = self.where.partition(":")
-        return getattr(import_module(f"{__name__}.{module}"), cls)
+        return getattr(import_module(module, __name__), cls)
 
     def open(self, work: Work, data: Data, threads: int) -> Any:
         """Ready to run."""
@@ -82,13 +82,13 @@ def installed(name: str) -> str:
 
 def _ours(name: str, needs: tuple[str, ...], works: tuple[str, ...], devices: tuple[str, ...],
           **options: Any) -> Contender:  # fmt: skip
-    return Contender(f"ours {name}", "ours:Ours", needs, works, devices, options)
+    return Contender(f"ours {name}", ".ours:Ours", needs, works, devices, options)
 
 
 def _torch(name: str, cls: str, works: tuple[str, ...], devices: tuple[str, ...],
            **options: Any) -> Contender:  # fmt: skip
     slow = options.get("compiled", False)
-    return Contender(f"torch {name}", f"with_torch:{cls}", ("torch",), works, devices, options, slow)
+    return Contender(f"torch {name}", f".with_torch:{cls}", ("torch",), works, devices, options, slow)
 
 
 CONTENDERS: tuple[Contender, ...] = (
@@ -100,33 +100,33 @@ CONTENDERS: tuple[Contender, ...] = (
     _ours("cupy resident", (), _STREAMS, _CUDA, backend="cupy", resident=True),
     _ours("jax", ("jax",), (*_STORED, *_GPU), _BOTH, backend="jax"),
     _ours("torch", ("torch",), (*_STORED, *_GPU), _BOTH, backend="torch"),
-    Contender("ours numpy file", "ours:FromFile", (), ("W5",)),
-    Contender("ours numpy in memory", "ours:FromFile", (), ("W5",), options={"memory": True}),
-    Contender("ours read", "ours:Reading", (), ("W5r",)),
+    Contender("ours numpy file", ".ours:FromFile", (), ("W5",)),
+    Contender("ours numpy in memory", ".ours:FromFile", (), ("W5",), options={"memory": True}),
+    Contender("ours read", ".ours:Reading", (), ("W5r",)),
     _torch("eager", "Torch", (*_STORED, *_GPU), _BOTH, fused=False),
     _torch("fused", "Torch", (*_STORED, *_GPU), _BOTH),
     _torch("compile", "Torch", (*_SMALL, *_GPU), _BOTH, compiled=True),
     _torch("graph", "Graphed", _GPU, _CUDA),
-    Contender("jax jit", "with_jax:Jitted", ("jax",), _STORED),
-    Contender("jax scan", "with_jax:Scanned", ("jax",), (*_STORED, *_GPU), _BOTH),
-    Contender("plain numpy", "plain:Plain", (), (*_STORED, "W5", "G4"), _BOTH),
-    Contender("scikit-learn", "with_sklearn:Sklearn", ("scikit-learn",), ("W2", "W3"), allowance=_EPSILON),
-    Contender("thinc", "with_thinc:Thinc", ("thinc",), ("W2", "W3"), allowance=_EPSILON),
+    Contender("jax jit", ".with_jax:Jitted", ("jax",), _STORED),
+    Contender("jax scan", ".with_jax:Scanned", ("jax",), (*_STORED, *_GPU), _BOTH),
+    Contender("plain numpy", ".plain:Plain", (), (*_STORED, "W5", "G4"), _BOTH),
+    Contender("scikit-learn", ".with_sklearn:Sklearn", ("scikit-learn",), ("W2", "W3"), allowance=_EPSILON),
+    Contender("thinc", ".with_thinc:Thinc", ("thinc",), ("W2", "W3"), allowance=_EPSILON),
     # batches from a file, or from the host to a GPU
     _torch("DataLoader", "Loaded", ("W5",), _CPU),
     _torch("slices", "Sliced", ("W5", *_STREAMS), _BOTH),
     _torch("pinned", "Pinned", _STREAMS, _CUDA),
-    Contender("jax slices", "with_jax:Sliced", ("jax",), ("W5", *_STREAMS), _BOTH),
+    Contender("jax slices", ".with_jax:Sliced", ("jax",), ("W5", *_STREAMS), _BOTH),
     _torch("DataLoader read", "Reading", ("W5r",), _CPU),
-    Contender("plain numpy read", "plain:Reading", (), ("W5r",)),
+    Contender("plain numpy read", ".plain:Reading", (), ("W5r",)),
 )
 _FLOAT64 = {"dtype": "float64"}
 REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is right
-    Contender("reference on the GPU", "plain:Plain", (), ("G1", "G2", "G2'", "G3", "G3d", *_STREAMS), _CUDA,
+    Contender("reference on the GPU", ".plain:Plain", (), ("G1", "G2", "G2'", "G3", "G3d", *_STREAMS), _CUDA,
               _FLOAT64 | {"library": "cupy"}),
-    Contender("reference on the host", "plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH,
+    Contender("reference on the host", ".plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH,
               _FLOAT64),
-    Contender("reference", "plain:Reading", (), ("W5r",)),
+    Contender("reference", ".plain:Reading", (), ("W5r",)),
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -47,7 +47,9 @@ class Torch:
         self.work, self.data, self.on_gpu = work, data, work.device == "cuda"
         self.graphs_inside = compiled and self.on_gpu
         net, low = network(work, data), work.precision == "bfloat16"
-        self.optimiser = self.optimiser_of(net, fused=fused)
+        adam = partial(torch.optim.Adam, capturable=self.capturable)
+        optimiser = {"adam": adam, "gradient_descent": torch.optim.SGD}[work.update]
+        self.optimiser = optimiser(net.parameters(), lr=work.rate, fused=fused or None)
         loss = torch.nn.functional.cross_entropy if work.labels else half_squared_error
 
         def forward(x: Any, t: Any) -> Any:
@@ -58,13 +60,6 @@ class Torch:
         mode = "max-autotune" if self.on_gpu else "default"
         self.forward = torch.compile(forward, mode=mode) if compiled else forward
         self.load()
-
-    def optimiser_of(self, net: Any, *, fused: bool) -> Any:
-        more: dict[str, Any] = {"fused": True} if fused else {}
-        if self.work.update == "gradient_descent":
-            return torch.optim.SGD(net.parameters(), lr=self.work.rate, **more)
-        more |= {"capturable": True} if self.capturable else {}
-        return torch.optim.Adam(net.parameters(), lr=self.work.rate, **more)
 
     def load(self) -> None:
         self.x, self.t = (torch.from_numpy(a).to(self.work.device) for a in self.data.batches(self.work))
