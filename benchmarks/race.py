@@ -59,9 +59,11 @@ class Race:
 
     def __init__(self, work: Work, start: Start, clock: Clock, rest: float = 0.0) -> None:
         self.work, self.start, self.clock, self.rest = work, start, clock, rest
-        self.reference, self.expected = "", [0.0]
+        self.reference = ""
         self.entries: dict[str, Entry] = {}
         self.failed: dict[str, str] = {}
+        self._expected: list[float] | None = None
+        self._opened: list[Asked] = []
 
     def run(self, contenders: Sequence[Contender], rounds: int) -> "Race":
         """Check, then time, the contenders.
@@ -71,31 +73,33 @@ class Race:
             rounds: in each, all of them run one after the other; fewer where time is short.
         """
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
-            folder, opened = Path(name), []
-            data.make(self.work, folder)
-            self._compute_reference(folder)
+            data.make(self.work, Path(name))
             try:
-                for each, threads, worker in self._started(contenders, folder):
-                    opened.append(worker)
+                self._compute_reference(Path(name))
+                for each, threads, worker in self._started(contenders, Path(name)):
                     self._admit(each, threads, worker)
                 for k in range(rounds):
                     self._round(k)
                 self._ask_facts()
             finally:
-                for worker in opened:
+                for worker in self._opened:
                     worker.close()
         self._keep_whole_rounds()
         return self
 
+    def _open(self, contender: Contender, folder: Path, threads: int) -> Asked:
+        self._opened.append(self.start(contender, self.work, folder, threads))
+        return self._opened[-1]
+
     def _compute_reference(self, folder: Path) -> None:
         """The losses of the first steps in float64, by the first reference that runs."""
         for each in (each for each in REFERENCES if each.does(self.work)):
-            worker = self.start(each, self.work, folder, self.work.threads[-1])
+            worker = self._open(each, folder, self.work.threads[-1])
             try:
-                self.expected = worker.ask("losses", self.work.check)["losses"]
+                self._expected = worker.ask("losses", self.work.check)["losses"]
             except Failed as why:
-                self.reference = f"not compared: {each.name}: {why}"
-                note(f"{self.work.name}: {self.reference}")
+                self.reference = f"nobody's: {each.name}: {why}"
+                note(f"{self.work.name}: not compared with {self.reference}")
             else:
                 self.reference = each.name
                 return
@@ -109,8 +113,7 @@ class Race:
 
         For a GPU all are opened at once: there are cores enough, and libraries take long to load.
         """
-        turns = ((each, n, self.start(each, self.work, folder, n))
-                 for each in contenders for n in self.work.threads)  # fmt: skip
+        turns = ((each, n, self._open(each, folder, n)) for each in contenders for n in self.work.threads)
         return iter(list(turns)) if self.work.device == "cuda" else turns
 
     def _admit(self, contender: Contender, threads: int, worker: Asked) -> None:
@@ -131,16 +134,16 @@ class Race:
             self.entries.pop(name, None)
             self._out(name, worker, why)
             return
-        found, other = Entry(worker, threads, steps, pace), self.entries.get(name)
+        entry, other = Entry(worker, threads, steps, pace), self.entries.get(name)
         if other:
-            found, slower = sorted((found, other), key=lambda entry: entry.pace)
+            entry, slower = sorted((entry, other), key=lambda each: each.pace)
             slower.worker.close()
-        self.entries[name] = found
+        self.entries[name] = entry
         on = f" on {threads} threads" if len(work.threads) > 1 else ""
         note(f"{work.name} {name}{on}: {work.told(pace):,.4g} {work.told_as}")
 
     def _check(self, found: list[float], allowed: float) -> None:
-        gap = 0.0 if self.reference.startswith("not compared") else difference(found, self.expected)
+        gap = 0.0 if self._expected is None else difference(found, self._expected)
         if gap > allowed:
             msg = f"its losses differ from the reference by {gap:.2g} of their mean; {allowed:g} is allowed"
             raise Failed(msg)

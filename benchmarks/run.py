@@ -88,16 +88,19 @@ class Run:
         results.write(self.found, self.path)
 
     def measure_ceilings(self) -> None:
+        """What the machine can do at most."""
         memory = self.found["gpu"].get("gigabytes", 1.0) * 1e9
         seconds = min(120.0, self.clock.left() / 4)
         self.found["ceilings"] = limits.measure(memory, seconds, self.runs_on)
         self.found["versions"] |= self.found["ceilings"]["versions"]
 
     def run_tests(self) -> None:
+        """The tests that need a GPU."""
         seconds = min(300.0, self.clock.left() / 3)
         self.found["tests"] = gpu_tests.run(self.tests, seconds, self.runs_on)
 
     def race(self, work: Work) -> None:
+        """One work by all contenders that do it."""
         able = [each for each in self.contenders if each.does(work) and not each.missing]
         rest = 0.25 if self.runs_on == "cpu" and not self.quick else 0.0
         race = Race(work, self.start, self.clock, rest).run(able, self.rounds)
