@@ -130,11 +130,6 @@ REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is right
 )  # fmt: skip
 
 
-def taking_part(work: Work) -> list[Contender]:
-    """Those installed that do this work."""
-    return [each for each in CONTENDERS if each.does(work) and not each.missing]
-
-
 def missing(device: str) -> dict[str, str]:
     """Those that cannot take part on a device, with what is missing."""
     return {
