@@ -96,7 +96,7 @@ class Race:
         for each in (each for each in REFERENCES if each.does(self.work)):
             worker = self._open(each, folder, self.work.threads[-1])
             try:
-                self._expected = worker.ask("losses", self.work.check)["losses"]
+                self._expected = worker.ask("losses", min(self.work.check, self.work.most))["losses"]
             except Failed as why:
                 self.reference = f"nobody's: {each.name}: {why}"
                 note(f"{self.work.name}: not compared with {self.reference}")
@@ -123,7 +123,8 @@ class Race:
             worker.close()
             return
         try:
-            self._check(worker.ask("losses", work.check)["losses"], work.tolerance * contender.allowance)
+            losses = worker.ask("losses", min(work.check, work.most))["losses"]
+            self._check(losses, work.tolerance * contender.allowance)
             least = min(work.least, work.most)
             worker.ask("go", least)
             pace = worker.ask("go", least)["seconds"] / least

@@ -3,7 +3,8 @@
 A contender is a class with `__init__(work, data, threads, **options)`, where everything is made ready, and
 `run(steps)`, which trains on the stored batches in order, from the first again where they end, goes on from
 the weights of the run before, and gives the loss of each step. It may have `gemm()`, one product of the
-work's own size, and `facts()`, what it tells of itself. To add a contender, add a line here.
+work's own size, and `facts()`, what it tells of itself. It keeps no `data`, whose weights would count as its
+memory. To add a contender, add a line here.
 """
 
 from dataclasses import dataclass, field

@@ -12,11 +12,10 @@ from ..data import Data
 from ..works import Work
 
 
-def slices(work: Work, data: Data, steps: int) -> Iterator[tuple[Any, Any]]:
-    """Batches as slices of a mapped file."""
-    size = work.batch
+def slices(files: tuple[Any, Any], size: int, steps: int) -> Iterator[Any]:
+    """Batches as slices of mapped files."""
     for start in range(0, steps * size, size):
-        yield np.array(data.x[start : start + size]), np.array(data.t[start : start + size])
+        yield tuple(np.array(file[start : start + size]) for file in files)
 
 
 class Plain:
@@ -25,15 +24,16 @@ class Plain:
     def __init__(
         self, work: Work, data: Data, threads: int, dtype: str = "float32", library: str = "numpy"
     ) -> None:
-        self.work, self.data, self.dtype, self.xp = work, data, dtype, import_module(library)
+        self.work, self.dtype, self.xp = work, dtype, import_module(library)
         blocks = [p for pair in data.blocks for p in pair]
         self.params = [None if p is None else self.xp.asarray(p.astype(dtype)) for p in blocks]
         self.m = [p if p is None else self.xp.zeros_like(p) for p in self.params]
         self.v = [p if p is None else self.xp.zeros_like(p) for p in self.params]
         self.count = 0
-        if work.kind != "train":
-            x, t = data.batches(work)
-            self.batches = list(map(self.ready, x, t))
+        if work.kind == "train":
+            self.files = data.x, data.t
+        else:
+            self.batches = list(map(self.ready, *data.batches(work)))
 
     def ready(self, x: Any, t: Any) -> tuple[Any, Any]:
         """A batch as the net takes it: bytes are numbers from 0 to 1."""
@@ -50,7 +50,7 @@ class Plain:
 
     def run(self, steps: int) -> Any:
         if self.work.kind == "train":
-            return [self.step(*self.ready(x, t)) for x, t in slices(self.work, self.data, steps)]
+            return [self.step(*self.ready(x, t)) for x, t in slices(self.files, self.work.batch, steps)]
         return [self.step(x, t) for x, t in islice(cycle(self.batches), steps)]
 
     def step(self, x: Any, t: Any) -> Any:
@@ -116,7 +116,7 @@ class Reading:
     """The slices alone; the 'loss' of a batch says that the right rows came."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
-        self.work, self.data = work, data
+        self.files, self.size = (data.x, data.t), work.batch
 
     def run(self, steps: int) -> Any:
-        return [float(x[-1, -1]) + float(t[-1]) for x, t in slices(self.work, self.data, steps)]
+        return [float(x[-1, -1]) + float(t[-1]) for x, t in slices(self.files, self.size, steps)]

@@ -52,17 +52,17 @@ class Jitted:
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         if work.device == "cuda":  # where JAX would take tf32 unless told otherwise
             jax.config.update("jax_default_matmul_precision", _PRECISIONS[work.precision])
-        self.work, self.data = work, data
+        self.work = work
         params = [tuple(None if p is None else jnp.array(p) for p in pair) for pair in data.blocks]
         zeros = partial(jax.tree.map, jnp.zeros_like)
         adam = work.update == "adam"
         self.state = (params, zeros(params), zeros(params)) if adam else (params, (), ())
         self.state = (*self.state, jnp.zeros(()))
         self.step = jax.jit(partial(step_of, work), donate_argnums=0)
-        self.load()
+        self.load(data)
 
-    def load(self) -> None:
-        x, t = self.data.batches(self.work)
+    def load(self, data: Data) -> None:
+        x, t = data.batches(self.work)
         self.stored = [(jnp.array(a), jnp.array(b)) for a, b in zip(x, t, strict=True)]
 
     def batches(self, steps: int) -> Iterator[Any]:
@@ -91,8 +91,8 @@ class Jitted:
 class Scanned(Jitted):
     """All steps in one `lax.scan`, which takes the batches by their numbers."""
 
-    def load(self) -> None:
-        self.x, self.t = (jnp.array(a) for a in self.data.batches(self.work))
+    def load(self, data: Data) -> None:
+        self.x, self.t = (jnp.array(a) for a in data.batches(self.work))
         self.numbers: dict[int, Any] = {}
 
         def scan(state: Any, x: Any, t: Any, numbers: Any) -> Any:
@@ -110,8 +110,8 @@ class Scanned(Jitted):
 class Sliced(Jitted):
     """The jitted step on slices of a file or of the host's memory; the next is sent while a step runs."""
 
-    def load(self) -> None:
-        self.x, self.t = self.data.x, self.data.t
+    def load(self, data: Data) -> None:
+        self.x, self.t = data.x, data.t
         if self.work.kind == "stream":
             self.x, self.t = np.array(self.x), np.array(self.t)
 

@@ -44,7 +44,7 @@ class Torch:
     ) -> None:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest" if work.precision == "float32" else "high")
-        self.work, self.data, self.on_gpu = work, data, work.device == "cuda"
+        self.work, self.on_gpu = work, work.device == "cuda"
         self.graphs_inside = compiled and self.on_gpu
         net, low = network(work, data), work.precision == "bfloat16"
         adam = partial(torch.optim.Adam, capturable=self.capturable)
@@ -59,10 +59,10 @@ class Torch:
 
         mode = "max-autotune" if self.on_gpu else "default"
         self.forward = torch.compile(forward, mode=mode) if compiled else forward
-        self.load()
+        self.load(data)
 
-    def load(self) -> None:
-        self.x, self.t = (torch.from_numpy(a).to(self.work.device) for a in self.data.batches(self.work))
+    def load(self, data: Data) -> None:
+        self.x, self.t = (torch.from_numpy(a).to(self.work.device) for a in data.batches(self.work))
         self.t = self.t.long() if self.work.labels else self.t
         self.stored = list(zip(self.x, self.t, strict=True))
 
@@ -144,8 +144,8 @@ class Graphed(Torch):
 class Rows(Dataset[Any]):
     """A mapped file row by row, as data sets are written for a DataLoader."""
 
-    def __init__(self, data: Data, rows: int) -> None:
-        self.x, self.t = data.x[:rows], data.t[:rows]
+    def __init__(self, x: Any, t: Any, rows: int) -> None:
+        self.x, self.t = x[:rows], t[:rows]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -157,11 +157,12 @@ class Rows(Dataset[Any]):
 class Loaded(Torch):
     """The same by a DataLoader over the file."""
 
-    def load(self) -> None:
-        """Nothing is read in advance."""
+    def load(self, data: Data) -> None:
+        self.x, self.t = data.x, data.t
 
     def batches(self, steps: int) -> Iterator[Any]:
-        return iter(DataLoader(Rows(self.data, steps * self.work.batch), batch_size=self.work.batch))
+        size = self.work.batch
+        return iter(DataLoader(Rows(self.x, self.t, steps * size), batch_size=size))
 
 
 class Sliced(Torch):
@@ -169,9 +170,10 @@ class Sliced(Torch):
 
     pinned = False
 
-    def load(self) -> None:
+    def load(self, data: Data) -> None:
+        self.x, self.t = data.x, data.t
         if self.work.kind == "stream":
-            self.x, self.t = (torch.from_numpy(np.array(a)) for a in (self.data.x, self.data.t))
+            self.x, self.t = (torch.from_numpy(np.array(a)) for a in (data.x, data.t))
 
     def sent(self, k: int) -> tuple[Any, Any]:
         """A batch, sent to the device; bytes become numbers there."""
@@ -180,7 +182,7 @@ class Sliced(Torch):
         if self.work.kind == "stream":
             x, t = (a[part].to(self.work.device, non_blocking=self.pinned) for a in (self.x, self.t))
         else:
-            x, t = (torch.from_numpy(np.array(a[part])) for a in (self.data.x, self.data.t))
+            x, t = (torch.from_numpy(np.array(a[part])) for a in (self.x, self.t))
         return x.float() * (1 / 255) if x.dtype == torch.uint8 else x, t.long()
 
     def batches(self, steps: int) -> Iterator[Any]:
@@ -192,8 +194,8 @@ class Pinned(Sliced):
 
     pinned = True
 
-    def load(self) -> None:
-        super().load()
+    def load(self, data: Data) -> None:
+        super().load(data)
         self.x, self.t = self.x.pin_memory(), self.t.pin_memory()
         self.copying = torch.cuda.Stream()
 
@@ -217,8 +219,8 @@ class Reading:
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.data, self.size = data, work.batch
+        self.x, self.t, self.size = data.x, data.t, work.batch
 
     def run(self, steps: int) -> Any:
-        loader = DataLoader(Rows(self.data, steps * self.size), batch_size=self.size)
+        loader = DataLoader(Rows(self.x, self.t, steps * self.size), batch_size=self.size)
         return [float(x[-1, -1]) + float(t[-1]) for x, t in loader]
