@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 from . import __version__, activations, backends, losses, updates
@@ -90,11 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     text.add_argument("--json", action="store_true", help="print JSON instead of text")
     listing = commands.add_parser("backends", help="list the array libraries", description=_backends.__doc__)
     listing.set_defaults(run=_backends)
-    bench = commands.add_parser(
-        "bench", help="time the library beside others", add_help=False, prefix_chars="\0"
-    )
-    bench.set_defaults(run=_bench)
-    bench.add_argument("words", nargs=argparse.REMAINDER)  # all of them, options too, are the benchmarks'
     return parser
 
 
@@ -266,17 +260,6 @@ def _articles(args: argparse.Namespace) -> int:
     from . import articles
 
     return articles.main(backend=args.backend, as_json=args.json, only=args.article)
-
-
-def _bench(args: argparse.Namespace) -> int:
-    """Run the benchmarks, `python -m benchmarks`; they are in the source tree and not installed."""
-    try:
-        bench = import_module("benchmarks.cli").main
-    except ImportError as error:
-        msg = f"the benchmarks run in a clone of the project, from its root folder: {error}"
-        raise BackpropError(msg) from error
-    status: int = bench(args.words)
-    return status
 
 
 def _backends(_: argparse.Namespace) -> int:

@@ -216,15 +216,3 @@ def test_a_pipe_that_is_closed_is_no_error():
     assert process.wait(timeout=30) == 141
     assert all(line.startswith("epoch") for line in process.stderr.read().splitlines())
     process.stderr.close()
-
-
-def test_bench_runs_the_benchmarks_of_the_source_tree(capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    assert cli.main(["bench", "--list"]) == 0
-    assert "plain numpy" in capsys.readouterr().out
-
-
-def test_bench_elsewhere_says_where_it_runs(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "benchmarks.cli", None)
-    assert cli.main(["bench"]) == 2
-    assert "in a clone of the project" in capsys.readouterr().err
