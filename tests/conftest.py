@@ -4,6 +4,7 @@ import gc
 import os
 
 os.environ["JAX_ENABLE_X64"] = "1"  # before anything imports jax; float32 is still what is asked for
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Torch's idle threads do not spin on cores others need
 os.environ.pop("BACKPROP_XP_BACKEND", None)
 
 from collections.abc import Iterator
