@@ -189,7 +189,7 @@ def neighbour(name):
 
 
 @pytest.fixture
-def cupy(monkeypatch):
+def cupy(monkeypatch, settled):
     """The stand-in, as if it were installed and found a GPU."""
     fake = neighbour("fake_cupy")
     for name, module in fake.modules().items():

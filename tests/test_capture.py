@@ -53,7 +53,7 @@ def lt():
 
 
 @pytest.fixture
-def cupy(monkeypatch, lt):
+def cupy(monkeypatch, lt, settled):
     """The stand-in, as if it were installed and found a GPU."""
     for name, module in fake.modules().items():
         monkeypatch.setitem(sys.modules, name, module)

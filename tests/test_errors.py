@@ -85,13 +85,20 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize("case", MISFITS)
-def test_compiled_steps_refuse_what_does_not_fit_after_batches_that_did(case, any_place):
-    *misfit, words = MISFITS[case]
+@pytest.fixture(scope="module")
+def compiled(any_place):
+    """A step that was compiled for batches of five and six, and w and s after these."""
     w, s = any_place.init(LEARNER)
     step = LEARNER.compile(w)
     for n in (5, 6):
         w, s, _ = step(w, s, any_place.array(ones(n, 3)), any_place.array(ones(n, 2)))
+    return step, w, s
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_compiled_steps_refuse_what_does_not_fit_after_batches_that_did(case, any_place, compiled):
+    *misfit, words = MISFITS[case]
+    step, w, s = compiled
     before = [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))]
     x, t = (any_place.array(ones(*shape)) for shape in misfit)
     refused(lambda: step(w, s, x, t), *words)
