@@ -483,12 +483,15 @@ def test_without_memory_the_weights_stay_and_the_error_says_what_to_reduce(cupy,
     w, s = on_device(ADAM)
     step, (x, t) = ADAM.compile(w), to_device(*batch(ADAM, 0))
     w, s, _ = step(w, s, x, t)
+    w, s, _ = step.scan(w, s, *batch(ADAM, 0), np.zeros((3, 2), dtype=int))
+    assert step.double_buffers
     before = w.get().tobytes()
     large = (cupy.zeros((4000, 4), dtype=np.float32), cupy.zeros((4000,), dtype=np.int32))
     monkeypatch.setattr(fake.device, "limit", 20_000)
     with pytest.raises(bp.BackpropError, match=r"no memory left for a step of 4000 rows.*smaller batch"):
         step(w, s, *large)
     assert w.get().tobytes() == before
+    assert not (step.streams or step.instances or step.gathers or step.double_buffers)
     monkeypatch.setattr(cublaslt, "WORKSPACE_BYTES", 1000)
     w, s, loss = step(w, s, x, t)
     assert np.isfinite(loss.get())
