@@ -7,15 +7,22 @@ from ..errors import no_memory
 from ..library import Library
 from .compiled import Compiled, Step, batch_size
 
-_FLAT_AT_MOST = 20_000  # weights of a rule with moments
+_FLAT_AT_MOST = 20_000  # weights: with moments, up to so many are updated faster as one vector
 
 
 class JittedStep(Compiled):
     """A step under `jax.jit`, and many of them under `jax.lax.scan`.
 
-    Inside a scan the weights are carried split, one array a block, since XLA cuts and joins a flat
-    vector in every step. Only moments turn this round: up to some thousand weights one long update
-    is faster than many short ones.
+    A scan carries the weights split, one array for each block, since XLA would split and join a flat
+    vector in every step. With moments, small nets are the exception: there one long update is faster
+    than many short ones.
+
+    Args:
+        library: JAX's arrays, and the namespace the step runs on.
+        jax: the module.
+        step: as for `Compiled`.
+        check: likewise.
+        layout: of the weights, if the step takes them split.
     """
 
     def __init__(
@@ -70,7 +77,7 @@ class JittedStep(Compiled):
     def _run(self, function: Step, w: Array, s: Any, x: Array, t: Array, *index: Array) -> Any:
         try:
             return function(w, s, x, t, *(self.index_to_device(w, x, each) for each in index))
-        except (TypeError, AttributeError):  # what came is nothing that JAX knows
+        except (TypeError, AttributeError):  # an argument that JAX does not know
             self.check(w, s, x, t)
             raise
         except RuntimeError as error:
