@@ -110,7 +110,7 @@ def machine(bxp, monkeypatch):
 
 def test_the_start_script_imports_the_standard_library_only():
     found = set()
-    for node in ast.forward(ast.parse(SCRIPT.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(SCRIPT.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -117,7 +117,7 @@ class Lint(ast.NodeVisitor):
                 self.say(node, f"calls xp.{function.attr} without device=")
 
     def visit_Subscript(self, node):
-        for part in ast.forward(node.slice):
+        for part in ast.walk(node.slice):
             if isinstance(part, ast.Compare) or (
                 isinstance(part, ast.UnaryOp) and isinstance(part.op, (ast.Invert, ast.Not))
             ):
@@ -130,7 +130,7 @@ class Lint(ast.NodeVisitor):
     def condition(self, node):
         if self.inside & ON_THE_HOST:
             return
-        calls = [n for n in ast.forward(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+        calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
         if any(of_xp(call.func) and call.func.attr != "isdtype" for call in calls):
             self.say(node, "decides by a value; write xp.where")
 
@@ -163,9 +163,9 @@ def handed_in(function):
     """In element(self, g, w, *rest): w, and the names first unpacked from rest."""
     names = {argument.arg for argument in function.args.args} - {"self", "g"}
     rest = function.args.vararg.arg if function.args.vararg else None
-    for node in ast.forward(function):
+    for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id == rest:
-            names |= {n.id for t in node.targets for n in ast.forward(t) if isinstance(n, ast.Name)}
+            names |= {n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
     return names
 
 
@@ -174,7 +174,7 @@ def plain_names(function):
     names = {
         a.arg for a in function.args.args if isinstance(a.annotation, ast.Name) and a.annotation.id == "int"
     }
-    for node in ast.forward(function):
+    for node in ast.walk(function):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             pairs = [(node.target, node.value)]
         elif isinstance(node, ast.Assign):
@@ -271,7 +271,7 @@ def test_the_lint_lets_good_formulas_pass(source):
 def test_formulas_call_functions_of_the_standard_alone(room):
     strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
     tree = ast.parse((PACKAGE / f"{room}.py").read_text(encoding="utf-8"))
-    used = {n.attr for n in ast.forward(tree) if isinstance(n, ast.Attribute) and of_xp(n)}
+    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and of_xp(n)}
     assert not {name for name in used if not hasattr(strict, name)}
 
 
@@ -284,7 +284,7 @@ def room_of(path):
 def imported_rooms(path):
     """The rooms of this package that a file imports from, at any depth of its code."""
     here, found = path.relative_to(PACKAGE).parts, set()
-    for node in ast.forward(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             above = here[: len(here) - node.level]
             modules = [node.module] if node.module else [alias.name for alias in node.names]
@@ -318,7 +318,7 @@ def test_the_rooms_that_are_imported_are_seen():
 def test_backends_alone_know_array_libraries(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     reader = Lint()
-    for node in ast.forward(tree):
+    for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             reader.visit(node)
     assert not reader.found or room_of(path) == "backends"
@@ -326,7 +326,7 @@ def test_backends_alone_know_array_libraries(path):
 
 def test_backends_know_each_other_by_file_name_alone():
     for path in (PACKAGE / "backends").glob("[a-z]*.py"):
-        for node in ast.forward(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level == 1:
                 modules = [node.module] if node.module else [alias.name for alias in node.names]
                 assert all(module.startswith("_") for module in modules), (path.name, modules)
@@ -376,7 +376,7 @@ def length(function):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_function_grows_too_long(path):
-    nodes = ast.forward(ast.parse(path.read_text(encoding="utf-8")))
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     long = {n.name: length(n) for n in nodes if isinstance(n, FUNCTIONS[:2]) and length(n) > LINES_A_FUNCTION}
     assert not long
 
