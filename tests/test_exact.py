@@ -483,10 +483,24 @@ class Momentum:
 
 
 @pytest.mark.parametrize(
-    "loss", [bp.half_squared_error, bp.losses.squared_error, bp.losses.mean_squared_error, bp.losses.mean_absolute_error]
+    "loss",
+    [
+        bp.half_squared_error,
+        bp.losses.squared_error,
+        bp.losses.mean_squared_error,
+        bp.losses.mean_absolute_error,
+    ],
 )
 @pytest.mark.parametrize(
-    "f", [bp.activations.identity, bp.relu, bp.activations.leaky_relu, bp.activations.ReLU(">"), bp.activations.LeakyReLU(F(1, 3))], ids=repr
+    "f",
+    [
+        bp.activations.identity,
+        bp.relu,
+        bp.activations.leaky_relu,
+        bp.activations.ReLU(">"),
+        bp.activations.LeakyReLU(F(1, 3)),
+    ],
+    ids=repr,
 )
 def test_a_step_holds_fractions_alone(f, loss):
     net = bp.chain(2, bp.named("a", bp.Dense(3, f)), bp.Dense(3, f), bp.add("a"), bp.concat("a"), bp.Dense(2))
