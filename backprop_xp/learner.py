@@ -72,10 +72,8 @@ class Learner(Step):
             msg = "nothing learns in this net: give it a layer with weights, or thaw one"
             raise BackpropError(msg)
         if self.order == "layer by layer" and not isinstance(self.update, GradientDescent):
-            msg = (
-                "order='layer by layer' needs the update rule GradientDescent, got "
-                f"{type(self.update).__name__}: write order='together'"
-            )
+            rule = type(self.update).__name__
+            msg = f"order='layer by layer' needs GradientDescent, got {rule}: write order='together'"
             raise BackpropError(msg)
         if isinstance(self.update.rate, Mapping):
             names = [*(node.name for node in self.net.nodes), *self.net.shapes]
@@ -175,20 +173,13 @@ class Learner(Step):
         return self.net.layout.views(w, xp=backends.of(w).xp)
 
     def freeze(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
-        """A learner in which the named layers or blocks are frozen, with w and s that fit it.
-
-        Raises:
-            BackpropError: an unknown name, or nothing left that learns.
-        """
+        """A learner in which the named layers or blocks are frozen, with w and s that fit it."""
         return self._carried(self.net.freeze(*_names(names)), w, s)
 
     def thaw(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
         """A learner in which the named layers or blocks learn again, with w and s that fit it.
 
         Blocks that learned before keep their moments and counts; those of the others start at 0.
-
-        Raises:
-            BackpropError: an unknown name.
         """
         return self._carried(self.net.thaw(*_names(names)), w, s)
 

@@ -108,7 +108,8 @@ class Net:
         frozen: names of layers ("dense1") or parameter blocks ("dense1.b") that do not learn.
 
     Raises:
-        BackpropError: duplicate or unknown names, outputs that no node uses, shapes that do not fit.
+        BackpropError: duplicate names; unknown names, here or in `freeze` and `thaw`; outputs that no
+            node uses; shapes that do not fit.
     """
 
     nodes: tuple[Node, ...]
@@ -147,19 +148,11 @@ class Net:
             raise BackpropError(msg)
 
     def freeze(self, *names: str) -> "Net":
-        """This net with the named layers or blocks frozen.
-
-        Raises:
-            BackpropError: an unknown name.
-        """
+        """This net with the named layers or blocks frozen: they do not learn."""
         return replace(self, frozen=self.frozen | set(names))
 
     def thaw(self, *names: str) -> "Net":
-        """This net with the named layers or blocks learning again.
-
-        Raises:
-            BackpropError: an unknown name.
-        """
+        """This net with the named layers or blocks learning again."""
         below = {n for n in self.frozen for name in names if n == name or n.startswith(f"{name}.")}
         above = {n.rpartition(".")[0] for n in names} & self.frozen
         siblings = {b for b in self.shapes if b.rpartition(".")[0] in above} - set(names)
