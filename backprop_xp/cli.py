@@ -121,7 +121,7 @@ def _train_parser(commands: Any) -> None:
     add("--activation", choices=list(activations.ALL), metavar="NAME", default="tanh",
         help=f"of the hidden layers: {', '.join(activations.ALL)}")  # fmt: skip
     add("--loss", choices=[name for names in _LOSSES.values() for name in names], metavar="NAME",
-        help=f"the loss: {'; '.join(f'{task}: ' + ', '.join(names) for task, names in _LOSSES.items())} "
+        help=f"{'; '.join(f'for {task} ' + ', '.join(names) for task, names in _LOSSES.items())} "
         "(default: the first for the task)")  # fmt: skip
     add("--update", choices=list(updates.ALL), default="gradient_descent", help="the update rule")
     add(
