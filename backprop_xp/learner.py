@@ -1,6 +1,6 @@
 """The learner: `init` once, then `step` for every batch.
 
-Here is the edge: the caller's settings are checked, backends and first values are chosen.
+This is the public boundary: here arguments are checked, and backends and initial values are chosen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,28 +20,28 @@ from .params import Block, join
 from .step import LAYER_STREAMS, State, Step
 from .updates import GradientDescent, RuleState, Update
 
-_WEIGHTS = 0  # the stream of random bits for first weights
+_WEIGHTS = 0  # the stream of random bits for initial weights
 
 
 @dataclass(frozen=True)
 class Learner(Step):
-    """A net that learns.
+    """A net with a loss and an update rule: all that is needed to train it.
 
-    `step(w, s, x, t) -> (w, s, loss)` consumes w and s: after it, use what it returned. Keep old
-    ones with `snapshot`.
+    `step(w, s, x, t) -> (w, s, loss)` consumes w and s: it may overwrite them, so use only what it
+    returned. To keep old ones, make copies with `snapshot`.
 
     Args:
         net: from `chain`.
         loss: one of `losses.ALL`.
         update: the update rule.
-        reduction: what the batch does to loss and gradient: their 'mean' or their 'sum'.
-        order: 'together' takes all gradients from the old weights; 'layer by layer' begins at the
-            last layer that learns and goes down, with a walk forward, a learning flow and an update
-            of that layer alone each time (plain gradient descent only).
-        to_input: let the learning flow go on to the input, as the articles do.
+        reduction: loss and gradient of a batch are the 'mean' or the 'sum' over its samples.
+        order: 'together' computes all gradients from the old weights. 'layer by layer' goes from the
+            last layer that learns to the first; each time a forward pass, a learning flow (the
+            backward pass) and an update of that layer alone (plain gradient descent only).
+        to_input: continue the learning flow to the input, as the articles do.
 
     Raises:
-        BackpropError: a setting that is unknown, or a net in which nothing learns.
+        BackpropError: an unknown setting, or a net in which nothing learns.
 
     >>> import numpy as np, backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
@@ -57,12 +57,12 @@ class Learner(Step):
             (self.order, ("together", "layer by layer"), "the order of updates"),
         ):
             if value not in known:
-                msg = f"{what} is one of {listed(known)}, got {value!r}"
+                msg = f"{what} must be one of {listed(known)}, got {value!r}"
                 raise BackpropError(msg)
         kinds: tuple[tuple[Any, type, str], ...] = (
-            (self.net, Net, "the net is one such as bp.chain(8, bp.Dense(1))"),
-            (self.loss, Loss, "the loss is one such as bp.softmax_cross_entropy"),
-            (self.update, Update, "the update rule is one such as bp.GradientDescent(0.1)"),
+            (self.net, Net, "the net must be one such as bp.chain(8, bp.Dense(1))"),
+            (self.loss, Loss, "the loss must be one such as bp.softmax_cross_entropy"),
+            (self.update, Update, "the update rule must be one such as bp.GradientDescent(0.1)"),
         )
         for value, kind, example in kinds:
             if not isinstance(value, kind):
@@ -72,7 +72,8 @@ class Learner(Step):
             msg = "nothing learns in this net: give it a layer with weights, or thaw one"
             raise BackpropError(msg)
         if self.order == "layer by layer" and not isinstance(self.update, GradientDescent):
-            msg = "'layer by layer' goes with GradientDescent alone; write order='together'"
+            rule = type(self.update).__name__
+            msg = f"order='layer by layer' needs GradientDescent, got {rule}: write order='together'"
             raise BackpropError(msg)
         if isinstance(self.update.rate, Mapping):
             names = [*(node.name for node in self.net.nodes), *self.net.shapes]
@@ -83,7 +84,7 @@ class Learner(Step):
     def _rate_of(self, block: Block) -> Any:
         rates, layer = self.update.rate, block.name.rpartition(".")[0]
         if block.name not in rates and layer not in rates:
-            msg = f"a mapping of rates names every layer that learns; '{layer}' is not in {listed(rates)}"
+            msg = f"a mapping of rates must name every layer that learns; '{layer}' is not in {listed(rates)}"
             raise BackpropError(msg)
         return rates.get(block.name, rates.get(layer))
 
@@ -97,12 +98,12 @@ class Learner(Step):
         dtype: str | None = None,
         weights: Mapping[str, Any] | None = None,
     ) -> tuple[Array, State]:
-        """First weights and state, the same on every backend.
+        """Initial weights and state, the same on every backend.
 
         Args:
-            seed: of first weights, shuffles and dropout; 0 <= seed < 2³².
+            seed: of initial weights, shuffling and dropout; 0 <= seed < 2³².
             like: an array whose library, device and dtype are used.
-            backend: else this library, by name; else the one of `with bp.backend(...)`.
+            backend: else this library, by name; else the one chosen by `with bp.backend(...)`.
             device: of that library.
             dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend.
             weights: values by block name ("dense1.w"), shape in × out, in place of random ones.
@@ -114,11 +115,11 @@ class Learner(Step):
             BackpropError: unknown names, wrong shapes, values that are not finite.
         """
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-            msg = f"a seed is an integer with 0 <= seed < 2**32, got {seed!r}"
+            msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
             raise BackpropError(msg)
         to, device, kind = backends.resolve(like, backend, device, dtype)
         if not to.xp.isdtype(kind, "real floating"):
-            msg = f"the dtype of weights is one of {listed(to.floats)}, got {dtype!r}"
+            msg = f"the dtype of weights must be one of {listed(to.floats)}, got {dtype!r}"
             raise BackpropError(msg)
         given = weights or {}
         check_names(given, self.net.shapes, "weights")
@@ -156,14 +157,14 @@ class Learner(Step):
         )
 
     def _rates(self, w: Array, *, xp: Namespace) -> Array:
-        """One rate for each learning weight where rates differ by layer, else ()."""
+        """One rate per learning weight where rates differ by layer, else ()."""
         if not isinstance(self.update.rate, Mapping):
             return ()
         blocks = self.net.layout.learning
         return join([xp.ones_like(w[b.start : b.stop]) * self._rate_of(b) for b in blocks], xp=xp)
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
-        """Copies of w and s that no later step touches."""
+        """Copies of w and s, which later steps do not overwrite."""
         return backends.copy(w), backends.copy(s)
 
     def weights(self, w: Array) -> dict[str, Array]:
@@ -172,13 +173,13 @@ class Learner(Step):
         return self.net.layout.views(w, xp=backends.of(w).xp)
 
     def freeze(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
-        """The learner in which the named layers or blocks learn no more, with w and s that fit it."""
+        """A learner in which the named layers or blocks are frozen, with w and s that fit it."""
         return self._carried(self.net.freeze(*_names(names)), w, s)
 
     def thaw(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
-        """The learner in which the named layers or blocks learn again, with w and s that fit it.
+        """A learner in which the named layers or blocks learn again, with w and s that fit it.
 
-        Moments and counts of the blocks that learned before are kept; new ones start at 0.
+        Blocks that learned before keep their moments and counts; those of the others start at 0.
         """
         return self._carried(self.net.thaw(*_names(names)), w, s)
 
@@ -209,9 +210,9 @@ class Learner(Step):
         """One update from a batch; consumes w and s.
 
         Args:
-            w: the weights, from `init` or the step before.
+            w: the weights, from `init` or the previous step.
             s: the state, likewise.
-            x: inputs, shape (batch, features), in w's library and dtype, or uint8: x / 255 is read.
+            x: inputs, shape (batch, features), in w's library and dtype; or uint8, read as x / 255.
             t: targets, shape (batch, units), or integer labels (batch,) for categorical losses.
 
         Returns:
@@ -224,16 +225,19 @@ class Learner(Step):
         return self.pure_step(w, s, x, t, xp=to.xp)
 
     def compile(self, w: Array, *, precision: str | None = None) -> Compiled:
-        """The step in its fastest form on the library of w: recorded and replayed, jitted, or a graph.
+        """The step compiled for the library of w: recorded and replayed, jitted, or a CUDA graph.
+
+        The result is called like `step`, and its `scan` makes many steps in one call. Each set of
+        shapes is checked and compiled when it is first used. The result owns buffers: make one for
+        each thread.
 
         Args:
-            w: the weights; their library, and nothing else, is looked at.
-            precision: of products of float32, 'float32', 'tf32', 'bfloat16' or 'float16' where the
-                backend has it; weights, state and sums stay float32.
+            w: the weights; only their library matters.
+            precision: of matrix products in float32: 'float32', 'tf32', 'bfloat16' or 'float16', as far
+                as the backend has it; weights, state and sums stay float32.
 
-        The result is called as `step` is, and has `scan` for many steps in one call. Batches are
-        checked when their shapes are met for the first time; each set of shapes compiles once. It
-        holds buffers: make one for each thread.
+        Raises:
+            BackpropError: a precision the backend does not have.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -245,22 +249,32 @@ class Learner(Step):
         return to.compile(self.pure_step, self.check, self.splits)
 
     def check(self, w: Array, s: State, x: Array, t: Array) -> Backend:
-        """Whether all fits, by what is static, as `step` checks it."""
+        """Check weights, state and a batch as `step` does; no value is read.
+
+        Returns:
+            The backend of w.
+
+        Raises:
+            BackpropError: something does not fit.
+        """
         check_vector(w, self.net.layout)
         check_state(s, State, self.update.moments)
         return check_batch(x, t, w, self.net.outputs[0], self.net.outputs[-1], self.loss)
 
     def predict(self, w: Array, s: State, x: Array, *, net_input: bool = False) -> Array:
-        """What the net makes of x, as the loss reads it: probabilities for losses on net input.
+        """The net's predictions for x; for losses on net input (logits) these are probabilities.
 
         Args:
             w: the weights.
             s: the state.
             x: inputs, shape (batch, features).
-            net_input: give the last layer's output itself.
+            net_input: return the last layer's output itself (the logits), without the loss's `link`.
 
         Returns:
             Shape (batch, units).
+
+        Raises:
+            BackpropError: weights or inputs that do not fit.
         """
         check_vector(w, self.net.layout)
         xp = check_inputs(x, w, self.net.outputs[0]).xp
@@ -268,14 +282,14 @@ class Learner(Step):
         return flows[-1].o if net_input else self.loss.link(flows[-1].o, xp=xp)
 
     def losses(self, w: Array, s: State, x: Array, t: Array) -> Array:
-        """The loss of each sample, shape (batch,), without learning."""
+        """The loss E of each sample, shape (batch,); nothing is updated."""
         xp = self.check(w, s, x, t).xp
         _, flows, _ = self.forward(w, s, x, training=False, xp=xp)
         o = flows[-1].o
         return self.loss.value(o, self.loss.encode(t, o, xp=xp), xp=xp)
 
     def gradient(self, w: Array, s: State, x: Array, t: Array) -> dict[str, Array]:
-        """∂E/∂w of each learning block by name, without learning."""
+        """∂E/∂w of each learning block, by name; nothing is updated."""
         xp, layout = self.check(w, s, x, t).xp, self.net.layout
         g = self.gradient_of(self.forward_loss(w, s, x, t, xp=xp), xp=xp)
         return {b.name: xp.reshape(g[layout.gradient_slices[b.name]], b.shape) for b in layout.learning}

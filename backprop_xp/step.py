@@ -1,7 +1,7 @@
-"""The step: forward, loss, learning flow and update as pure functions of the namespace.
+"""One training step: forward pass, loss, learning flow (the backward pass) and update.
 
-Nothing is checked here and no value is read: this is what eager code runs, what compilers compile
-and what the recorder records.
+All are pure functions of arrays and their namespace. Nothing is checked and no value is read, so the
+same code runs eagerly, is compiled by the libraries' compilers, and is recorded by ours.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ from .updates import GradientDescent, RuleState, Update
 
 Reduction = Literal["mean", "sum"]
 Order = Literal["together", "layer by layer"]
-LAYER_STREAMS = 1 << 16  # each layer draws from a stream of random bits of its own, from here on
+LAYER_STREAMS = 1 << 16  # layer k uses the stream of random bits LAYER_STREAMS + k
 
 
 class State(NamedTuple):
-    """What lives from step to step besides the weights.
+    """What is carried from step to step besides the weights.
 
     Attributes:
-        rule: of the update rule.
-        layers: of each node's layer.
-        step: updates made, a word.
-        seed: of the run, a word.
+        rule: the state of the update rule.
+        layers: the state of each node's layer.
+        step: the number of updates made, a 0-d 32-bit integer.
+        seed: of the run, a 0-d 32-bit integer.
     """
 
     rule: RuleState
@@ -39,14 +39,14 @@ class State(NamedTuple):
 
 
 class ForwardPass(NamedTuple):
-    """What one walk forward over a batch finds.
+    """The result of a forward pass over a batch, with its loss.
 
     Attributes:
-        params: of each node.
-        flows: of each node.
+        params: the parameters of each node.
+        flows: the net input and output of each node.
         layers: the new state of each node's layer.
         loss: E, reduced over the batch.
-        e: ∂E/∂o at the last node.
+        e: ∂E/∂o at the last node, shape (batch, units).
     """
 
     params: tuple[Any, ...]
@@ -60,7 +60,7 @@ Watch = Callable[[ForwardPass, Learn], None]
 
 
 def decode_inputs(x: Array, dtype: Any, *, xp: Namespace) -> Array:
-    """Inputs as the net reads them: bytes are numbers from 0 to 1, x / 255; others are as they are.
+    """Inputs as the net reads them: bytes (uint8) as x / 255, numbers from 0 to 1; others unchanged.
 
     >>> import numpy as np
     >>> decode_inputs(np.asarray([0, 51, 255], dtype="uint8"), "float64", xp=np).tolist()
@@ -71,7 +71,7 @@ def decode_inputs(x: Array, dtype: Any, *, xp: Namespace) -> Array:
 
 @dataclass(frozen=True)
 class Step:
-    """A net, a loss and an update rule, and the step they make."""
+    """A net, a loss and an update rule, and the training step they define; see `Learner`."""
 
     net: Net
     loss: Loss = half_squared_error
@@ -91,17 +91,20 @@ class Step:
         watch: Watch | None = None,
         scale: Array = None,
     ) -> tuple[Array, State, Array]:
-        """One update from a batch, unchecked.
+        """One update from a batch, without checks.
 
         Args:
             w: the weights, one vector; or split by `Layout.split`, moments likewise. Consumed.
             s: the state; consumed.
-            x: inputs, shape (batch, features), as `decode_inputs` takes them.
+            x: inputs, shape (batch, features), floats or uint8.
             t: targets.
             xp: the namespace of the arrays.
-            watch: is handed all that the learning flow yields, with the pass it belongs to.
-            scale: errors are this many times larger in the learning flow, where small ones would
-                become zero; not with order 'layer by layer', nor with w split.
+            watch: called with each result of the learning flow and the forward pass it belongs to.
+            scale: a loss scale: errors are multiplied by it in the learning flow and the gradient is
+                divided by it, so that small errors do not underflow; not with order 'layer by layer'.
+
+        Returns:
+            The new weights, the new state, and the loss E before the update (0-d).
         """
         if self.order == "layer by layer":
             w, layers, loss = self._layer_by_layer(w, s, x, t, xp=xp, watch=watch)
@@ -117,7 +120,7 @@ class Step:
         return w, State(rule, layers, s.step + 1, s.seed), loss
 
     def forward_loss(self, w: Array, s: State, x: Array, t: Array, *, xp: Namespace) -> ForwardPass:
-        """The walk forward of a training step, its loss and the error at the output."""
+        """The forward pass of a training step, its loss E and the error e at the output."""
         params, flows, layers = self.forward(w, s, x, training=True, xp=xp)
         o = flows[-1].o
         t = self.loss.encode(t, o, xp=xp)
@@ -129,7 +132,7 @@ class Step:
     def forward(
         self, w: Array, s: State, x: Array, *, training: bool, xp: Namespace
     ) -> tuple[tuple[Any, ...], list[Flow], tuple[tuple[Array, ...], ...]]:
-        """The walk forward: each node's parameters, flow and new state."""
+        """The forward pass: each node's parameters, flow and new state."""
         params = self.net.by_node(self.net.layout.views(w, xp=xp))
         contexts = tuple(
             Context(training, s.seed, s.step, LAYER_STREAMS + k, own) for k, own in enumerate(s.layers)
@@ -141,7 +144,7 @@ class Step:
     def gradient_of(
         self, seen: ForwardPass, *, xp: Namespace, watch: Watch | None = None, split: bool = False
     ) -> Array:
-        """∂E/∂w of the learning blocks from the learning flow: one vector, or split."""
+        """∂E/∂w of the learning blocks, from the learning flow (the backward pass): one vector, or split."""
         grads: dict[str, Array] = {}
         for learn in learning_flow(self.net, seen.params, seen.flows, seen.e, xp=xp, to_input=self.to_input):
             if watch is not None:
@@ -150,7 +153,7 @@ class Step:
         return self.net.layout.pack(grads, xp=xp, split=split)
 
     def apply(self, g: Array, w: Array, rule: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
-        """The update rule on the learning runs of w."""
+        """The update rule applied to the blocks of w that learn."""
         layout, vectors = self.net.layout, (g, *rule.moments)
         if isinstance(w, tuple):
             scalars = self.update.scalars(rule, dtype=w[0].dtype, xp=xp)
@@ -173,7 +176,7 @@ class Step:
     def _apply_split(
         self, vectors: tuple[Array, ...], w: tuple[Array, ...], scalars: tuple[Array, ...], *, xp: Namespace
     ) -> tuple[tuple[Array, ...], list[Array]]:
-        """The update rule on each block that learns."""
+        """The update rule applied to each block that learns, where w is split."""
         layout, done, new = self.net.layout, [], []
         own = iter(zip(*vectors, strict=True))
         for block, old in zip(layout.blocks, w, strict=True):
@@ -202,12 +205,12 @@ class Step:
 
     @property
     def splits(self) -> Layout | None:
-        """The layout by which the step takes weights split; None where it does not."""
+        """The layout by which the step accepts split weights; None if it does not."""
         return self.net.layout if self.order == "together" else None
 
     @cached_property
     def _one_layer_each(self) -> tuple[tuple["Step", slice], ...]:
-        """For each layer that learns, the last first: the step of that layer alone."""
+        """For each layer that learns, last first: a step in which only that layer learns."""
         found, places = [], self.net.layout.gradient_slices
         for k in sorted(self.net.trainable, reverse=True):
             own = [b for b in places if b.rpartition(".")[0] == self.net.nodes[k].name]

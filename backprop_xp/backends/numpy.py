@@ -1,4 +1,4 @@
-"""NumPy: the CPU, and the host of every other backend."""
+"""NumPy: arrays on the CPU; also the host side of every other backend."""
 
 from typing import Any
 
@@ -20,11 +20,15 @@ class NumPy(Backend):
     xp = numpy
 
     def owns(self, a: Any) -> bool:
-        """Arrays and 0-d scalars; object arrays are refused."""
+        """Whether it is a NumPy array or scalar.
+
+        Raises:
+            BackpropError: an object array.
+        """
         if isinstance(a, (numpy.ndarray, numpy.generic)) and a.dtype == object:
             msg = (
-                "an object array loses exact numbers silently: "
-                "write bp.exact.asarray(data) for exact arithmetic"
+                "a NumPy array must hold numbers, got an object array, whose fractions would silently become "
+                "floats: write bp.exact.asarray(data) for exact arithmetic"
             )
             raise BackpropError(msg)
         return isinstance(a, (numpy.ndarray, numpy.generic))
@@ -34,7 +38,7 @@ class NumPy(Backend):
         return a
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """The step recorded once for each set of shapes, then replayed."""
+        """The step, recorded once for each set of shapes and then replayed."""
         return CompiledStep(self, step, check)
 
 

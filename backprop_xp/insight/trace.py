@@ -1,6 +1,7 @@
-"""Traces: every number of a step, by layer.
+"""Traces: every number of a training step, by layer.
 
-A trace keeps what the step's own walks yield; it has no formula of its own.
+A trace keeps what the forward pass and the learning flow (the backward pass) of the step compute; it
+has no formula of its own.
 """
 
 from dataclasses import dataclass
@@ -14,16 +15,16 @@ from ..step import ForwardPass, State
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What one layer did in one step.
+    """Every number of one layer in one step.
 
     Attributes:
         name: of the layer.
         net: net input, shape (batch, units).
-        o: output.
-        e: ∂E/∂o, None below the earliest layer that learns.
+        o: output, shape (batch, units).
+        e: ∂E/∂o, None before the earliest layer that learns.
         delta: ∂E/∂net, likewise.
         grad: ∂E/∂w by parameter ("w", "b"), empty where nothing learns.
-        change: what was added to each parameter.
+        change: w_after − w_before, by parameter.
         w_before: each parameter before the update.
         w_after: each parameter after it.
     """
@@ -47,7 +48,7 @@ class Trace:
         x: the inputs.
         t: the targets.
         loss: E before the update.
-        layers: of each layer, the input first.
+        layers: the trace of each layer, the input first; `trace["dense1"]` finds one by name.
     """
 
     x: Array
@@ -81,7 +82,14 @@ def _text(a: Array) -> str:
 
 
 def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
-    """Every number of the step that would be made from this batch; w and s stay as they are.
+    """Every number of the step that this batch would lead to; w and s are not changed.
+
+    Args:
+        learner: whose step is traced.
+        w: the weights.
+        s: the state.
+        x: inputs, shape (batch, features).
+        t: targets, shape (batch, units), or labels (batch,).
 
     Raises:
         BackpropError: a batch that does not fit.
@@ -89,26 +97,28 @@ def trace(learner: Learner, w: Array, s: State, x: Array, t: Array) -> Trace:
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.layers.Linear(1, bias=False)), update=bp.GradientDescent(0.5))
     >>> w, s = learner.init(backend="exact", weights={"dense1.w": [["1/2"], ["1/4"]]})
-    >>> trace = trace(learner, w, s, bp.exact.asarray([[1, 2]], dtype=bp.exact.rational),
-    ...                 bp.exact.asarray([[0]], dtype=bp.exact.rational))
-    >>> trace["dense1"].delta, trace["dense1"].change["w"]
+    >>> found = bp.trace(learner, w, s, bp.exact.asarray([[1, 2]]), bp.exact.asarray([[0]]))
+    >>> found["dense1"].delta, found["dense1"].change["w"]
     (exact.asarray([['1']]), exact.asarray([['-1/2'], ['-1']]))
     """
     return _step(learner, *learner.snapshot(w, s), x, t)[2]
 
 
 def trace_each(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, list[Trace]]:
-    """Learning one data input at a time, in the given order, with every number kept.
+    """Train on one sample at a time, in the given order, and trace every step.
 
     Args:
         learner: makes the steps.
         w: the weights; consumed.
         s: the state; consumed.
-        x: inputs, shape (n, features).
-        t: targets, shape (n, units), or labels (n,).
+        x: inputs, shape (samples, features).
+        t: targets, shape (samples, units), or labels (samples,).
 
     Returns:
-        The new weights, the new state, and a trace for each data input.
+        The new weights, the new state, and a trace for each sample.
+
+    Raises:
+        BackpropError: data that do not fit.
     """
     traces = []
     for k in range(x.shape[0]):
@@ -119,19 +129,19 @@ def trace_each(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tupl
 
 def _step(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Trace]:
     xp = learner.check(w, s, x, t).xp
-    kept: dict[int, tuple[ForwardPass, Learn]] = {}
+    found: dict[int, tuple[ForwardPass, Learn]] = {}
 
     def watch(seen: ForwardPass, learn: Learn) -> None:
-        if learn.k not in kept or learn.grad:  # layer by layer: a layer's own pass counts
-            kept[learn.k] = seen, learn
+        if learn.k not in found or learn.grad:  # order 'layer by layer': the pass in which a layer learns
+            found[learn.k] = seen, learn
 
     before = {name: backends.copy(block) for name, block in learner.weights(w).items()}
     w, s, loss = learner.pure_step(w, s, x, t, xp=xp, watch=watch)
     after = {name: backends.copy(block) for name, block in learner.weights(w).items()}
-    last, _ = next(iter(kept.values()))
+    last, _ = next(iter(found.values()))
     layers = []
     for k, node in enumerate(learner.net.nodes):
-        seen, learn = kept.get(k, (last, None))
+        seen, learn = found.get(k, (last, None))
         own = [b for b in before if b.rpartition(".")[0] == node.name]
         short = {b: b.rpartition(".")[2] for b in own}
         grads = learner.net.named(k, learn.grad) if learn else {}

@@ -1,7 +1,7 @@
-"""Which rows each step learns from: a function of (seed, step), so a stopped run can go on.
+"""Which rows each step trains on: a function of (seed, step), so a stopped run can be resumed.
 
-The rows come in windows; the windows of an epoch come in a random order, and so do the rows of a
-window. The order of an epoch follows from the seed and the step at which the epoch begins.
+A source is divided into windows of rows. The windows of an epoch are shuffled, and so are the rows in
+each window. The order is determined by the seed and the step at which the epoch begins.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from .. import backends, rng
 from ..arrays import Array
 
-_SHUFFLE = 1 << 24  # the stream of random bits; 0 and 1 << 16 onwards are the learner's
-_CHUNK = 1 << 16  # rows whose order is made in one call
+_SHUFFLE = 1 << 24  # the stream of random bits; the learner uses 0, and 1 << 16 onwards
+_CHUNK = 1 << 16  # rows whose order is computed in one call
 
 
 class Window(NamedTuple):
@@ -39,7 +39,7 @@ class Batches:
         size: rows of a batch.
         window: rows of a window, a multiple of size, so that one batch an epoch at most is short.
         seed: of the run.
-        shuffle: else windows and rows come in their own order.
+        shuffle: whether windows and rows are shuffled, or come in the order of the source.
     """
 
     n: int
@@ -50,7 +50,7 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch, the short one among them."""
+        """Batches in an epoch, including the short last one."""
         return -(-self.n // self.size)
 
     def windows(self, begin: int, skip: int) -> list[Window]:
@@ -68,7 +68,7 @@ class Batches:
         return found
 
     def _keys(self, begin: int, count: int) -> list[tuple[int, int]]:
-        """Keys for the order of rows in each of `count` windows, and one for that of the windows."""
+        """A key for the order of rows in each of `count` windows, and one for the order of windows."""
         if not self.shuffle:
             return [(0, 0)] * (count + 1)
         xp = backends.get("numpy").xp
@@ -77,15 +77,17 @@ class Batches:
         return list(zip(first.tolist(), second.tolist(), strict=True))
 
     def left(self, windows: list[Window]) -> int:
-        """The rows in these windows that are not done."""
+        """The number of rows in these windows that are not done yet."""
         return sum(window.stop - window.start - window.skip * self.size for window in windows)
 
     def chunks(self, window: Window, length: Callable[[], int]) -> Iterator[Array]:
-        """The rows of each batch, within the window: int64 arrays (steps, batch), the short batch alone.
+        """The rows of each batch, counted within the window: int64 arrays of shape (steps, batch).
+
+        The short last batch comes in an array of its own.
 
         Args:
             window: from `windows`.
-            length: how many steps are wanted next.
+            length: returns how many steps the next array should have.
         """
         n = window.stop - window.start
         full = n // self.size
