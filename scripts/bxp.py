@@ -149,7 +149,7 @@ def test(rest: "list[str]") -> int:
 
 
 def lint() -> int:
-    """Run ruff check, ruff format --check, mypy and import-linter; return the status of the first that fails."""
+    """Run ruff, mypy and import-linter; return the status of the first that fails."""
     ensure("lint")
     states = [python("ruff", "check"), python("ruff", "format", "--check"), python("mypy")]
     states.append(run("lint-imports", "--no-logo", cwd=ROOT))

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ...arrays import Array, Namespace
 from ..ir import ASSIGN, BINARY, OPERATIONS, Op, Program, mapped, refs
 from ..placement import copied_parts
-from .fusion import Kernel, fuse
+from .fusion import fuse
+from .kernel import Kernel
 
 IN_PLACE = {name: f"__i{operator}__" for operator, name in BINARY.items()}
 INDEXING = frozenset({"getitem", ASSIGN})  # written as a[key] and a[...] = b

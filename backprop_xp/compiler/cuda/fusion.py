@@ -7,51 +7,17 @@ so it can be counted and tested without a GPU.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..ir import ASSIGN, ELEMENTWISE, REDUCTIONS, VIEWS, Aliases, Op, Program, Ref, reads, refs
 from ..placement import concat_in_place, conflict, copied_parts, last_uses, write_back
 from ..simplify import simplify
 from . import row_kernel
+from .kernel import Kernel
 
 WRITES_INTO = frozenset({"matmul", "sum", "concat"})  # these can write into memory they are given
 
 Readers = dict[int, list[Op]]
-
-
-class Kernel(NamedTuple):
-    """Operations that run as one kernel.
-
-    Attributes:
-        ops: in order.
-        reads: the values it is given.
-        makes: the values it computes for other kernels.
-        ends: the values that no later kernel uses.
-    """
-
-    ops: tuple[Op, ...]
-    reads: tuple[int, ...]
-    makes: tuple[int, ...]
-    ends: tuple[int, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """'elementwise', 'rows', 'matmul', or the name of the single operation it is."""
-        first = self.ops[0].name
-        if first == "matmul" or (len(self.ops) == 1 and first not in ELEMENTWISE):
-            return first
-        return "rows" if any(op.name in REDUCTIONS for op in self.ops) else "elementwise"
-
-    def split_epilogue(self) -> "tuple[Kernel, Kernel]":
-        """The product and its epilogue as two kernels."""
-        product, *epilogue = self.ops
-        inside = {op.out for op in epilogue}
-        needed = dict.fromkeys(v for op in epilogue for v in reads(op) if v not in inside)
-        made = tuple(v for v in self.makes if v != product.out)
-        return (
-            Kernel((product,), tuple(reads(product)), (product.out,)),
-            Kernel(tuple(epilogue), tuple(needed), made),
-        )
 
 
 @dataclass(frozen=True)

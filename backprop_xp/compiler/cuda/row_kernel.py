@@ -8,15 +8,13 @@ generated from the program.
 from collections.abc import Callable, Sequence
 from math import isfinite
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
 from ..ir import ASSIGN, CREATION, OTHER, REDUCTIONS, VIEWS, Aliases, Op, Ref, reads
-
-if TYPE_CHECKING:
-    from .fusion import Kernel
+from .kernel import Kernel
 
 WIDEST = 256  # columns: 8 for each lane, which fit into registers
 THREADS = 128  # of a block
@@ -157,7 +155,7 @@ class Source:
         text: the source.
     """
 
-    def __init__(self, kernel: "Kernel", values: Sequence[Any], strides: list[tuple[int, ...]]) -> None:
+    def __init__(self, kernel: Kernel, values: Sequence[Any], strides: list[tuple[int, ...]]) -> None:
         shape = _shape(kernel.ops, values)
         assert shape is not None
         self.values, self.shape = values, shape
@@ -276,7 +274,7 @@ class Source:
         )
 
 
-def compiled(cupy: Any, kernel: "Kernel", values: Sequence[Any]) -> Callable[..., tuple[Array, ...]]:
+def compiled(cupy: Any, kernel: Kernel, values: Sequence[Any]) -> Callable[..., tuple[Array, ...]]:
     """A kernel as a function of the arrays it reads; compiled when it first runs."""
     finished = cupy.zeros((1,), dtype=cupy.uint32)  # blocks; the last one sets it back to 0
     sources: dict[Any, tuple[Source, Any]] = {}
