@@ -1,7 +1,7 @@
 """Backpropagation that can be read, trusted and run anywhere.
 
-What the first ten lines need stands here; the rest is grouped by room: `bp.layers`, `bp.activations`,
-`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.errors`.
+The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
+`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.errors`, `bp.backends`.
 """
 
 __version__ = "0.1.0"

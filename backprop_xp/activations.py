@@ -1,8 +1,8 @@
-"""Activations: the output o = f(net) of a layer and its rule delta = e ⊙ f′(net).
+"""Activations: the output o = f(net) of a layer, and delta = e ⊙ f′(net).
 
 Every activation is a callable `f(net, *, xp) -> o` with a method `delta(e, net, o, *, xp)` that
-turns e = ∂E/∂o into delta = ∂E/∂net. Shapes are (batch, units) throughout. `ALL` lists them: what
-is in the list is tested.
+turns e = ∂E/∂o into delta = ∂E/∂net. All shapes are (batch, units). `ALL` lists the activations;
+tests run over that list.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Gate = Literal[">=", ">"]
 
 
 class Activation(Protocol):
-    """What a layer needs to know of an activation."""
+    """The two methods of an activation."""
 
     def __call__(self, net: Array, *, xp: Namespace) -> Array:
         """The output o = f(net), shape (batch, units)."""
@@ -35,7 +35,7 @@ def _gate(net: Array, gate: Gate) -> Array:
 
 def _check_gate(gate: str) -> None:
     if gate not in (">=", ">"):
-        msg = f"the gate of a ReLU is '>=' (as in the articles) or '>', got {gate!r}"
+        msg = f"the gate of a ReLU must be '>=' (as in the articles) or '>', got {gate!r}"
         raise BackpropError(msg)
 
 
@@ -62,7 +62,13 @@ class ReLU:
     """o = max(net, 0); f′ = 1 where the gate is open, else 0.
 
     At net = 0 the derivative is a choice: the gate `>=` takes 1 (as the articles do), `>` takes 0
-    (as most libraries do). A net with exact zeros learns with the first and not with the second.
+    (as most libraries do). A unit whose net input is exactly 0 learns with `>=` and not with `>`.
+
+    Args:
+        gate: '>=' or '>'.
+
+    Raises:
+        BackpropError: another gate.
 
     >>> import numpy as np
     >>> e, net = np.asarray([[1.0, 1.0]]), np.asarray([[0.0, -2.0]])
@@ -86,7 +92,16 @@ class ReLU:
 
 @dataclass(frozen=True)
 class LeakyReLU:
-    """o = net where the gate is open, else slope · net; f′ = 1 or slope (Maas et al., 2013).
+    """o = net where net >= 0, else slope · net; f′ = 1 where the gate is open, else slope.
+
+    (Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models, 2013.)
+
+    Args:
+        slope: of the negative side, a finite number.
+        gate: '>=' or '>', as for ReLU.
+
+    Raises:
+        BackpropError: another gate, or a slope that is not finite.
 
     >>> import numpy as np
     >>> LeakyReLU(0.1)(np.asarray([[2.0, -2.0]]), xp=np).tolist()
@@ -99,7 +114,7 @@ class LeakyReLU:
     def __post_init__(self) -> None:
         _check_gate(self.gate)
         if not isinstance(self.slope, Real) or not isfinite(self.slope):
-            msg = f"the slope of a leaky ReLU is a finite number such as 0.01, got {self.slope!r}"
+            msg = f"the slope of a leaky ReLU must be a finite number such as 0.01, got {self.slope!r}"
             raise BackpropError(msg)
 
     def __call__(self, net: Array, *, xp: Namespace) -> Array:
@@ -149,8 +164,9 @@ class Tanh:
 
 @dataclass(frozen=True)
 class Softmax:
-    """o_k = e^(net_k) / Σ_j e^(net_j) over the units of each sample (Bridle, 1990).
+    """o_k = e^(net_k) / Σ_j e^(net_j) over the units of each sample.
 
+    (Bridle: Probabilistic interpretation of feedforward classification network outputs, 1990.)
     ∂o_k/∂net_j = o_k ([k = j] − o_j), hence delta = o ⊙ (e − Σ_k e_k o_k).
 
     >>> import numpy as np

@@ -1,7 +1,7 @@
-"""What is checked at the edge, before anything is changed.
+"""Checks of arguments, before anything is changed.
 
-A step checks what is static and free: library, shape, dtype, device. Values (NaN, infinity, labels
-out of range) are checked once, where data enters.
+A step checks only what is static and costs nothing: library, shape, dtype, device. Values (NaN,
+infinity, labels out of range) are checked once, where data enter.
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ from .losses import Loss
 from .params import Layout
 
 
-def library(a: Any) -> str:
-    """What an array is, for a message."""
+def described(a: Any) -> str:
+    """An array in words, for a message: its library, shape and dtype."""
     try:
         return f"{_a(backends.of(a).name)} array of shape {tuple(a.shape)} and dtype {a.dtype}"
     except BackpropError:
@@ -32,23 +32,26 @@ def _same_library(a: Any, to: Backend) -> bool:
 
 
 def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
-    """The inputs x are (batch, *sample), in the library and on the device of w, in its dtype or bytes.
+    """Check inputs x: shape (batch, *sample), the library and device of w, its dtype or uint8.
 
-    A tree of inputs is for a net that takes one: its arrays may be integers too, and have rows alone
-    in common.
+    A tree of inputs is for a net that takes one. Its arrays may be integers too; they have their
+    number of rows in common.
 
     Returns:
         The backend of w.
+
+    Raises:
+        BackpropError: one of these does not hold.
     """
     to = backends.of(w)
     if isinstance(x, (tuple, list, dict)):
         _check_tree(x, w, to)
         return to
-    want = f"inputs are {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")
-    taken = [to.xp.uint8] if hasattr(to.xp, "uint8") else []
+    want = f"inputs must be {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")
+    allowed = [to.xp.uint8] if hasattr(to.xp, "uint8") else []
     if not _same_library(x, to):
-        kind = ", dtype='uint8'" if taken and str(getattr(x, "dtype", None)).endswith("uint8") else ""
-        msg = f"{want}, as the weights are; got {library(x)}: write bp.asarray(x, like=w{kind})"
+        kind = ", dtype='uint8'" if allowed and str(getattr(x, "dtype", None)).endswith("uint8") else ""
+        msg = f"{want}, like the weights; got {described(x)}: write bp.asarray(x, like=w{kind})"
         raise BackpropError(msg)
     if tuple(x.shape[1:]) != sample or x.ndim != 1 + len(sample):
         hint = ": write x[None, :] for a single sample" if tuple(x.shape) == sample else ""
@@ -57,10 +60,10 @@ def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
     if x.shape[0] == 0:
         msg = f"{want} with at least one row, got an empty batch"
         raise BackpropError(msg)
-    if x.dtype not in (w.dtype, *taken):
-        also = ", or uint8 for numbers from 0 to 1 in 255 parts" if taken else ""
+    if x.dtype not in (w.dtype, *allowed):
+        also = ", or uint8, which is read as x / 255" if allowed else ""
         msg = (
-            f"inputs have the weights' dtype {w.dtype}{also}, got {x.dtype}: "
+            f"inputs must have the weights' dtype {w.dtype}{also}; got {x.dtype}: "
             "write bp.asarray(x, like=w), or learner.init(like=x)"
         )
         raise BackpropError(msg)
@@ -72,8 +75,8 @@ def _check_tree(x: Any, w: Array, to: Backend) -> None:
     arrays = leaves(x)
     rows = {tuple(a.shape[:1]) for a in arrays}
     if len(rows) != 1 or rows <= {(), (0,)} or not all(_same_library(a, to) for a in arrays):
-        got = ", ".join(library(a) for a in arrays) or "none"
-        msg = f"inputs in a tree are {to.name} arrays with equally many rows, at least one; got {got}"
+        got = ", ".join(described(a) for a in arrays) or "none"
+        msg = f"inputs in a tree must be {to.name} arrays with equally many rows, at least one; got {got}"
         raise BackpropError(msg)
     for a in arrays:
         if a.dtype != w.dtype and not to.xp.isdtype(a.dtype, "integral"):
@@ -86,20 +89,24 @@ def _check_device(a: Array, w: Array, to: Backend, what: str) -> None:
     here, there = to.device_of(a), to.device_of(w)
     if here is not None and there is not None and here != there:
         kind = "" if a.dtype == w.dtype else f", dtype='{str(a.dtype).rpartition('.')[2]}'"
-        msg = f"{what} are on the weights' device {there}, got {here}: write bp.asarray(a, like=w{kind})"
+        msg = f"{what} must be on the weights' device {there}, got {here}: write bp.asarray(a, like=w{kind})"
         raise BackpropError(msg)
 
 
 def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None:
-    """The targets t fit n outputs: numbers (n, *output), or labels (n,) where the loss takes them."""
+    """Check targets t for n samples: numbers (n, *output), or labels (n,) where the loss accepts them.
+
+    Raises:
+        BackpropError: the library, shape, dtype or device does not fit.
+    """
     to = backends.of(w)
-    want = f"targets are {_a(to.name)} array of shape {(n, *output)} and dtype {w.dtype}"
+    want = f"targets must be {_a(to.name)} array of shape {(n, *output)} and dtype {w.dtype}"
     labels = loss.targets == "distribution"
     if labels:
         want += f", or integer labels of shape ({n},)"
     if not _same_library(t, to):
         kind = ", dtype='int32'" if labels and getattr(t, "ndim", None) == 1 else ""
-        msg = f"{want}; got {library(t)}: write bp.asarray(t, like=w{kind})"
+        msg = f"{want}; got {described(t)}: write bp.asarray(t, like=w{kind})"
         raise BackpropError(msg)
     integer = to.xp.isdtype(t.dtype, "integral")
     if tuple(t.shape) == (n,) and labels and integer:
@@ -115,17 +122,17 @@ def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None
 
 
 def check_weights(weight: Array, w: Array, n: int) -> None:
-    """The weights of rows are one number a row, in the dtype of w."""
+    """Check the weights of rows: one number for each row, in the dtype of w."""
     to = backends.of(w)
-    want = f"weights of rows are {_a(to.name)} array of shape ({n},) and dtype {w.dtype}"
+    want = f"weights of rows must be {_a(to.name)} array of shape ({n},) and dtype {w.dtype}"
     if not _same_library(weight, to) or tuple(weight.shape) != (n,) or weight.dtype != w.dtype:
-        msg = f"{want}, got {library(weight)}: write bp.asarray(weight, like=w)"
+        msg = f"{want}, got {described(weight)}: write bp.asarray(weight, like=w)"
         raise BackpropError(msg)
     _check_device(weight, w, to, "weights of rows")
 
 
 def check_batch(batch: tuple[Any, ...], w: Array, sample: Shape, output: Shape, loss: Loss) -> Backend:
-    """A batch (x, t) or (x, t, weight) fits the weights, the net and the loss; no value is read."""
+    """Check a batch (x, t) or (x, t, weight) against the weights, the net and the loss; no value is read."""
     to = check_inputs(batch[0], w, sample)
     n = leaves(batch[0])[0].shape[0]
     check_targets(batch[1], w, n, output, loss)
@@ -135,35 +142,35 @@ def check_batch(batch: tuple[Any, ...], w: Array, sample: Shape, output: Shape, 
 
 
 def check_vector(w: Array, layout: Layout) -> None:
-    """The weights are one vector of the layout's size, of real numbers."""
+    """Check that the weights are one vector of floating-point numbers, of the layout's size."""
     fits = hasattr(w, "dtype") and tuple(w.shape) == (layout.size,)
     if not fits or not backends.of(w).xp.isdtype(w.dtype, "real floating"):
         msg = (
-            f"the weights w are the vector of {layout.size} real numbers that learner.init gave, "
-            f"got {library(w)}"
+            f"the weights w must be a vector of {layout.size} real numbers, as learner.init returns it; "
+            f"got {described(w)}"
         )
         raise BackpropError(msg)
 
 
 def check_state(s: Any, kind: type, moments: int) -> None:
-    """The state is one that a learner with this update rule gave."""
+    """Check that the state comes from a learner whose update rule has this number of moments."""
     if not isinstance(s, kind) or len(s.rule.moments) != moments:  # type: ignore[attr-defined]
         got = f"one with {len(s.rule.moments)} moments" if isinstance(s, kind) else f"a {type(s).__name__}"  # type: ignore[attr-defined]
-        msg = f"the state s is the one that init of this learner gave, with {moments} moments, got {got}"
+        msg = f"the state s must come from init of this learner, with {moments} moments; got {got}"
         raise BackpropError(msg)
 
 
 def check_finite(a: Array, what: str) -> None:
-    """Every number is finite; reads the array once."""
+    """Check that every number is finite; this reads the array."""
     to = backends.of(a)
     if to.xp.isdtype(a.dtype, "real floating") and not bool(to.xp.all(to.xp.isfinite(a))):
         n = int(to.xp.sum(to.xp.astype(~to.xp.isfinite(a), to.xp.int32)))
-        msg = f"{what} are finite numbers; {n} of {a.size} are NaN or infinite: find and mend them first"
+        msg = f"{what} must be finite numbers; {n} of {a.size} are NaN or infinite: find and fix them first"
         raise BackpropError(msg)
 
 
 def check_data(x: Array, t: Array, loss: Loss | None = None, units: int | None = None) -> None:
-    """The values of a data set: finite, and targets within what the loss takes.
+    """Check the values of a data set: finite, and targets in the range of the loss.
 
     Raises:
         BackpropError: NaN or infinity, labels outside 0, …, units - 1, probabilities outside [0, 1].
@@ -176,24 +183,24 @@ def check_data(x: Array, t: Array, loss: Loss | None = None, units: int | None =
     low, high = xp.min(t), xp.max(t)
     if xp.isdtype(t.dtype, "integral"):
         if units is not None and (bool(low < 0) or bool(high >= units)):
-            msg = f"labels are 0 to {units - 1} for {units} output units, got {int(low)} to {int(high)}"
+            msg = f"labels must be 0 to {units - 1} for {units} output units, got {int(low)} to {int(high)}"
             raise BackpropError(msg)
     elif bool(low < 0) or bool(high > 1):
         kind = type(loss).__name__
-        msg = f"targets of {kind} are probabilities from 0 to 1, got {float(low)} to {float(high)}"
+        msg = f"targets of {kind} must be probabilities from 0 to 1, got {float(low)} to {float(high)}"
         raise BackpropError(msg)
 
 
 def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """The names that were given are names of the net."""
+    """Check that all given names are names of the net; `what` says in the message what is given."""
     if unknown := sorted(set(given) - set(known)):
-        msg = f"the net has no {listed(unknown)}; {what} are given for {listed(known)}"
+        msg = f"the net has no {listed(unknown)}; {what} can be given for {listed(known)}"
         raise BackpropError(msg)
 
 
 def check_block(name: str, values: Array, shape: Shape) -> None:
-    """A block of weights has its shape (in × out) and is finite."""
+    """Check that a block of weights has the right shape (in × out) and is finite."""
     if tuple(values.shape) != shape:
-        msg = f"weights '{name}' have shape {shape} (in × out), got {tuple(values.shape)}"
+        msg = f"weights '{name}' must have shape {shape} (in × out), got {tuple(values.shape)}"
         raise BackpropError(msg)
     check_finite(values, f"weights '{name}'")

@@ -1,4 +1,4 @@
-"""The errors the library raises: what was expected, what came, and what to do."""
+"""The errors that backprop_xp raises. A message says what was expected, what was given, what to do."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from .arrays import Array
 
 
 class BackpropError(ValueError):
-    """What the caller gave cannot be used; the message says what was expected and what to write."""
+    """An argument cannot be used. The base class of all errors raised here; a ValueError."""
 
 
 class BackendUnavailable(BackpropError, ImportError):
-    """The array library or the device asked for is not on this machine."""
+    """The requested array library or device is not available on this machine."""
 
 
 class Diverged(BackpropError):
-    """Training produced a loss that is not finite.
+    """Training produced a loss or a weight that is not finite.
 
     Attributes:
-        w: the weights last seen with a finite loss.
+        w: the weights from the beginning of the epoch, the last known to be good.
         s: the state that belongs to them.
     """
 
@@ -28,22 +28,28 @@ class Diverged(BackpropError):
 
 
 def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
-    """The error for a device without memory; `usable`: no step has left w and s half changed."""
+    """The error for a device that is out of memory.
+
+    Args:
+        rows: of the batch.
+        error: the library's own error.
+        usable: whether w and s are still valid, since no step has changed them half.
+    """
     state = "can still be used" if usable else "may be changed or gone: go on from a snapshot"
     return BackpropError(
-        f"the device has no memory left for a step of {rows} rows ({str(error).partition(chr(10))[0]}): take "
+        f"the device has no memory left for a step of {rows} rows ({str(error).partition(chr(10))[0]}): use "
         "a smaller batch, a smaller net, float32 in place of float64, or fewer rows on the device at once; "
         f"w and s {state}"
     )
 
 
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:
-    """The error for a library that is not here: it names the extra to install."""
+    """The error for a library that is missing; its message names the extra to install."""
     return BackendUnavailable(f"{library} {reason}: pip install 'backprop-xp[{extra}]'")
 
 
 def listed(names: Any) -> str:
-    """Names as a sentence lists them.
+    """Names in quotes, separated by commas.
 
     >>> listed(["relu", "tanh"])
     "'relu', 'tanh'"

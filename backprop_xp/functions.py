@@ -1,10 +1,10 @@
-"""Functions that activations and losses share and the standard lacks, stable at any size of x."""
+"""Functions that activations and losses share and the standard lacks. They never overflow."""
 
 from .arrays import Array, Namespace
 
 
 def sigmoid(x: Array, *, xp: Namespace) -> Array:
-    """The logistic function 1 / (1 + e^(−x)), for x < 0 as e^x / (1 + e^x); nothing overflows.
+    """σ(x) = 1 / (1 + e^(−x)), computed as e^x / (1 + e^x) for x < 0, so that nothing overflows.
 
     >>> import numpy as np
     >>> sigmoid(np.asarray([0.0, -1000.0]), xp=np).tolist()
@@ -15,7 +15,7 @@ def sigmoid(x: Array, *, xp: Namespace) -> Array:
 
 
 def softmax(x: Array, *, xp: Namespace) -> Array:
-    """e^(x_k) / Σ_j e^(x_j) over the last axis, shifted by the largest x; nothing overflows.
+    """e^(x_k) / Σ_j e^(x_j) over the last axis; the largest x is subtracted first to avoid overflow.
 
     >>> import numpy as np
     >>> softmax(np.asarray([[1000.0, 1000.0]]), xp=np).tolist()

@@ -73,14 +73,14 @@ def rules(update: Updates, layout: Layout) -> tuple[Update, ...]:
 def _check_rules(update: Mapping[str, Any]) -> None:
     for pattern, rule in update.items():
         if not isinstance(rule, Update):
-            msg = f"the update rule of '{pattern}' is one such as bp.GradientDescent(0.1), got {rule!r}"
+            msg = f"the update rule of '{pattern}' must be one such as bp.GradientDescent(0.1), got {rule!r}"
             raise BackpropError(msg)
 
 
 def _rule_of(block: Block, update: Updates, layout: Layout) -> Update:
     rule = first_match(update, block.name) if isinstance(update, Mapping) else update
     if rule is None:
-        msg = f"update rules name every block that learns; '{block.name}' is not in {listed(update)}"
+        msg = f"update rules must name every block that learns; '{block.name}' is not in {listed(update)}"
         raise BackpropError(msg)
     if not isinstance(rule.rate, Mapping):
         return rule
@@ -88,7 +88,7 @@ def _rule_of(block: Block, update: Updates, layout: Layout) -> Update:
     rate = first_match(rule.rate, block.name)
     if rate is None:
         layer = block.name.rpartition(".")[0]
-        msg = f"a mapping of rates names every layer that learns; '{layer}' is not in {listed(rule.rate)}"
+        msg = f"a mapping of rates must name every layer that learns; '{layer}' is not in {listed(rule.rate)}"
         raise BackpropError(msg)
     return replace(rule, rate=rate)  # type: ignore[type-var]
 

@@ -1,13 +1,13 @@
-"""Layers: each is the four textbook equations, one method a line.
+"""Layers: each is the four textbook equations, one method each.
 
     forward   net, o        from the inputs x and the parameters p
     delta     ∂E/∂net       from e = ∂E/∂o
     grad      ∂E/∂w         from delta, one for each parameter
     pull      ∂E/∂x         from delta, one for each input
 
-A layer is a frozen table of its settings. It knows nothing of recording, freezing, skipping or
-wiring: the walks in `net` decide which of the four are needed. Arrays are (batch, units). `ALL`
-lists the layers: what is in the list is tested.
+A layer is a frozen dataclass of its settings. It knows nothing of traces, freezing or skip
+connections: the forward and backward pass in `net` decide which of the four are needed. Arrays are
+(batch, units). `ALL` lists the layers; tests run over that list.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from .params import Param
 
 
 class Flow(NamedTuple):
-    """What a layer leaves behind on the way forward: net input, output, what else it remembers."""
+    """What a layer keeps of the forward pass: net input, output, and anything else it needs later."""
 
     net: Array
     o: Array
@@ -30,13 +30,13 @@ class Flow(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a layer may know besides its inputs.
+    """What a layer receives besides its inputs and parameters.
 
     Attributes:
         training: whether this is a training step.
-        seed: of the run, a word (see `rng`).
-        step: updates made before this one, a word.
-        stream: the layer's own stream of random bits.
+        seed: of the run, a 32-bit integer (see `rng`).
+        step: the number of updates made before this one, a 32-bit integer.
+        stream: the number of the layer's own stream of random bits.
         state: the layer's running state, one array for each entry of `Layer.state`.
         first: where the rows begin in the whole batch, so that masks do not repeat in its parts.
     """
@@ -61,12 +61,19 @@ class Layer(ABC):
         return {}
 
     def state(self, *inputs: Shape) -> tuple[Param, ...]:
-        """What the layer carries from step to step."""
+        """The arrays the layer carries from step to step, such as running means; here none."""
         return ()
 
     @abstractmethod
     def forward(self, p: Any, *x: Array, ctx: Context, xp: Namespace) -> tuple[Flow, tuple[Array, ...]]:
-        """The flow and the new state."""
+        """Net input and output as a `Flow`, and the new state.
+
+        Args:
+            p: the parameters as attributes: p.w, p.b.
+            x: the inputs, each (batch, units).
+            ctx: training or not, random bits, the layer's state.
+            xp: the namespace of the arrays.
+        """
 
     def delta(self, p: Any, flow: Flow, e: Array, *, xp: Namespace) -> Array:
         """delta = ∂E/∂net; here o = net, hence e."""
@@ -82,33 +89,40 @@ class Layer(ABC):
 
 
 def units(shape: Shape, layer: str) -> int:
-    """The number of units of a flat input."""
+    """The number of units of a flat input.
+
+    Raises:
+        BackpropError: a sample has more than one axis.
+    """
     if len(shape) != 1:
-        msg = f"{layer} takes an input of shape (batch, units), got one sample of shape {shape}"
+        msg = f"{layer} needs an input of shape (batch, units), got samples of shape {shape}"
         raise BackpropError(msg)
     return shape[0]
 
 
 def check_count(n: Any, what: str) -> None:
-    """A count of units is a positive integer."""
+    """Check that a count is a positive integer."""
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        msg = f"{what} is a positive integer, got {n!r}"
+        msg = f"{what} must be a positive integer, got {n!r}"
         raise BackpropError(msg)
 
 
 def check_activation(f: Any) -> None:
-    """An activation has the two methods of one."""
+    """Check that f is an activation."""
     if not hasattr(f, "delta"):
-        msg = f"the activation of a layer is one such as bp.relu or bp.tanh, got {f!r}"
+        msg = f"the activation of a layer must be one such as bp.relu or bp.tanh, got {f!r}"
         raise BackpropError(msg)
 
 
 @dataclass(frozen=True)
 class Input(Layer):
-    """o⁰ = x: where a net begins.
+    """o = x: the first node of a net.
 
     Args:
         units: the number of features of a sample.
+
+    Raises:
+        BackpropError: it is not a positive integer.
     """
 
     units: int
@@ -133,13 +147,20 @@ class Dense(Layer):
     ∂E/∂x = delta wᵀ (Rumelhart, Hinton, Williams: Learning representations by back-propagating
     errors, 1986).
 
-    First weights are uniform in ±√(6 / n_in) before a ReLU (He et al., 2015), else in
+    Initial weights are uniform in ±√(6 / n_in) before a ReLU (He et al., 2015), else in
     ±√(6 / (n_in + n_out)) (Glorot and Bengio, 2010); biases are 0.
 
     Args:
         units: n_out.
         f: the activation.
         bias: whether there is a b.
+
+    Raises:
+        BackpropError: units that are not a positive integer, or f is no activation.
+
+    >>> from backprop_xp import chain, relu
+    >>> chain(3, Dense(4, relu), Dense(1)).shapes
+    {'dense1.w': (3, 4), 'dense1.b': (4,), 'dense2.w': (4, 1), 'dense2.b': (1,)}
     """
 
     units: int
@@ -181,8 +202,12 @@ class Dense(Layer):
         return (xp.matmul(delta, xp.matrix_transpose(p.w)),)
 
 
-def Linear(units: int, *, bias: bool = True) -> Dense:  # noqa: N802 (it stands where a layer stands)
-    """A Dense layer without an activation: net = o = x w + b."""
+def Linear(units: int, *, bias: bool = True) -> Dense:  # noqa: N802 (used like a layer class)
+    """A Dense layer without an activation: o = net = x w + b.
+
+    >>> Linear(2) == Dense(2)
+    True
+    """
     return Dense(units, identity, bias)
 
 
@@ -206,12 +231,16 @@ class Activate(Layer):
 
 @dataclass(frozen=True)
 class Add(Layer):
-    """o = Σ x: where paths join and their outputs add; each path receives the whole delta."""
+    """o = x₁ + x₂ + …, all of one shape; ∂E/∂xᵢ = delta for every input."""
 
     def shape(self, *inputs: Shape) -> Shape:
-        """The shape all inputs share."""
+        """The shape all inputs share.
+
+        Raises:
+            BackpropError: their shapes differ.
+        """
         if len(set(inputs)) != 1:
-            msg = f"Add joins outputs of one shape, got {listed_shapes(inputs)}"
+            msg = f"Add needs inputs of one shape, got {listed_shapes(inputs)}"
             raise BackpropError(msg)
         return inputs[0]
 
@@ -229,7 +258,7 @@ class Add(Layer):
 
 @dataclass(frozen=True)
 class Concat(Layer):
-    """o = [x₁, x₂, …] side by side; each path receives its own columns of delta."""
+    """o = [x₁, x₂, …] side by side; ∂E/∂xᵢ is the columns of delta that xᵢ filled."""
 
     def shape(self, *inputs: Shape) -> Shape:
         """The units of all inputs together."""
@@ -250,7 +279,7 @@ class Concat(Layer):
 
 
 def listed_shapes(shapes: tuple[Shape, ...]) -> str:
-    """Shapes as a sentence lists them."""
+    """Shapes separated by commas."""
     return ", ".join(str(shape) for shape in shapes)
 
 

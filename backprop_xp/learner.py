@@ -1,6 +1,6 @@
 """The learner: `init` once, then `step` for every batch.
 
-Here is the edge: the caller's settings are checked, backends and first values are chosen.
+This is the public boundary: here arguments are checked, and backends and initial values are chosen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ from .params import join
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
-_WEIGHTS = 0  # the stream of random bits for first weights
+_WEIGHTS = 0  # the stream of random bits for initial weights
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
 
 Order = Literal["together", "layer by layer"]
@@ -32,10 +32,10 @@ Order = Literal["together", "layer by layer"]
 
 @dataclass(frozen=True)
 class Learner:
-    """A net that learns.
+    """A net with a loss and an update rule: all that is needed to train it.
 
-    `step(w, s, x, t) -> (w, s, loss)` consumes w and s: after it, use what it returned. Keep old
-    ones with `snapshot`. A batch is (x, t) or (x, t, weight); a weight multiplies its row's loss and
+    `step(w, s, x, t) -> (w, s, loss)` consumes w and s: it may overwrite them, so use only what it
+    returned. To keep old ones, make copies with `snapshot`. A batch is (x, t) or (x, t, weight); a weight multiplies its row's loss and
     error, and 'mean' divides by the number of rows.
 
     Args:
@@ -43,11 +43,11 @@ class Learner:
         loss: one of `losses.ALL`.
         update: the update rule; or rules by layer, block or pattern, such as
             {"*.b": bp.Adam(0.01), "*": bp.Adam()}: the first that names a block is its rule.
-        reduction: what the batch does to loss and gradient: their 'mean' or their 'sum'.
-        order: 'together' takes all gradients from the old weights; 'layer by layer' begins at the
-            last layer that learns and goes down, with a forward pass, a backward pass and an update
-            of that layer alone each time (plain gradient descent only).
-        to_input: let the backward pass go on to the input, as the articles do.
+        reduction: loss and gradient of a batch are the 'mean' or the 'sum' over its samples.
+        order: 'together' computes all gradients from the old weights. 'layer by layer' goes from the
+            last layer that learns to the first; each time a forward pass, a learning flow (the
+            backward pass) and an update of that layer alone (plain gradient descent only).
+        to_input: continue the learning flow to the input, as the articles do.
         penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped.
         clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
         shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
@@ -56,7 +56,7 @@ class Learner:
             backend has it; weights, state and sums stay float32.
 
     Raises:
-        BackpropError: a setting that is unknown, or a net in which nothing learns.
+        BackpropError: an unknown setting, or a net in which nothing learns.
 
     >>> import numpy as np, backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
@@ -83,12 +83,12 @@ class Learner:
             (self.order, ("together", "layer by layer"), "the order of updates"),
         ):
             if value not in known:
-                msg = f"{what} is one of {listed(known)}, got {value!r}"
+                msg = f"{what} must be one of {listed(known)}, got {value!r}"
                 raise BackpropError(msg)
         kinds: tuple[tuple[Any, Any, str], ...] = (
-            (self.net, Net, "the net is one such as bp.chain(8, bp.Dense(1))"),
-            (self.loss, Loss, "the loss is one such as bp.softmax_cross_entropy"),
-            (self.update, (Update, Mapping), "the update rule is one such as bp.GradientDescent(0.1)"),
+            (self.net, Net, "the net must be one such as bp.chain(8, bp.Dense(1))"),
+            (self.loss, Loss, "the loss must be one such as bp.softmax_cross_entropy"),
+            (self.update, (Update, Mapping), "the update rule must be one such as bp.GradientDescent(0.1)"),
         )
         for value, kind, example in kinds:
             if not isinstance(value, kind):
@@ -109,10 +109,11 @@ class Learner:
 
     def _check_layerwise(self) -> None:
         if not all(isinstance(rule, GradientDescent) for rule in self.pure.rules):
-            msg = "'layer by layer' goes with GradientDescent alone; write order='together'"
+            rule = next(type(r).__name__ for r in self.pure.rules if not isinstance(r, GradientDescent))
+            msg = f"order='layer by layer' needs GradientDescent, got {rule}: write order='together'"
             raise BackpropError(msg)
         if self.penalty is not None or self.clip is not None or self.shards > 1:
-            msg = "'layer by layer' has no whole gradient to clip, to penalise or to share out: write order='together'"
+            msg = "order='layer by layer' has no whole gradient for penalty=, clip= or shards=: write order='together'"
             raise BackpropError(msg)
 
     @cached_property
@@ -133,12 +134,12 @@ class Learner:
         dtype: str | None = None,
         weights: Mapping[str, Any] | None = None,
     ) -> tuple[Array, State]:
-        """First weights and state, the same on every backend.
+        """Initial weights and state, the same on every backend.
 
         Args:
-            seed: of first weights, shuffles and dropout; 0 <= seed < 2³².
+            seed: of initial weights, shuffling and dropout; 0 <= seed < 2³².
             like: an array whose library, device and dtype are used.
-            backend: else this library, by name; else the one of `with bp.backend(...)`.
+            backend: else this library, by name; else the one chosen by `with bp.backend(...)`.
             device: of that library.
             dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend.
             weights: values by block name ("dense1.w"), shape in × out, in place of random ones.
@@ -150,11 +151,11 @@ class Learner:
             BackpropError: unknown names, wrong shapes, values that are not finite.
         """
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-            msg = f"a seed is an integer with 0 <= seed < 2**32, got {seed!r}"
+            msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
             raise BackpropError(msg)
         to, device, kind = backends.resolve(like, backend, device, dtype)
         if not to.xp.isdtype(kind, "real floating"):
-            msg = f"the dtype of weights is one of {listed(to.floats)}, got {dtype!r}"
+            msg = f"the dtype of weights must be one of {listed(to.floats)}, got {dtype!r}"
             raise BackpropError(msg)
         given = weights or {}
         check_names(given, self.net.shapes, "weights")
@@ -205,7 +206,7 @@ class Learner:
         return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
-        """Copies of w and s that no later step touches."""
+        """Copies of w and s, which later steps do not overwrite."""
         return backends.copy(w), backends.copy(s)
 
     def weights(self, w: Array) -> dict[str, Array]:
@@ -214,13 +215,13 @@ class Learner:
         return self.net.layout.views(w, xp=backends.of(w).xp)
 
     def freeze(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
-        """The learner in which the named layers or blocks learn no more, with w and s that fit it."""
+        """A learner in which the named layers or blocks are frozen, with w and s that fit it."""
         return self._carried(self.net.freeze(*_names(names)), w, s)
 
     def thaw(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
-        """The learner in which the named layers or blocks learn again, with w and s that fit it.
+        """A learner in which the named layers or blocks learn again, with w and s that fit it.
 
-        Moments and counts of the blocks that learned before are kept; new ones start at 0.
+        Blocks that learned before keep their moments and counts; those of the others start at 0.
         """
         return self._carried(self.net.thaw(*_names(names)), w, s)
 
@@ -252,13 +253,13 @@ class Learner:
         """One update from a batch; consumes w and s.
 
         Args:
-            w: the weights, from `init` or the step before.
+            w: the weights, from `init` or the previous step.
             s: the state, likewise.
-            batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8: x / 255 is
-                read; t, targets of shape (batch, units), or integer labels (batch,) for categorical
-                losses; and, if wanted, a weight for each row, shape (batch,).
-            watch: names of what to return as well: a layer and one of the eight fields of a trace,
-                such as "dense1.delta"; either may be a pattern, as in "*.o".
+            batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8, read as
+                x / 255; t, targets of shape (batch, units), or integer labels (batch,) for categorical
+                losses; and optionally a weight for each row, shape (batch,).
+            watch: what to return as well: names of a layer and one of the eight fields of a trace, such
+                as "dense1.delta"; either may be a pattern, as in "*.o".
 
         Returns:
             The new weights, the new state, and the loss E before the update (0-d); where something is
@@ -271,15 +272,15 @@ class Learner:
         return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
     def compile(self, w: Array, *, watch: Iterable[str] = ()) -> Compiled:
-        """The step in its fastest form on the library of w: recorded and replayed, jitted, or a graph.
+        """The step compiled for the library of w: recorded and replayed, jitted, or a CUDA graph.
+
+        The result is called like `step`, and its `scan` makes many steps in one call. Each set of
+        shapes is checked and compiled when it is first used. The result owns buffers: make one for
+        each thread.
 
         Args:
-            w: the weights; their library, and nothing else, is looked at.
+            w: the weights; only their library matters.
             watch: as for `step`.
-
-        The result is called as `step` is, and has `scan` for many steps in one call. Batches are
-        checked when their shapes are met for the first time; each set of shapes compiles once. It
-        holds buffers: make one for each thread.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -352,7 +353,14 @@ class Learner:
         return pack, unpack
 
     def check(self, w: Array, s: State, *batch: Any) -> Backend:
-        """Whether all fits, by what is static, as `step` checks it."""
+        """Check weights, state and a batch as `step` does; no value is read.
+
+        Returns:
+            The backend of w.
+
+        Raises:
+            BackpropError: something does not fit.
+        """
         if not 2 <= len(batch) <= 3:
             msg = f"a batch is inputs, targets and, if wanted, weights; got {len(batch)} arguments"
             raise BackpropError(msg)
@@ -370,13 +378,13 @@ class Learner:
     def predict(
         self, w: Array, s: State, x: Any, *, net_input: bool = False, batch_size: int | None = None
     ) -> Array:
-        """What the net makes of x, as the loss reads it: probabilities for losses on net input.
+        """The net's predictions for x; for losses on net input (logits) these are probabilities.
 
         Args:
             w: the weights.
             s: the state.
             x: inputs, shape (batch, features).
-            net_input: give the last layer's output itself.
+            net_input: return the last layer's output itself (the logits), without the loss's `link`.
             batch_size: rows at a time, so that memory stays bounded; None for all at once.
 
         Returns:
@@ -394,12 +402,12 @@ class Learner:
         return join(parts, xp=self._to(w).xp)
 
     def losses(self, w: Array, s: State, *batch: Any) -> Array:
-        """The loss of each sample, times its weight, shape (batch,), without learning."""
+        """The loss E of each sample, times its weight, shape (batch,); nothing is updated."""
         xp = self._precise(self.check(w, s, *batch)).xp
         return self.pure.losses(w, s, *batch, xp=xp)
 
     def gradient(self, w: Array, s: State, *batch: Any) -> dict[str, Array]:
-        """∂E/∂w of each learning block by name, without learning."""
+        """∂E/∂w of each learning block, by name; nothing is updated."""
         xp, layout = self._precise(self.check(w, s, *batch)).xp, self.net.layout
         g = self.pure.gradient(w, s._replace(scale=()), *batch, xp=xp).g
         return {b.name: xp.reshape(g[layout.gradient_slices[b.name]], b.shape) for b in layout.learning}

@@ -1,10 +1,10 @@
 """Losses: the value E of each sample and its error e = ∂E/∂o.
 
-A loss sees the net's output o, shape (batch, units), and targets t. It reduces over the units of a
-sample; the learner reduces over the batch. `value` gives one number a sample, shape (batch,);
-`error` the derivative, shape (batch, units). `link` says what the output means to a reader: the
-losses that take net input are linked to probabilities. `ALL` lists them: what is in the list is
-tested.
+A loss receives the net's output o, shape (batch, units), and targets t. It reduces over the units of
+a sample; the learner reduces over the batch. `value` gives one number per sample, shape (batch,);
+`error` the derivative, shape (batch, units). `link` turns the output into what `predict` returns:
+for the losses on net input (logits) that is probabilities. `ALL` lists the losses; tests run over
+that list.
 """
 
 from abc import ABC, abstractmethod
@@ -19,11 +19,11 @@ Targets = Literal["numbers", "probabilities", "distribution"]
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """The base: numbers as targets, no link.
+    """The base: targets are numbers, and `link` is the identity.
 
     Attributes:
-        targets: 'numbers' (any finite number a unit), 'probabilities' (each in [0, 1]) or
-            'distribution' (each in [0, 1]; integer labels of shape (batch,) are also taken).
+        targets: 'numbers' (any finite number per unit), 'probabilities' (each in [0, 1]) or
+            'distribution' (each in [0, 1]; integer labels of shape (batch,) are also accepted).
     """
 
     targets: ClassVar[Targets] = "numbers"
@@ -45,7 +45,7 @@ class Loss(ABC):
         """The error e = ∂E/∂o of each sample, shape (batch, units)."""
 
     def link(self, o: Array, *, xp: Namespace) -> Array:
-        """What `predict` gives for the output o, shape (batch, units)."""
+        """What `predict` returns for the output o, shape (batch, units)."""
         return o
 
 
@@ -101,7 +101,7 @@ class MeanSquaredError(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """E = (1/n) Σ_k |o_k − t_k|, e = sign(o − t) / n, 0 where they are equal.
+    """E = (1/n) Σ_k |o_k − t_k|, e = sign(o − t) / n, which is 0 where o = t.
 
     >>> import numpy as np
     >>> mean_absolute_error.error(np.asarray([[3.0, 1.0]]), np.asarray([[1.0, 1.0]]), xp=np).tolist()
@@ -120,8 +120,8 @@ class MeanAbsoluteError(Loss):
 class BinaryCrossEntropy(Loss):
     """E = −(1/n) Σ_k t_k ln o_k + (1 − t_k) ln(1 − o_k), for outputs o that are probabilities.
 
-    A term whose factor is 0 counts as 0, so t = 0 at o = 0 is no NaN. For nets that end in a
-    sigmoid `sigmoid_cross_entropy` on the net input is exact in every range.
+    A term whose factor is 0 counts as 0, so t = 0 at o = 0 gives no NaN. For a net that ends in a
+    sigmoid, prefer `sigmoid_cross_entropy` on the net input, which keeps its digits in every range.
 
     >>> import numpy as np
     >>> binary_cross_entropy.error(np.asarray([[0.5]]), np.asarray([[1.0]]), xp=np).tolist()
@@ -146,7 +146,8 @@ class BinaryCrossEntropy(Loss):
 class CategoricalCrossEntropy(Loss):
     """E = −Σ_k t_k ln o_k for outputs o that are probabilities; a term with t_k = 0 counts as 0.
 
-    For nets that end in a softmax `softmax_cross_entropy` on the net input is exact in every range.
+    For a net that ends in a softmax, prefer `softmax_cross_entropy` on the net input, which keeps its
+    digits in every range.
 
     >>> import numpy as np
     >>> categorical_cross_entropy.error(np.asarray([[0.5, 0.5]]), np.asarray([[1.0, 0.0]]), xp=np).tolist()
@@ -165,7 +166,7 @@ class CategoricalCrossEntropy(Loss):
 
 
 class SigmoidCrossEntropy(Loss):
-    """Binary cross-entropy of σ(o), from the net input o: never overflows, never rounds to ln 0.
+    """Binary cross-entropy of σ(o), from the net input (logits) o; no overflow and no ln 0.
 
     E = (1/n) Σ_k max(o_k, 0) − o_k t_k + ln(1 + e^(−|o_k|)), e = (σ(o) − t) / n.
 
@@ -191,7 +192,7 @@ class SigmoidCrossEntropy(Loss):
 
 
 class SoftmaxCrossEntropy(Loss):
-    """Categorical cross-entropy of softmax(o), from the net input o: never overflows.
+    """Categorical cross-entropy of softmax(o), from the net input (logits) o; no overflow.
 
     E = Σ_k t_k (ln Σ_j e^(o_j) − o_k), e = softmax(o) Σ_k t_k − t.
 

@@ -1,7 +1,8 @@
-"""A net: layers and the wires between them as data, and the two walks over it.
+"""A net: layers and the connections between them as data, and the two passes over it.
 
-The walk forward visits every node; the learning flow goes back along the nodes that learning needs
-and stops below the earliest that learns. Both yield what they find: recording is keeping it.
+The forward pass visits every node. The learning flow (the backward pass) goes back over the nodes
+that learning needs and stops at the earliest node that learns. It yields e, delta and grad of each
+node, so a trace only has to keep them.
 """
 
 from collections import namedtuple
@@ -19,7 +20,7 @@ PREVIOUS = "<previous>"
 
 
 class Node(NamedTuple):
-    """A layer in a net: its name, and the names of the nodes whose outputs it takes."""
+    """A layer in a net, its name, and the names of the nodes whose outputs are its inputs."""
 
     layer: Layer
     name: str = ""
@@ -27,13 +28,13 @@ class Node(NamedTuple):
 
 
 class Learn(NamedTuple):
-    """What the learning flow finds at node k.
+    """What the learning flow (the backward pass) computes at node k.
 
     Attributes:
         k: the node's number; 0 is the input.
         e: ∂E/∂o.
         delta: ∂E/∂net.
-        grad: ∂E/∂w for each parameter, empty where none of them learns.
+        grad: ∂E/∂w for each parameter; empty if none of them learns.
     """
 
     k: int
@@ -43,29 +44,37 @@ class Learn(NamedTuple):
 
 
 def named(label: str, layer: Layer | Node) -> Node:
-    """The layer under a name of its own, for skips, freezing and traces to refer to."""
+    """The layer with this name, by which skips, freezing and traces refer to it.
+
+    >>> from backprop_xp import Dense
+    >>> named("early", Dense(3)).name
+    'early'
+    """
     node = layer if isinstance(layer, Node) else Node(layer)
     return node._replace(name=label)
 
 
 def add(*sources: str) -> Node:
-    """A skip connection: the previous output plus those of the named nodes."""
+    """A skip connection: o = the previous output + the outputs of the named nodes."""
     return Node(Add(), inputs=(PREVIOUS, *sources))
 
 
 def concat(*sources: str) -> Node:
-    """A skip connection: the previous output with those of the named nodes at its side."""
+    """A skip connection: o = [the previous output, the outputs of the named nodes], side by side."""
     return Node(Concat(), inputs=(PREVIOUS, *sources))
 
 
 def chain(first: Any, *rest: Any) -> "Net":
-    """A net of layers, each taking the output of the one before.
+    """A net of layers in order, each with the output of the previous one as its input.
 
-    Layers without a name are called after their kind and number: input, dense1, dense2, add1.
+    Layers without a name are named by kind and number: input, dense1, dense2, add1.
 
     Args:
         first: the number of features, or an Input layer.
-        rest: layers, or what `named`, `add` and `concat` make of them.
+        rest: layers, or nodes from `named`, `add` and `concat`.
+
+    Raises:
+        BackpropError: an item is not a layer; or as for `Net`.
 
     >>> from backprop_xp import Dense, named
     >>> net = chain(2, named("early", Dense(3)), Dense(3), add("early"), Dense(1))
@@ -77,7 +86,7 @@ def chain(first: Any, *rest: Any) -> "Net":
     counts: dict[str, int] = {}
     for item in items:
         if not isinstance(item, (Layer, Node)):
-            msg = f"a net is made of layers such as bp.Dense(10, bp.relu), got {item!r}"
+            msg = f"a net is built from layers such as bp.Dense(10, bp.relu), got {item!r}"
             raise BackpropError(msg)
         node = item if isinstance(item, Node) else Node(item)
         kind = type(node.layer).__name__.lower()
@@ -92,15 +101,15 @@ def chain(first: Any, *rest: Any) -> "Net":
 
 @dataclass(frozen=True)
 class Net:
-    """Nodes in the order they run, the first of them the input, the last the output.
+    """Nodes in the order they run: the first is the input, the last the output.
 
     Attributes:
-        nodes: each takes outputs of nodes before it.
-        frozen: names of layers or of blocks ("dense1", "dense1.b") that do not learn.
+        nodes: each has outputs of earlier nodes as its inputs.
+        frozen: names of layers ("dense1") or parameter blocks ("dense1.b") that do not learn.
 
     Raises:
-        BackpropError: names that are double or unknown, outputs that nothing takes, shapes that
-            do not fit.
+        BackpropError: duplicate names; unknown names, here or in `freeze` and `thaw`; outputs that no
+            node uses; shapes that do not fit.
     """
 
     nodes: tuple[Node, ...]
@@ -109,23 +118,26 @@ class Net:
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]
         if not names or not isinstance(self.nodes[0].layer, Input):
-            msg = "a net begins with its number of features, as in bp.chain(8, bp.Dense(1))"
+            msg = "a net must begin with its number of features, as in bp.chain(8, bp.Dense(1))"
             raise BackpropError(msg)
         if len(set(names)) < len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
-            msg = f"each layer of a net has a name of its own, got {listed(twice)} more than once"
+            msg = f"the names of a net's layers must be unique, got {listed(twice)} more than once"
             raise BackpropError(msg)
         for k, node in enumerate(self.nodes):
             if k and isinstance(node.layer, Input):
-                msg = f"a net has one Input, its first layer; '{node.name}' is another"
+                msg = f"a net must have one Input, its first layer; '{node.name}' is another"
                 raise BackpropError(msg)
             for source in node.inputs:
                 if source not in names[:k]:
-                    msg = f"'{node.name}' takes the output of '{source}': before it are {listed(names[:k])}"
+                    msg = (
+                        f"'{node.name}' needs the output of an earlier node, one of {listed(names[:k])}; "
+                        f"got {source!r}"
+                    )
                     raise BackpropError(msg)
         taken = {source for node in self.nodes for source in node.inputs}
         if left := [n for n in names[:-1] if n not in taken]:
-            msg = f"every output but the last is taken by a layer; nothing takes {listed(left)}"
+            msg = f"every output but the last must be used by a layer; nothing uses {listed(left)}"
             raise BackpropError(msg)
         self._check_frozen()
 
@@ -136,11 +148,11 @@ class Net:
             raise BackpropError(msg)
 
     def freeze(self, *names: str) -> "Net":
-        """The same net in which the named layers or blocks do not learn."""
+        """This net with the named layers or blocks frozen: they do not learn."""
         return replace(self, frozen=self.frozen | set(names))
 
     def thaw(self, *names: str) -> "Net":
-        """The same net in which the named layers or blocks learn again."""
+        """This net with the named layers or blocks learning again."""
         below = {n for n in self.frozen for name in names if n == name or n.startswith(f"{name}.")}
         above = {n.rpartition(".")[0] for n in names} & self.frozen
         siblings = {b for b in self.shapes if b.rpartition(".")[0] in above} - set(names)
@@ -151,7 +163,7 @@ class Net:
 
     @cached_property
     def wires(self) -> tuple[tuple[int, ...], ...]:
-        """For each node the numbers of the nodes it takes."""
+        """For each node the numbers of the nodes whose outputs are its inputs."""
         number = {node.name: k for k, node in enumerate(self.nodes)}
         return tuple(tuple(number[source] for source in node.inputs) for node in self.nodes)
 
@@ -172,7 +184,7 @@ class Net:
 
     @cached_property
     def params(self) -> dict[str, Param]:
-        """What the layers ask for, by block name ("dense1.w")."""
+        """The parameters of all layers, by block name ("dense1.w")."""
         named = zip(self.nodes, self._params, strict=True)
         return {f"{node.name}.{p}": param for node, own in named for p, param in own.items()}
 
@@ -183,7 +195,7 @@ class Net:
 
     @cached_property
     def state(self) -> tuple[tuple[Param, ...], ...]:
-        """What each node's layer carries from step to step."""
+        """The state each node's layer carries from step to step."""
         return tuple(
             node.layer.state(*(self.outputs[j] for j in wires))
             for node, wires in zip(self.nodes, self.wires, strict=True)
@@ -191,9 +203,9 @@ class Net:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where the parameters lie in the flat vector."""
-        held = [b for b in self.shapes if b in self.frozen or b.rpartition(".")[0] in self.frozen]
-        return Layout.of(self.shapes, held)
+        """The layout of the flat vector of parameters."""
+        fixed = [b for b in self.shapes if b in self.frozen or b.rpartition(".")[0] in self.frozen]
+        return Layout.of(self.shapes, fixed)
 
     @cached_property
     def trainable(self) -> frozenset[int]:
@@ -203,7 +215,7 @@ class Net:
 
     @cached_property
     def path(self) -> frozenset[int]:
-        """The nodes the learning flow visits: those that learn, and all that follow from them."""
+        """The nodes the learning flow visits: those that learn, and all that depend on them."""
         found: set[int] = set()
         for k, wires in enumerate(self.wires):
             if k in self.trainable or any(j in found for j in wires):
@@ -215,7 +227,7 @@ class Net:
         return tuple(namedtuple("P", own) for own in self._params)
 
     def named(self, k: int, values: tuple[Array, ...]) -> dict[str, Array]:
-        """Values of node k's parameters, in the order of its layer, by block name."""
+        """Values for the parameters of node k, given in the layer's order, by block name."""
         return dict(zip(self._blocks[k], values, strict=False))
 
     @cached_property
@@ -224,7 +236,7 @@ class Net:
         return tuple(tuple(f"{node.name}.{p}" for p in own) for node, own in named)
 
     def by_node(self, blocks: Mapping[str, Array]) -> tuple[Any, ...]:
-        """Each node's parameters as its layer reads them: p.w, p.b."""
+        """Each node's parameters as the named tuple its layer reads: p.w, p.b."""
         each = iter(blocks.values())
         return tuple(make(*(next(each) for _ in make._fields)) for make in self._tuples)
 
@@ -232,11 +244,11 @@ class Net:
 def forward(
     net: Net, params: tuple[Any, ...], x: Array, contexts: tuple[Context, ...], *, xp: Namespace
 ) -> tuple[list[Flow], tuple[tuple[Array, ...], ...]]:
-    """The walk forward: the flow of every node and the layers' new state.
+    """The forward pass: the flow of every node and the layers' new state.
 
     Args:
         net: the net.
-        params: of each node, as `Net.by_node` gives them.
+        params: of each node, from `Net.by_node`.
         x: samples, shape (batch, features).
         contexts: one for each node.
         xp: the namespace of the arrays.
@@ -254,10 +266,10 @@ def forward(
 def learning_flow(
     net: Net, params: tuple[Any, ...], flows: list[Flow], e: Array, *, xp: Namespace, to_input: bool = False
 ) -> Iterator[Learn]:
-    """The walk back: what each node on the path learns, the last node first.
+    """The learning flow (the backward pass): e, delta and grad of each node on the path, last first.
 
-    Where paths join, their errors add. The walk stops below the earliest node that learns; with
-    `to_input` it goes on to the input, though nobody needs those deltas.
+    Where an output is used by several nodes, their ∂E/∂o are added. The pass stops at the earliest
+    node that learns; with `to_input` it continues to the input, although no update needs that.
 
     Args:
         net: the net.
@@ -265,7 +277,7 @@ def learning_flow(
         flows: of each node, from `forward`.
         e: ∂E/∂o at the last node, shape (batch, units).
         xp: the namespace of the arrays.
-        to_input: go on to ∂E/∂x.
+        to_input: continue to ∂E/∂x at the input.
     """
     path = frozenset(range(len(net.nodes))) if to_input else net.path
     errors = {len(net.nodes) - 1: e}

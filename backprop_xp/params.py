@@ -1,7 +1,8 @@
 """All parameters of a net as one flat vector, and the named views into it.
 
-The vector holds every block in net order, learning or not, so its shape never changes. Gradient and
-moments cover the learning blocks alone, in the same order.
+A block is one parameter of one layer, such as "dense1.w". The vector holds every block in net order,
+learning or frozen, so its shape never changes. Gradient and moments hold only the blocks that learn,
+in the same order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from .arrays import CONCAT_AT_MOST, Array, Namespace, Shape
 
 
 class Param(NamedTuple):
-    """What a layer asks for: a shape, and first values drawn from centre ± spread, uniformly."""
+    """A parameter a layer asks for: its shape, and initial values drawn uniformly from centre ± spread."""
 
     shape: Shape
     spread: float = 0.0
@@ -22,7 +23,7 @@ class Param(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Where one parameter lies in the flat vector."""
+    """One parameter in the flat vector: w[start:stop], reshaped to `shape`."""
 
     name: str
     shape: Shape
@@ -32,7 +33,7 @@ class Block(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Neighbouring blocks that learn: w[start:stop] has its gradient at g[first:last]."""
+    """Adjacent blocks that learn: w[start:stop] has its gradient at g[first:last]."""
 
     start: int
     stop: int
@@ -42,7 +43,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """A static table of the blocks of a flat vector.
+    """The blocks of a flat vector, in order.
 
     >>> layout = Layout.of({"dense1.w": (2, 3), "dense1.b": (3,)}, frozen=["dense1.w"])
     >>> layout.size, layout.spans
@@ -54,16 +55,16 @@ class Layout:
     @staticmethod
     def of(shapes: Mapping[str, Shape], frozen: Iterable[str] = ()) -> "Layout":
         """The layout of named shapes, in their order; the blocks named in `frozen` do not learn."""
-        held, blocks, start = set(frozen), [], 0
+        fixed, blocks, start = set(frozen), [], 0
         for name, shape in shapes.items():
             stop = start + prod(shape)
-            blocks.append(Block(name, tuple(shape), start, stop, name not in held))
+            blocks.append(Block(name, tuple(shape), start, stop, name not in fixed))
             start = stop
         return Layout(tuple(blocks))
 
     @cached_property
     def size(self) -> int:
-        """The number of parameters, learning or not."""
+        """The number of parameters, learning or frozen."""
         return self.blocks[-1].stop if self.blocks else 0
 
     @cached_property
@@ -73,7 +74,7 @@ class Layout:
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
-        """The learning blocks, neighbours joined."""
+        """The blocks that learn, adjacent ones merged."""
         spans: list[Span] = []
         for block in self.learning:
             n = block.stop - block.start
@@ -86,7 +87,7 @@ class Layout:
 
     @cached_property
     def gradient_slices(self) -> dict[str, slice]:
-        """Where the gradient of each learning block lies, by name."""
+        """The slice of the gradient that belongs to each learning block, by name."""
         slices, first = {}, 0
         for block in self.learning:
             last = first + block.stop - block.start
@@ -95,17 +96,17 @@ class Layout:
         return slices
 
     def views(self, w: Array, *, xp: Namespace) -> dict[str, Array]:
-        """Each block of w by name, in its shape; taken afresh in each step."""
+        """Each block of w by name, in its shape; created anew in each step."""
         if isinstance(w, tuple):
             return {b.name: block for b, block in zip(self.blocks, w, strict=True)}
         return {b.name: xp.reshape(w[b.start : b.stop], b.shape) for b in self.blocks}
 
     def split(self, w: Array, *, xp: Namespace) -> tuple[Array, ...]:
-        """The blocks of w as arrays of their own: the other form in which a step takes weights."""
+        """The blocks of w as separate arrays: the other form in which a step accepts weights."""
         return tuple(self.views(w, xp=xp).values())
 
     def split_learning(self, g: Array, *, xp: Namespace) -> tuple[Array, ...]:
-        """The learning blocks of a gradient or a moment, likewise."""
+        """The learning blocks of a gradient or a moment as separate arrays."""
         return tuple(xp.reshape(g[self.gradient_slices[b.name]], b.shape) for b in self.learning)
 
     def learning_part(self, w: Array, *, xp: Namespace) -> Array:
@@ -113,7 +114,7 @@ class Layout:
         return join([w[span.start : span.stop] for span in self.spans], xp=xp)
 
     def pack(self, grads: Mapping[str, Array], *, xp: Namespace, split: bool = False) -> Array:
-        """The gradients of the learning blocks, by name, in one vector; or split, in a tuple."""
+        """Gradients given by block name as one vector; with `split` as a tuple of arrays."""
         if split:
             return tuple(grads[b.name] for b in self.learning)
         return join([xp.reshape(grads[b.name], (-1,)) for b in self.learning], xp=xp)
@@ -133,7 +134,7 @@ class Layout:
 
 
 def join(parts: list[Array], *, xp: Namespace) -> Array:
-    """The vectors one after the other, joined in groups of at most eight."""
+    """The vectors concatenated, in groups of at most eight, which is what a CUDA graph can hold."""
     while len(parts) > 1:
         groups = [parts[i : i + CONCAT_AT_MOST] for i in range(0, len(parts), CONCAT_AT_MOST)]
         parts = [xp.concat(group) if len(group) > 1 else group[0] for group in groups]

@@ -1,8 +1,8 @@
-"""Random bits as a function of (seed, stream, index): nothing is stored, any slice can be asked for.
+"""Random bits as a function of (seed, stream, index): nothing is stored, any slice can be computed.
 
 Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as
-1, 2, 3, SC 2011). Words are unsigned 32-bit integers, or signed ones where a library lacks the
-unsigned operations (`xp.word` says which); the bits are the same.
+1, 2, 3, SC 2011). A word is an unsigned 32-bit integer, or a signed one where a library lacks the
+unsigned operations (its `xp.word` names the type); the bits are the same.
 """
 
 from math import ceil, pi
@@ -16,12 +16,12 @@ _ROUNDS_OF_SHUFFLE = 8
 
 
 def word(xp: Namespace) -> Any:
-    """The 32-bit integer type that carries random bits in this library."""
+    """The 32-bit integer dtype used for random bits in this library."""
     return getattr(xp, "word", None) or xp.uint32
 
 
 def constant(value: int, dtype: Any, *, xp: Namespace) -> int:
-    """A number of 32 bits as a Python integer that fits `dtype`, signed or not."""
+    """The low 32 bits of a number as a Python integer that fits `dtype`, signed or unsigned."""
     value &= 0xFFFFFFFF
     signed = xp.isdtype(dtype, "signed integer")
     return value - (1 << 32) if signed and value >= 1 << 31 else value
@@ -49,7 +49,7 @@ def threefry(key: tuple[Any, Any], counter: tuple[Array, Array], *, xp: Namespac
     """
     x0, x1 = counter
     dtype = x0.dtype
-    device = getattr(x0, "device", None)  # none while JAX traces
+    device = getattr(x0, "device", None)  # JAX's tracers have none
     k0, k1 = (
         xp.full((), constant(k, dtype, xp=xp), dtype=dtype, device=device) if isinstance(k, int) else k
         for k in key
@@ -68,7 +68,7 @@ def threefry(key: tuple[Any, Any], counter: tuple[Array, Array], *, xp: Namespac
 def bits(
     seed: Any, stream: Any, start: int, n: int, *, xp: Namespace, device: Any = None
 ) -> tuple[Array, Array]:
-    """Two words for each of the indices start, …, start + n - 1 of a stream.
+    """Two words for each index start, …, start + n - 1 of a stream.
 
     Seed and stream are integers, or words of shape (k, 1) for k streams in one call.
 
@@ -92,7 +92,7 @@ def bits(
 
 
 def uniform(words: tuple[Array, Array], dtype: Any, *, xp: Namespace) -> Array:
-    """Numbers in [0, 1): 24 random bits in float32, 53 in every other type; equal on all backends."""
+    """Uniform numbers in [0, 1): 24 random bits in float32, else 53; equal on all backends."""
     first, second = words
     if dtype == xp.float32:
         return xp.astype((first >> 8) & 0xFFFFFF, dtype) / 16777216
@@ -114,7 +114,7 @@ def normal(words: tuple[Array, Array], dtype: Any, *, xp: Namespace) -> tuple[Ar
 
 
 def _mix(x: Array, key: Array) -> Array:
-    """A keyed hash of words, one to one in x (the finalizer of MurmurHash3, Appleby 2011)."""
+    """A keyed bijective hash of words (the finalizer of MurmurHash3, Appleby 2011)."""
     x = x ^ key
     x = (x ^ (x >> 16)) * 0x85EBCA6B
     x = (x ^ (x >> 13)) * 0xC2B2AE35
@@ -122,19 +122,20 @@ def _mix(x: Array, key: Array) -> Array:
 
 
 def permutation(seed: Any, stream: Any, n: int, start: int, stop: int, *, xp: Namespace) -> Array:
-    """The entries start, …, stop - 1 of a random order of 0, …, n - 1, without storing the rest.
+    """Entries start, …, stop - 1 of a random permutation of 0, …, n - 1, without storing the rest.
 
-    A Feistel network over the smallest even number of bits that holds n, walked until the value is
-    below n (Black and Rogaway, Ciphers with arbitrary finite domains, 2002). Made on the host: the
-    walk depends on values, and `xp` must have unsigned integers of 32 bits.
+    A Feistel network over the smallest even number of bits that holds n, applied again until the
+    value is below n: cycle walking (Black and Rogaway: Ciphers with arbitrary finite domains, 2002).
+    Runs on the host, as the number of repetitions depends on values.
 
     Args:
-        seed: which order; or words of shape (orders, 1), for many orders in one call.
-        stream: likewise.
-        n: how many, up to 2³² - 1.
+        seed: selects the permutation, together with `stream`; or words of shape (k, 1), for k
+            permutations in one call.
+        stream: the number of a stream, or as many words.
+        n: how many entries, up to 2³² - 1.
         start: the first entry wanted.
-        stop: the one after the last.
-        xp: a namespace that runs at once, such as NumPy.
+        stop: one past the last.
+        xp: an eager namespace with unsigned 32-bit integers, such as NumPy.
 
     Returns:
         int64 array of length stop - start, or of shape (orders, stop - start).

@@ -1,8 +1,9 @@
-"""The step: forward, loss, backward pass and update as pure functions of the namespace.
+"""One training step: forward pass, loss, learning flow (the backward pass) and update.
 
-A step has two halves with a seam between them: `gradient` and `apply`. A sum over parts of a batch,
-wherever they were computed, stands in between. Nothing is checked here and no value is read: this is
-what eager code runs, what compilers compile and what the recorder records.
+A step has two halves: `gradient` and `apply`. Between them gradients of parts of a batch can be added
+up, wherever they were computed. All are pure functions of arrays and their namespace. Nothing is
+checked and no value is read, so the same code runs eagerly, is compiled by the libraries' compilers,
+and is recorded by ours.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,18 +23,18 @@ from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 from .watch import Watched
 
 Reduction = Literal["mean", "sum"]
-LAYER_STREAMS = 1 << 16  # each layer draws from a stream of random bits of its own, from here on
+LAYER_STREAMS = 1 << 16  # layer k uses the stream of random bits LAYER_STREAMS + k
 
 
 class State(NamedTuple):
-    """What lives from step to step besides the weights.
+    """What is carried from step to step besides the weights.
 
     Attributes:
-        rule: of the update rule.
-        layers: of each node's layer.
-        step: updates made, a word.
-        seed: of the run, a word.
-        scale: of the errors, and the good updates since it changed; () where errors are not scaled.
+        rule: the state of the update rule.
+        layers: the state of each node's layer.
+        step: the number of updates made, a 0-d 32-bit integer.
+        seed: of the run, a 0-d 32-bit integer.
+        scale: the loss scale and the good updates since it changed; () where errors are not scaled.
     """
 
     rule: RuleState
@@ -44,14 +45,14 @@ class State(NamedTuple):
 
 
 class ForwardPass(NamedTuple):
-    """What the forward pass over a batch finds.
+    """The result of a forward pass over a batch, with its loss.
 
     Attributes:
-        params: of each node.
-        flows: of each node.
+        params: the parameters of each node.
+        flows: the net input and output of each node.
         layers: the new state of each node's layer.
         loss: E, reduced over the batch.
-        e: ∂E/∂o at the last node.
+        e: ∂E/∂o at the last node, shape (batch, units).
     """
 
     params: tuple[Any, ...]
@@ -93,7 +94,7 @@ def total(parts: Sequence[Gradient]) -> Gradient:
 
 
 def decode_inputs(x: Any, dtype: Any, *, xp: Namespace) -> Any:
-    """Inputs as the net reads them: bytes are numbers from 0 to 1, x / 255; others are as they are.
+    """Inputs as the net reads them: bytes (uint8) as x / 255, numbers from 0 to 1; others unchanged.
 
     >>> import numpy as np
     >>> decode_inputs(np.asarray([0, 51, 255], dtype="uint8"), "float64", xp=np).tolist()
@@ -108,7 +109,7 @@ def decode_inputs(x: Any, dtype: Any, *, xp: Namespace) -> Any:
 
 @dataclass(frozen=True)
 class Step:
-    """A net, a loss and an update rule, and the step they make.
+    """A net, a loss and an update rule, and the training step they define; see `Learner`.
 
     A batch is (x, t) or (x, t, weight): inputs, targets, and a weight for each row that multiplies
     its loss and its error. The reduction 'mean' divides by the number of rows, 'sum' by nothing.
@@ -117,8 +118,8 @@ class Step:
         net: the net.
         loss: the loss.
         update: the update rule, or rules by layer, block or pattern.
-        reduction: what the batch does to loss and gradient: their 'mean' or their 'sum'.
-        to_input: let the backward pass go on to the input.
+        reduction: loss and gradient of a batch are the 'mean' or the 'sum' over its samples.
+        to_input: continue the learning flow to the input.
         penalty: added to the gradient before it is clipped.
         clip: applied to the whole gradient.
         shards: parts of a batch whose gradients are added up along a fixed tree.

@@ -1,8 +1,8 @@
-"""Update rules: what is done to the weights once the gradient is known.
+"""Update rules (optimizers): how the gradient changes the weights.
 
-A rule is two functions. `scalars` is called once a step and gives what is the same for many weights
-(the rate, corrections); `element` is elementwise on any slice of the learning weights, so that it
-can run on the whole vector, in blocks, or fused. `ALL` lists them: what is in the list is tested.
+A rule is two functions. `scalars` is called once per step and gives what many weights share (the
+rate, corrections). `element` is elementwise on any slice of the learning weights, so it can run on
+the whole vector, in blocks, or fused. `ALL` lists the rules; tests run over that list.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ class RuleState(NamedTuple):
     """What a rule carries from step to step.
 
     Attributes:
-        count: updates made, an integer array: 0-d, or one a weight after thawing.
-        rates: one rate a learning weight where rates differ by layer, else ().
-        moments: vectors over the learning weights.
+        count: the number of updates made, an integer array: 0-d, or one per weight after thawing.
+        rates: one rate per learning weight where rates differ by layer, else ().
+        moments: vectors over the learning weights, such as Adam's m and v.
     """
 
     count: Array
@@ -33,7 +33,7 @@ class RuleState(NamedTuple):
 
 @runtime_checkable
 class Update(Protocol):
-    """What the learner needs to know of a rule."""
+    """What the learner needs of a rule; `moments` is the number of its vectors."""
 
     moments: ClassVar[int]
 
@@ -43,29 +43,36 @@ class Update(Protocol):
         ...
 
     def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
-        """What this step's `element` needs besides the vectors, in the dtype of the weights."""
+        """What `element` needs in this step besides the vectors, in the dtype of the weights."""
         ...
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
-        """New weights and moments for a slice of g, w, the moments, and the scalars."""
+        """The new weights and moments of a slice.
+
+        Args:
+            g: ∂E/∂w of the slice.
+            w: its weights; consumed.
+            rest: its moments, consumed; then the scalars.
+            xp: the namespace of the arrays.
+        """
         ...
 
 
 def check_rate(rate: Rate) -> None:
-    """A constant rate is a positive finite number; a schedule is taken as it is."""
+    """Check that constant rates are positive finite numbers; a schedule is accepted as it is."""
     constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
     for each in constants:
         if isinstance(each, bool) or not isinstance(each, Real) or not 0 < float(each) < inf:
-            msg = f"a rate is a positive finite number such as 0.1, got {each!r}"
+            msg = f"a rate must be a positive finite number such as 0.1, got {each!r}"
             raise BackpropError(msg)
 
 
 def bounded(old: Array, new: Array, limit: Any, floor: Any, *, xp: Namespace) -> Array:
-    """The new weights held to |w| <= limit, and kept from |w| < floor.
+    """The new weights clipped to |w| <= limit, and kept out of |w| < floor.
 
-    A weight that would fall below the floor stops there; one that stood at the floor already goes
-    over to the other side, so that it can change its sign. Zero counts as standing on the negative
-    side. (The article "backpropagation further backwards" and its program FloatNeuralNet.)
+    A weight that would get smaller than the floor stops there. If it was at the floor already, it
+    jumps to the floor of the other sign, so that it can change its sign. Zero counts as negative.
+    (The article "backpropagation further backwards" and its program FloatNeuralNet.)
     """
     if limit is not None:
         new = xp.minimum(xp.maximum(new, -limit), limit)
@@ -82,12 +89,13 @@ class GradientDescent:
 
     Args:
         rate: η, a number; or one by layer or block name, such as {"dense1": 0.02, "dense2": 0.01};
-            or a schedule `rate(count, *, xp)` of the updates made, a 0-d array in the dtype of w.
-        limit: weights are held to |w| <= limit after each update.
-        floor: weights are kept from |w| < floor.
+            or a schedule `rate(count, *, xp)`, where count is the number of updates made, a 0-d array
+            in the dtype of w.
+        limit: weights are clipped to |w| <= limit after each update.
+        floor: weights are kept out of |w| < floor, see `bounded`.
 
     Raises:
-        BackpropError: a rate that is not positive and finite, or limits that contradict.
+        BackpropError: a rate that is not positive and finite, or not 0 <= floor < limit.
 
     >>> import numpy as np
     >>> g, w = np.asarray([1.0, -2.0]), np.asarray([1.0, 1.0])
@@ -125,13 +133,13 @@ class Momentum:
     """v ← β v + g, w ← w − η v; with Nesterov's correction w ← w − η (g + β v).
 
     (Polyak: Some methods of speeding up the convergence of iteration methods, 1964; Nesterov's in
-    the form of Sutskever et al., 2013.) Libraries differ in where η stands: here, as in Torch, it
-    multiplies the whole sum.
+    the form of Sutskever et al., 2013.) Libraries differ in where η is applied: here, as in Torch, it
+    multiplies v, not g.
 
     Args:
         rate: η, as for GradientDescent.
         beta: β, 0 <= β < 1.
-        nesterov: look one step ahead.
+        nesterov: use Nesterov's correction.
 
     Raises:
         BackpropError: a rate that is not positive and finite, or a β outside [0, 1).
@@ -166,13 +174,13 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Adam:
-    """w ← w − η m̂ / (√v̂ + ε), m and v the moving means of g and g².
+    """w ← w − η m̂ / (√v̂ + ε), with m and v the moving averages of g and g².
 
     m ← m + (1 − β₁) (g − m), v ← v + (1 − β₂) (g² − v), m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
     (Kingma and Ba: Adam: a method for stochastic optimization, 2015). As in the paper's algorithm
-    and in Torch, ε is added to the corrected root; the corrections are drawn together as in the
-    paper's section 2: with c = √(1 − β₂ᵗ) the update is η c / (1 − β₁ᵗ) · m / (√v + ε c). They are
-    taken as −expm1(t ln β), so that they keep their digits in float32.
+    and in Torch, ε is added to √v̂. The two corrections are combined as in the paper's section 2:
+    with c = √(1 − β₂ᵗ) the update is η c / (1 − β₁ᵗ) · m / (√v + ε c). They are computed as
+    1 − βᵗ = −expm1(t ln β), which keeps its digits in float32.
 
     Args:
         rate: η, as for GradientDescent.
@@ -202,7 +210,7 @@ class Adam:
         check_beta(self.beta1)
         check_beta(self.beta2)
         if not (isfinite(self.epsilon) and self.epsilon > 0):
-            msg = f"Adam's epsilon is a positive finite number such as 1e-8, got {self.epsilon!r}"
+            msg = f"Adam's epsilon must be a positive finite number such as 1e-8, got {self.epsilon!r}"
             raise BackpropError(msg)
 
     def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
@@ -224,14 +232,14 @@ class Adam:
 
 
 def check_beta(beta: Any) -> None:
-    """A share of the past that is kept is in [0, 1)."""
+    """Check that a decay factor is in [0, 1)."""
     if not (isinstance(beta, (int, float)) and 0 <= beta < 1):
-        msg = f"beta is a number with 0 <= beta < 1, such as 0.9, got {beta!r}"
+        msg = f"beta must be a number with 0 <= beta < 1, such as 0.9, got {beta!r}"
         raise BackpropError(msg)
 
 
 def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Array:
-    """The rate of this step: a number, 0-d, or one a learning weight."""
+    """The rate of this step: a number, a 0-d array, or one per learning weight."""
     if callable(rate):
         return rate(xp.astype(state.count, dtype), xp=xp)
     return rate if isinstance(state.rates, tuple) else state.rates

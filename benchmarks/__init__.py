@@ -1,8 +1,11 @@
-"""The library and others on the same work: `python -m benchmarks`.
+"""The library and others on the same work: `python -m benchmarks`, with `--gpu` on a GPU.
 
-works -> data -> contenders -> worker -> engine -> goals -> results -> report -> picture -> cli. A contender
-runs one work in a process of its own; the engine checks its losses against a float64 reference before it
-times anything.
+Imports go one way, from left to right:
+
+    works -> data -> internals -> contenders -> worker -> processes -> race -> limits -> goals -> results
+    -> report -> picture -> gpu_tests -> machine -> run -> cli
+
+A contender runs one work in a process of its own. Its losses are compared with a float64 reference before
+it is timed, then all contenders are timed in interleaved rounds. A part that fails or hangs costs its own
+result alone.
 """
-
-from .cli import main as main

@@ -1,21 +1,18 @@
 """The command line of the benchmarks."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from . import picture, report, results
-from .contenders import CONTENDERS, missing, taking_part
-from .engine import note, race
-from .gpu import report as gpu_report
-from .gpu import run as gpu_run
-from .worker import Worker
-from .works import WORKS, find, sized
+from . import machine, picture, report, results, works
+from .contenders import CONTENDERS, Contender
+from .processes import ROOT
+from .race import note
+from .run import Run
 
-RESULTS = Path(__file__).resolve().parent / "results"
+_BUDGET = {"cpu": 7200.0, "cuda": 1400.0}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,15 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the command's name; those of the process unless given.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     try:
         if args.list:
             print(_listed())
         elif args.draw:
-            _draw(json.loads(args.draw.read_text(encoding="utf-8")))
-        elif args.gpu:
-            _run_gpu(args)
+            _draw(args.draw)
         else:
             _run(args)
     except (ValueError, OSError, ImportError) as error:
@@ -47,33 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("benchmarks", description="The library and others on the same work.")
     add = parser.add_argument
-    add("--works", metavar="W1,W2,…", default="", help="only these (default: all)")
+    add("--device", choices=tuple(_BUDGET), default="cpu",
+        help="whose works are run; on a GPU ceilings and tests come first (default: cpu)")  # fmt: skip
+    add("--gpu", action="store_const", const="cuda", dest="device", help="the same as --device cuda")
+    add("--works", metavar="W1,G2,…", default="", help="only these (default: all of the device)")
     add("--contenders", metavar="NAME,…", default="", help="only these (default: all that are installed)")
     add("--rounds", type=int, metavar="N", default=7, help="how often each contender is timed (default: 7)")
+    add("--budget", type=float, metavar="S", help="seconds it may take (default: 7200, on a GPU 1400)")
     add("--gigabytes", type=float, metavar="X", default=0.4, help="size of the file of W5 (default: 0.4)")
-    add(
-        "--quick", action="store_true", help="tiny sizes, to see that everything runs; the times mean nothing"
-    )
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        default=RESULTS,
-        help="where the JSON goes (default: benchmarks/results)",
-    )
-    add(
-        "--draw",
-        type=Path,
-        metavar="FILE.json",
-        help="draw the picture and fill in the page from an earlier run",
-    )
-    add(
-        "--gpu",
-        action="store_true",
-        help="all there is to find out on a GPU: ceilings, tests, works; in one go",
-    )
-    add("--budget", type=float, metavar="S", default=gpu_run.BUDGET,
-        help="seconds that --gpu may take (default: 1400)")  # fmt: skip
+    add("--quick", action="store_true",
+        help="tiny sizes on the processor, to see that everything runs; the times mean nothing")  # fmt: skip
+    add("--out", type=Path, metavar="DIR", default=ROOT / "benchmarks" / "results",
+        help="where JSON and picture go (default: benchmarks/results)")  # fmt: skip
+    add("--draw", type=Path, metavar="FILE.json",
+        help="draw the picture and fill in the page of the docs from an earlier run")  # fmt: skip
     add("--list", action="store_true", help="say which works and contenders there are")
     return parser
 
@@ -82,52 +63,49 @@ def _run(args: argparse.Namespace) -> None:
     if args.rounds < 1:
         msg = f"there is at least one round, got {args.rounds}"
         raise ValueError(msg)
-    wanted = _wanted(args.contenders)
-    works = find(args.works, quick=args.quick)
-    works = works if args.quick else sized(works, args.gigabytes)
-    for name, what in missing().items():
+    if args.device == "cuda" and not args.quick and not machine.gpu():
+        msg = "no GPU was found: --gpu needs an NVIDIA GPU and its driver (nvidia-smi shows both)"
+        raise ValueError(msg)
+    chosen = works.find(args.works, args.device)
+    chosen = [replace(work, gigabytes=args.gigabytes) if work.gigabytes else work for work in chosen]
+    contenders = _contenders(args.contenders)
+    if args.quick:  # without what takes long to compile
+        chosen = [works.quick(work) for work in chosen if len(work.widths) < 8]
+        contenders = [each for each in contenders if not each.slow]
+    budget = args.budget or _BUDGET[args.device]
+    run = Run(args.device, chosen, contenders, args.rounds, budget, args.out, args.quick)
+    for name, what in run.found["missing"].items():
         note(f"{name} does not take part: {what} is not installed")
-    how: dict[str, Any] = {"start": Worker, "rest": 0.0} if args.quick else {}  # quick: all in this process
-    path = args.out / f"{results.today()}-cpu{'-quick' if args.quick else ''}.json"
-    args.out.mkdir(parents=True, exist_ok=True)
-    races, found = [], {}
-    for work in works:
-        able = [each for each in taking_part(work) if not (args.quick and each.slow)]
-        contenders = [each for each in able if not wanted or each.name in wanted]
-        races.append(race(work, contenders, args.rounds, say=note, **how))
-        found = results.of_run(races, rounds=args.rounds, quick=args.quick)
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")  # kept if the rest is stopped
+    found = run.all()
     print(report.table(found))
-    note(f"written: {path.name}")
+    note(f"{found['seconds']:.0f} s of {budget:g} s; written: {run.path.name}")
+    try:
+        note(f"drawn: {', '.join(path.name for path in picture.draw(found, run.path))}")
+    except (ValueError, ImportError, OSError) as why:
+        note(f"not drawn: {why}")
 
 
-def _run_gpu(args: argparse.Namespace) -> None:
-    names = [name.strip() for name in args.contenders.split(",") if name.strip()]
-    gpu_run.main(gpu_run.plan(args.out, args.budget, args.rounds, args.works, names, quick=args.quick))
-
-
-def _wanted(names: str) -> list[str]:
-    """The names of contenders, parted by commas."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if unknown := set(wanted) - {each.name for each in CONTENDERS}:
+def _contenders(words: str) -> list[Contender]:
+    """The contenders of these names, parted by commas; all of them without names."""
+    wanted = {name.strip() for name in words.split(",") if name.strip()}
+    if unknown := wanted - {each.name for each in CONTENDERS}:
         msg = f"there is no contender {', '.join(sorted(unknown))}; --list names them"
         raise ValueError(msg)
-    return wanted
+    return [each for each in CONTENDERS if not wanted or each.name in wanted]
 
 
-def _draw(found: dict[str, Any]) -> None:
-    if "gpu" in found:
-        note(f"drawn: {', '.join(path.name for path in gpu_report.draw(found, picture.FOLDER))}")
-        return
-    paths = picture.draw(found)
-    report.fill(found)
-    note(f"drawn: {', '.join(path.name for path in paths)}; filled in: {report.PAGE.name}")
+def _draw(path: Path) -> None:
+    found = results.read(path)
+    name = "benchmarks" if found["device"] == "cpu" else "benchmarks-gpu"
+    note(f"drawn: {', '.join(each.name for each in picture.draw(found, ROOT / 'docs' / name))}")
+    if found["device"] == "cpu":
+        report.fill(found)
+        note(f"filled in: {report.PAGE.name}")
 
 
 def _listed() -> str:
-    lines = [f"{work.name:6} {work.title}" for work in WORKS]
-    absent = missing()
+    lines = [f"{work.name:9} {work.device:5} {work.title}" for work in works.WORKS]
     for each in CONTENDERS:
-        state = f"not installed: {absent[each.name]}" if each.name in absent else "takes part"
-        lines.append(f"{each.name:22} {', '.join(each.works):19} {state}")
+        state = f"not installed: {', '.join(each.missing)}" if each.missing else "takes part"
+        lines.append(f"{each.name:22} {', '.join(each.works)}: {state}")
     return "\n".join(lines)

@@ -1,17 +1,14 @@
-"""What all contenders share: first weights, stored batches, a file. Their making is timed apart."""
+"""What all contenders share: first weights, and rows in a file, in memory if a work wants them there."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-import backprop_xp as bp
-
 from .works import Work
 
-_AT_ONCE = 8192  # rows that are made and written together
+_AT_ONCE = 8192  # rows that are drawn and written together
 
 Blocks = list[tuple[Any, Any]]  # (w, b) of each layer, w in × out; b is None where there is none
 
@@ -22,7 +19,7 @@ class Data:
 
     Attributes:
         blocks: first weights, float32.
-        x: inputs, shape (rows, features), float32; mapped from the disk.
+        x: inputs, shape (rows, features), float32 or uint8; mapped from the disk.
         t: targets, shape (rows, units), float32, or labels (rows,), int32; mapped from the disk.
         folder: with x.npy and t.npy in it.
     """
@@ -39,58 +36,38 @@ class Data:
         return x.reshape(shape + x.shape[1:]), t.reshape(shape + t.shape[1:])
 
 
-def make(work: Work, folder: Path) -> float:
-    """Write first weights and rows of a teacher into the folder; the rows made in a second."""
-    learner = work.learner()
-    w, _ = learner.init(seed=1, backend="numpy")
-    np.savez(folder / "weights.npz", **learner.weights(w))
-    task = "classification" if work.labels else "regression"
-    teacher = bp.Teacher(
-        7, work.rows, work.widths[0], work.widths[-1], task=task, noise=0.1, dtype="float32", backend="numpy"
-    )
-    targets = () if work.labels else (work.widths[-1],)
-    shapes = {"x": (work.rows, work.widths[0]), "t": (work.rows, *targets)}
-    kinds = {"x": "float32", "t": "int32" if work.labels else "float32"}
-    files = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kinds[name], shape)
-        for name, shape in shapes.items()
-    }
-    spent = 0.0
+def make(work: Work, folder: Path) -> None:
+    """Draw weights and rows into the folder: timing asks for no better ones, large works for quick ones."""
+    draw = np.random.default_rng(7)
+    weights: dict[str, Any] = {}
+    for k, (m, n) in enumerate(zip(work.widths, work.widths[1:], strict=False), 1):
+        weights[f"w{k}"] = draw.standard_normal((m, n), dtype="float32") * np.float32((2 / m) ** 0.5)
+        if work.bias:
+            weights[f"b{k}"] = np.zeros(n, dtype="float32")
+    np.savez(folder / "weights.npz", **weights)
+    features, units = work.widths[0], work.widths[-1]
+    write = np.lib.format.open_memmap
+    x = write(folder / "x.npy", "w+", work.source, (work.rows, features))
+    kind, shape = ("int32", (work.rows,)) if work.labels else ("float32", (work.rows, units))
+    t = write(folder / "t.npy", "w+", kind, shape)
     for start in range(0, work.rows, _AT_ONCE):
-        stop = min(start + _AT_ONCE, work.rows)
-        begin = perf_counter()
-        x, t = teacher.rows(start, stop)
-        spent += perf_counter() - begin
-        files["x"][start:stop], files["t"][start:stop] = x, t
-    return work.rows / spent
+        part = slice(start, min(start + _AT_ONCE, work.rows))
+        n = part.stop - start
+        if work.source == "uint8":
+            x[part] = draw.integers(0, 256, (n, features), dtype="uint8")
+        else:
+            x[part] = draw.standard_normal((n, features), dtype="float32")
+        t[part] = draw.integers(0, units, n) if work.labels else draw.random((n, units), dtype="float32")
+
+
+def mapped(folder: Path) -> tuple[Any, Any]:
+    """Inputs and targets of a folder, mapped anew: what an earlier map has read can be given back."""
+    x, t = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in "xt")
+    return x, t
 
 
 def load(work: Work, folder: Path) -> Data:
     """What `make` has written."""
     with np.load(folder / "weights.npz") as stored:
-        named = dict(stored)
-    blocks = [
-        (named[f"dense{k}.w"], named.get(f"dense{k}.b")) for k in range(1, len(work.widths))
-    ]  # fmt: skip
-    x, t = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in "xt")
-    return Data(blocks, x, t, folder)
-
-
-class File:
-    """Rows in two .npy files as a source for `bp.fit`: each window is mapped anew, memory stays small.
-
-    Args:
-        folder: with x.npy and t.npy in it.
-        outputs: units of the net's output.
-        window: rows mapped, and shuffled, together.
-    """
-
-    def __init__(self, folder: Path, outputs: int, window: int = 4096) -> None:
-        self.folder = folder
-        self.n, self.features = np.load(folder / "x.npy", mmap_mode="r").shape
-        self.outputs, self.window = outputs, min(window, self.n)
-
-    def rows(self, start: int, stop: int) -> tuple[Any, Any]:
-        """The rows start, …, stop - 1, as views of the files."""
-        x, t = (np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r")[start:stop]) for name in "xt")
-        return x, t
+        blocks = [(stored[f"w{k}"], stored.get(f"b{k}")) for k in range(1, len(work.widths))]
+    return Data(blocks, *mapped(folder), folder)

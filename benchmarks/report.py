@@ -1,15 +1,24 @@
-"""Results as a table for the terminal, and as the table of the page on performance."""
+"""Results as tables: for the terminal, and for the page on performance."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import goals
-from .contenders import CONTENDERS, by_name
+from .contenders import family
+from .processes import ROOT
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-_OTHERS = dict.fromkeys(each.family for each in CONTENDERS if each.family != "ours")
-RIVALS = {family: "plain numpy" if family == "numpy" else family for family in _OTHERS}
+RIVALS = {"torch": "torch", "jax": "jax", "plain": "plain numpy", "scikit-learn": "scikit-learn",
+          "thinc": "thinc"}  # fmt: skip
+_CEILINGS = {
+    "copy": (1e-9, "GB/s copied (read and written)"),
+    "float32": (1e-12, "TFLOP/s float32"), "tf32": (1e-12, "TFLOP/s tf32"),
+    "bfloat16": (1e-12, "TFLOP/s bfloat16"), "float16": (1e-12, "TFLOP/s float16"),
+    "h2d": (1e-9, "GB/s to the GPU, pinned"), "d2h": (1e-9, "GB/s from the GPU, pinned"),
+    "node": (1e6, "µs a node of a graph"),
+}  # fmt: skip
 
 
 def number(value: float | None) -> str:
@@ -19,90 +28,121 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def best(work: dict[str, Any], ours: str, rival: str) -> tuple[str, dict[str, float]] | None:
+    """The fastest contender of a family, and its time over ours."""
+    there = {name: ratio for name, ratio in work["ratios"].get(ours, {}).items() if family(name) == rival}
+    return min(there.items(), key=lambda each: each[1]["median"], default=None)
+
+
+def place(found: dict[str, Any]) -> str:
+    """Where a run was made."""
+    gpu, host = found["gpu"], found["machine"]
+    card = f"{gpu['name']}, {gpu['gigabytes']} GB, driver {gpu['driver']}; " if gpu else ""
+    return f"{card}{host['processor']}, {host['cores']} cores"
+
+
+# ---------------------------------------------------------------- for the terminal
 def table(found: dict[str, Any]) -> str:
-    """All works and goals, for the terminal."""
-    machine = found["machine"]
-    lines = [
-        f"{machine['processor']}, {machine['cores']} cores; {found['rounds']} rounds, {found['date']}"
-        + ("; QUICK: sizes too small to mean anything" if found["quick"] else ""),
-        *(f"not installed: {name} ({what})" for name, what in found["missing"].items()),
-    ]
+    """Everything, part by part; what failed is said where it would have stood."""
+    quick = "; QUICK: sizes too small to mean anything" if found["quick"] else ""
+    lines = [f"{place(found)}; {found['rounds']} rounds, {found['date']}{quick}"]
+    lines += [f"not installed: {name} ({what})" for name, what in found["missing"].items()]
+    lines += [*_ceilings(found["ceilings"]), *_tests(found["tests"])]
     for work in found["works"]:
         lines += ["", *_work(work)]
-    lines += ["", *(_goal(goal) for goal in found["goals"] if goal["level"] == "must")]
-    further = [goal for goal in found["goals"] if goal["level"] != "must" and goal["met"]]
-    lines += [_goal(goal) for goal in further]
+    lines += ["", *(f"{part}: {why}" for part, why in found["failed"].items())]
+    if not found["quick"]:
+        lines += _goals(found["goals"])
     return "\n".join(lines)
 
 
-def _goal(goal: dict[str, Any]) -> str:
-    return f"{goal['level']:7}  {goal['work']:5}  {goals.told(goal):62}  {goals.verdict(goal)}"
+def _ceilings(ceilings: dict[str, Any]) -> list[str]:
+    best = ceilings.get("best", {})
+    lines = [f"{number(best[k] * scale):>8}  {what}" for k, (scale, what) in _CEILINGS.items() if k in best]
+    return lines + [f"not measured: {name}: {why}" for name, why in ceilings.get("failed", {}).items()]
+
+
+def _tests(tests: dict[str, Any]) -> list[str]:
+    if not tests:
+        return []
+    counts = ", ".join(f"{tests[kind]} {kind}" for kind in ("passed", "failed", "skipped"))
+    reasons: dict[str, list[str]] = {}
+    for name, why in tests["told"].items():
+        reasons.setdefault(why, []).append(name)
+    lines = [f"{tests['file']}: {counts}{'; ended: ' + tests['ended'] if tests['ended'] else ''}"]
+    for why, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"  {names[0]}{more}: {why}")
+    return lines
 
 
 def _work(work: dict[str, Any]) -> list[str]:
-    ours = list(work["ratios"])
-    limit = work["limit_gflops"]
-    speed = f"; matrix products here: {number(limit)} GFLOP/s" if limit else ""
-    lines = [
-        f"{work['name']}  {work['title']}",
-        f"data: {work['rows']:,} rows, made at {number(work['rows_made_per_second'])} rows/s{speed}",
-    ]
-    heads = [work["unit"], "quartiles", "threads", "MB", "limit", *(f"/ {name}" for name in ours)]
-    rows = [["", *heads]]
+    ours = [name for name in work["ratios"] if "eager" not in name]
+    kernels = any("kernels" in each for each in work["contenders"].values())
+    heads = ["", work["unit"], "quartiles", "threads", "MB", "of limit", *(f"/ {name}" for name in ours)]
+    rows = [heads[:6] + ["kernels"] * kernels + heads[6:]]
     for name, each in work["contenders"].items():
         told, share = each["told"], each["share_of_limit"]
-        ratios = [number(work["ratios"][a][name]["median"]) if a != name else "1" for a in ours]
-        spread = f"{number(told['low'])} to {number(told['high'])}"
-        part = f"{share:.1%}" if share else ""
-        cells = [number(told["median"]), spread, str(each["threads"]), number(each["megabytes"]), part]
-        rows.append([name, *cells, *ratios])
+        rows.append([
+            name, number(told["median"]), f"{number(told['low'])} to {number(told['high'])}",
+            str(each["threads"]), number(each["megabytes"]), f"{share:.1%}" if share else "",
+            *[str(each.get("kernels", ""))] * kernels,
+            *(number(work["ratios"][a][name]["median"]) if a != name else "1" for a in ours),
+        ])  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return [*lines, *(f"{name}: not timed: {why}" for name, why in work["failed"].items())]
+    limit = work["limit_gflops"]
+    speed = f"; limit: {number(limit)} GFLOP/s" if limit else ""
+    against = f"; losses compared with: {work['reference']}" if "reference" in work else ""
+    return [
+        f"{work['name']}  {work['title']}",
+        f"{work['rows']:,} rows{speed}{against}",
+        *("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows),
+        *(f"{name}: not timed: {why}" for name, why in work["failed"].items()),
+    ]
 
 
-def best(work: dict[str, Any], ours: str, family: str) -> tuple[str, dict[str, float]] | None:
-    """The fastest rival of a family, and its time over ours."""
-    ratios = work["ratios"].get(ours, {})
-    there = {name: r for name, r in ratios.items() if by_name(name).family == family}
-    if not there:
-        return None
-    name = min(there, key=lambda each: there[each]["median"])
-    return name, there[name]
-
-
-def markdown(found: dict[str, Any]) -> str:
-    """The table of the page on performance."""
-    machine, versions = found["machine"], found["versions"]
-    used = ", ".join(f"{name} {v}" for name, v in versions.items())
-    place = f"{machine['processor']}, {machine['cores']} cores"
+def _goals(judged: Sequence[dict[str, Any]]) -> list[str]:
+    """Those that were measured, one by one; of the others how many there are."""
     lines = [
-        f"{place}, {found['date']}; {found['rounds']} interleaved rounds; {used}.",
+        f"{goal['level']:7}  {goal['work']:8}  {goals.told(goal):62}  {goals.verdict(goal)}"
+        for goal in judged
+        if goal["met"] is not None
+    ]
+    rest = [goal for goal in judged if goal["met"] is None]
+    names = ", ".join(dict.fromkeys(goal["work"] for goal in rest))
+    return lines + ([f"goals not measured: {len(rest)} ({names})"] if rest else [])
+
+
+# ---------------------------------------------------------------- for the page
+def markdown(found: dict[str, Any]) -> str:
+    """The tables of the page on performance."""
+    used = ", ".join(f"{name} {v}" for name, v in found["versions"].items())
+    lines = [
+        f"{place(found)}, {found['date']}; {found['rounds']} interleaved rounds; {used}.",
         "",
         "| work | ours | time (quartiles) | of the limit | memory, MB "
-        + "".join(f"| × {RIVALS[f]} " for f in RIVALS) + "|",
+        + "".join(f"| × {title} " for title in RIVALS.values()) + "|",
         "|---|---|---|---|---" + "|---" * len(RIVALS) + "|",
     ]  # fmt: skip
     for work in found["works"]:
-        for ours in work["ratios"]:
-            each = work["contenders"][ours]
-            told, share = each["told"], each["share_of_limit"]
-            time = (
-                f"{number(told['median'])} {work['unit']} ({number(told['low'])} to {number(told['high'])})"
-            )
-            rivals = [best(work, ours, family) for family in RIVALS]
-            cells = [f"{number(r[1]['median'])} ({r[0]})" if r else "" for r in rivals]
-            part = f"{share:.1%}" if share else ""
-            row = [work["name"], ours, time, part, number(each["megabytes"]), *cells]
-            lines.append(f"| {' | '.join(row)} |")
+        lines += [f"| {' | '.join([work['name'], ours, *_cells(work, ours)])} |" for ours in work["ratios"]]
+    timed = [work["name"] for work in found["works"]]
     lines += ["", "| work | goal | level | result |", "|---|---|---|---|"]
     lines += [
         f"| {goal['work']} | {goals.told(goal)} | {goal['level']} | {goals.verdict(goal)} |"
         for goal in found["goals"]
+        if goal["work"] in timed
     ]
     return "\n".join(lines)
+
+
+def _cells(work: dict[str, Any], ours: str) -> list[str]:
+    each = work["contenders"][ours]
+    told, share = each["told"], each["share_of_limit"]
+    time = f"{number(told['median'])} {work['unit']} ({number(told['low'])} to {number(told['high'])})"
+    rivals = [best(work, ours, rival) for rival in RIVALS]
+    times = [f"{number(found[1]['median'])} ({found[0]})" if found else "" for found in rivals]
+    return [time, f"{share:.1%}" if share else "", number(each["megabytes"]), *times]
 
 
 def fill(found: dict[str, Any], page: Path = PAGE) -> None:

@@ -1,16 +1,16 @@
-"""One contender on one work in a process of its own: it answers lines of JSON with lines of JSON.
+"""One contender on one work, and what it can be asked; in a process of its own it answers by lines of JSON.
 
-It is started once and told `go` for every round, so that neither its start nor its compiling is timed.
+It is opened once and told `go` for every round, so that neither its start nor its compiling is timed.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 from .contenders import Contender
@@ -20,23 +20,35 @@ from .works import Work
 Answer = dict[str, Any]
 
 
+class Failed(Exception):
+    """A contender that does not run, computes something else, or takes too long."""
+
+
 class Worker:
-    """A contender, opened, and what it can be asked."""
+    """A contender, opened when it is asked for the first time."""
 
     def __init__(self, contender: Contender, work: Work, folder: Path, threads: int) -> None:
-        self.running = contender.open(work, load(work, folder), threads)
+        self.contender, self.work, self.folder, self.threads = contender, work, folder, threads
         self.peak = 0.0  # before the factors of a product are made
 
+    @cached_property
+    def running(self) -> Any:
+        """What the contender's class has made."""
+        return self.contender.open(self.work, load(self.work, self.folder), self.threads)
+
     def ask(self, what: str, steps: int = 0) -> Answer:
-        """The answer to one of: losses, go, product, memory, facts."""
-        answers: dict[str, Callable[[int], Answer]] = {
-            "losses": self.losses,
-            "go": self.go,
-            "product": self.product,
-            "memory": self.memory,
-            "facts": self.facts,
-        }
-        return answers[what](steps)
+        """The answer to one of: losses, go, product, facts.
+
+        Raises:
+            Failed: whatever a library throws is its result.
+        """
+        answers = {"losses": self.losses, "go": self.go, "product": self.product, "facts": self.facts}
+        try:
+            return answers[what](steps)
+        except Exception as error:
+            first = str(error).strip().partition("\n")[0]
+            msg = f"{type(error).__name__}: {first}"
+            raise Failed(msg) from error
 
     def close(self) -> None:
         """Nothing more will be asked."""
@@ -46,10 +58,10 @@ class Worker:
         return {"losses": [float(each) for each in self.running.run(steps)]}
 
     def go(self, steps: int) -> Answer:
-        """Seconds for a number of steps: on the clock, and of all cores together."""
-        begin, busy = perf_counter(), process_time()
+        """Seconds for a number of steps."""
+        begin = perf_counter()
         self.running.run(steps)
-        return {"seconds": perf_counter() - begin, "busy": process_time() - busy}
+        return {"seconds": perf_counter() - begin}
 
     def product(self, _: int) -> Answer:
         """Seconds of the library's own matrix product of the work's size, where it has one."""
@@ -62,52 +74,25 @@ class Worker:
         gemm()
         return {"seconds": perf_counter() - begin}
 
-    def memory(self, _: int) -> Answer:
-        """The most memory the process has held for its training, in megabytes."""
-        return {"megabytes": self.peak or peak()}
-
     def facts(self, _: int) -> Answer:
-        """What a contender tells of itself, such as its kernels a step."""
-        told = getattr(self.running, "facts", None)
-        return {"facts": told() if told else {}}
+        """The most memory held for the training, 10⁶ bytes, and what the contender tells of itself.
+
+        On a GPU it tells of the GPU's memory.
+        """
+        told = getattr(self.running, "facts", dict)
+        return {"megabytes": self.peak or peak(), **told()}
 
 
 def peak() -> float:
-    """The most memory held so far, 10⁶ bytes. (Linux carries ru_maxrss over from the parent process.)"""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next((row for row in status.read_text().splitlines() if row.startswith("VmHWM")), "")
-        if line:
-            return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    """The most memory held so far, 10⁶ bytes, as Linux tells it."""
+    rows = Path("/proc/self/status").read_text().splitlines()
+    return next(int(row.split()[1]) * 1024 / 1e6 for row in rows if row.startswith("VmHWM"))
 
 
-def environment(threads: int, device: str = "cpu") -> dict[str, str]:
-    """Environment variables that hold every library to a device and a number of threads."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NPROC")
-    limits = dict.fromkeys(names, str(threads))
-    if device == "gpu":
-        shared = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        return {**os.environ, **limits, **shared, "CUPY_NVRTC_USE_PCH": "1"}
-    if threads == 1:
-        limits["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-    return {**os.environ, **limits, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-
-
-def start(contender: Contender, work: Work, folder: Path, threads: int) -> list[str]:
-    """The command that starts a worker."""
+def command(contender: Contender, work: Work, folder: Path, threads: int) -> list[str]:
+    """What Python is called with to start a worker."""
     told = {"contender": asdict(contender), "work": asdict(work), "folder": str(folder), "threads": threads}
-    return [sys.executable, "-m", f"{__package__}.worker", json.dumps(told)]
-
-
-def hide(extras: tuple[str, ...]) -> None:
-    """Let the library find none of these in this process."""
-    for name in extras:
-        sys.modules[name] = None  # type: ignore[assignment]
-    os.environ["BACKPROP_XP_MKL"] = "0" if "mkl" in extras else "1"
+    return ["-m", f"{__package__}.worker", json.dumps(told)]
 
 
 def serve(argument: str) -> None:
@@ -116,17 +101,17 @@ def serve(argument: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     work, contender = _made(Work, told["work"]), _made(Contender, told["contender"])
-    worker = None
-    hide(contender.hides)
+    if "numba" not in contender.needs:
+        sys.modules["numba"] = None  # type: ignore[assignment]  # the library would use it if it were found
     with suppress(Exception):  # it is told when the contender is opened
         contender.load()  # before it is asked for, so that contenders load at the same time
+    worker = Worker(contender, work, Path(told["folder"]), told["threads"])
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            worker = worker or Worker(contender, work, Path(told["folder"]), told["threads"])
             answer = worker.ask(question["what"], question["steps"])
-        except Exception as error:  # whatever a library throws is its result
-            answer = {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"}
+        except Failed as why:
+            answer = {"failed": str(why)}
         print(json.dumps(answer), file=answers, flush=True)
 
 

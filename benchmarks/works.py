@@ -1,4 +1,4 @@
-"""The works, as data: a net, a loss, an update rule, batches, and how a time is told."""
+"""The works, as data: a net, a loss, an update rule, batches, a device, and how a time is told."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 import backprop_xp as bp
 
 SCALES = {"s": 1.0, "ms": 1e3, "µs": 1e6}
+_MOST_ON_A_GPU = 16384  # steps of a round, which meets the stored batches again and again
 
 
 @dataclass(frozen=True)
@@ -18,27 +19,29 @@ class Work:
         name: such as "W2".
         title: what it is, for a reader.
         widths: units from the input to the output.
+        batch: rows of a step.
+        steps: stored batches; for files they follow from `gigabytes`.
+        device: 'cpu' or 'cuda'.
+        kind: where batches come from: 'steps' (stored on the device), 'stream' (stored on the host),
+            'train' (a file), or 'read' (a file, which is read and nothing else).
         hidden: the activation of all layers but the last: 'relu' or 'sigmoid'.
         last: the activation of the last layer, as the loss is given it.
         bias: whether the layers have one.
         loss: 'softmax_cross_entropy' (integer labels) or 'half_squared_error' (numbers).
         update: 'adam' or 'gradient_descent'.
-        rate: its rate.
-        batch: rows of a step.
-        steps: stored batches, and steps of a round; for files the rows follow from `gigabytes`.
+        rate: its learning rate.
         unit: of the times told: 's', 'ms' or 'µs', or 'rows/s'.
         per: what a time is told for: 'step', 'sample' or 'layer'.
-        kind: 'steps' (stored batches), 'train' (from a file) or 'read' (the reading alone).
         threads: numbers of threads that are tried; the fastest is kept.
         check: steps whose losses are compared with the reference.
         tolerance: the largest difference, as a share of the mean loss.
-        product: (m, k, n) of the matrix product that tells the limit of the processor.
-        seconds: a round is all steps, or as many as are done in about this time, `least` at least.
         least: the fewest steps of a round.
+        seconds: a round is as many steps as are done in about this time.
         gigabytes: size of the file.
-        device: 'cpu' or 'gpu'.
         precision: of the products of float32: 'float32', 'tf32' or 'bfloat16'.
         source: what inputs are stored as: 'float32', or 'uint8' for numbers from 0 to 1 in 255 parts.
+        limit: what bounds the speed: 'product', 'weights' or 'stream' (see `limits`); '' for nothing.
+        product: (m, k, n) of the matrix product by which contenders tell the limit of the processor.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Work:
     widths: tuple[int, ...]
     batch: int
     steps: int
+    device: str = "cpu"
+    kind: str = "steps"
     hidden: str = "relu"
     last: str = "identity"
     bias: bool = True
@@ -54,17 +59,21 @@ class Work:
     rate: float = 1e-3
     unit: str = "µs"
     per: str = "step"
-    kind: str = "steps"
     threads: tuple[int, ...] = (1, 2)
     check: int = 30
     tolerance: float = 1e-3
-    product: tuple[int, int, int] = (1024, 1024, 1024)
-    seconds: float = 1.0
     least: int = 20
+    seconds: float = 1.0
     gigabytes: float = 0.0
-    device: str = "cpu"
     precision: str = "float32"
     source: str = "float32"
+    limit: str = "product"
+    product: tuple[int, int, int] | None = (1024, 1024, 1024)
+
+    @property
+    def stem(self) -> str:
+        """The name of works of one kind: W1 of W1a and W1b, W6 of all that begin with W6/."""
+        return self.name.partition("/")[0].rstrip("ab")
 
     @property
     def labels(self) -> bool:
@@ -73,27 +82,35 @@ class Work:
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """The activation of each layer with weights."""
+        """The activation of each layer."""
         return (self.hidden,) * (len(self.widths) - 2) + (self.last,)
 
     @property
-    def rows(self) -> int:
-        """Rows of data: of the stored batches, or of the file."""
-        if self.kind == "steps":
-            return self.steps * self.batch
+    def batches(self) -> int:
+        """Batches there are, in memory or in the file."""
         row = 4 * self.widths[0]
-        return int(self.gigabytes * 1e9 / row) // self.batch * self.batch
+        return int(self.gigabytes * 1e9 / row) // self.batch if self.gigabytes else self.steps
 
     @property
-    def batches(self) -> int:
-        """Batches there are."""
-        return self.rows // self.batch
+    def rows(self) -> int:
+        """Rows of data."""
+        return self.batches * self.batch
+
+    @property
+    def most(self) -> int:
+        """The most steps of a round."""
+        return self.batches if self.device == "cpu" else _MOST_ON_A_GPU
 
     @property
     def flops(self) -> int:
         """Of the matrix products of a step: forward, ∂E/∂w, and ∂E/∂x but for the input."""
         pairs = [a * b for a, b in zip(self.widths, self.widths[1:], strict=False)]
         return 2 * self.batch * (3 * sum(pairs) - pairs[0])
+
+    @property
+    def told_as(self) -> str:
+        """The unit, written out."""
+        return self.unit if self.unit == "rows/s" else f"{self.unit}/{self.per}"
 
     def told(self, seconds: float) -> float:
         """Seconds a step in this work's own unit."""
@@ -102,63 +119,84 @@ class Work:
         divisor = {"step": 1, "sample": self.batch, "layer": len(self.widths) - 1}[self.per]
         return seconds * SCALES[self.unit] / divisor
 
-    @property
-    def told_as(self) -> str:
-        """The unit, written out."""
-        return self.unit if self.unit == "rows/s" else f"{self.unit}/{self.per}"
-
     def factors(self) -> list[Any]:
         """Two matrices for `product`."""
+        assert self.product
         rng = np.random.default_rng(0)
         return [rng.random(shape, dtype="float32") for shape in (self.product[:2], self.product[1:])]
 
     def learner(self) -> bp.Learner:
         """The library's learner for this work."""
-        relu = bp.ReLU(">") if self.device == "gpu" else bp.relu  # the gate that rivals have
-        known = {"relu": relu, "sigmoid": bp.sigmoid, "identity": bp.identity}
+        relu = bp.activations.ReLU(">") if self.device == "cuda" else bp.relu  # the gate that rivals have
+        known = {"relu": relu, "sigmoid": bp.sigmoid, "identity": bp.activations.identity}
         layers = [
             bp.Dense(units, known[f], self.bias)
             for units, f in zip(self.widths[1:], self.activations, strict=True)
         ]
         update = {"adam": bp.Adam, "gradient_descent": bp.GradientDescent}[self.update](self.rate)
-        return bp.Learner(bp.chain(self.widths[0], *layers), getattr(bp, self.loss), update)
+        return bp.Learner(bp.chain(self.widths[0], *layers), getattr(bp.losses, self.loss), update)
 
 
-_PLAIN = {"loss": "half_squared_error", "update": "gradient_descent"}
-_W3 = Work(
-    "W3", "784-512-256-10 ReLU, softmax, Adam, batch 128", (784, 512, 256, 10), 128, 100, unit="ms",
-    threads=(2,), check=20, seconds=1.5, product=(128, 784, 512),
-)  # fmt: skip
+_DESCENT: dict[str, Any] = {"loss": "half_squared_error", "update": "gradient_descent"}
+_MEDIUM, _LARGE = (784, 512, 256, 10), (1024, 4096, 4096, 1024)
+_W3 = Work("W3", "784-512-256-10 ReLU, softmax, Adam, batch 128", _MEDIUM, 128, 100, unit="ms", threads=(2,),
+           check=20, seconds=1.5, product=(128, 784, 512))  # fmt: skip
 _FILE = replace(_W3, unit="rows/s", gigabytes=0.4, steps=0, tolerance=2e-3, seconds=8.0)
-_DEEP = (2, 4, 8, 16, 32, 64)
+
+_GPU: dict[str, Any] = {"device": "cuda", "threads": (4,), "seconds": 0.3, "product": None, "check": 20}
+_G2 = Work("G2", "784-512-256-10 ReLU, softmax, Adam, batch 128", _MEDIUM, 128, 64, **_GPU)
+_G5 = replace(_G2, name="G5", title="784-512-256-10, batch 4096, float32 from the host", batch=4096, steps=32,
+              check=32, least=32, kind="stream", limit="stream")  # fmt: skip
+_G3 = Work("G3/tf32", "1024-4096-4096-1024 ReLU, Adam, batch 8192, tf32", _LARGE, 8192, 4, unit="ms",
+           loss="half_squared_error", rate=1e-5, least=3, precision="tf32", tolerance=2e-3,
+           **_GPU | {"check": 3})  # fmt: skip
+_G3D = replace(_G3, name="G3d/tf32", title="8 layers of 4096, Adam, batch 16384, tf32", widths=(4096,) * 9,
+               batch=16384, steps=2, check=2, least=2, tolerance=5e-3)  # fmt: skip
+_BF16: dict[str, Any] = {"precision": "bfloat16", "tolerance": 2e-2}
 
 WORKS: tuple[Work, ...] = (
     Work("W1a", "one sample at a time, 3-1 ReLU", (3, 1), 1, 50_000, last="relu", bias=False, rate=0.01,
-         per="sample", check=500, least=500, **_PLAIN),
+         per="sample", check=500, least=500, **_DESCENT),
     Work("W1b", "one sample at a time, 2-2-2-1 sigmoid", (2, 2, 2, 1), 1, 50_000, hidden="sigmoid",
-         last="sigmoid", rate=0.5, per="sample", check=500, least=500, **_PLAIN),
+         last="sigmoid", rate=0.5, per="sample", check=500, least=500, **_DESCENT),
     Work("W2", "32-64-64-10 ReLU, softmax, Adam, batch 32", (32, 64, 64, 10), 32, 2000, check=50, least=200),
     _W3,
-    Work("W4", "1024-4096-4096-1024 ReLU, gradient descent, batch 1024", (1024, 4096, 4096, 1024), 1024, 2,
-         rate=1e-5, unit="ms", threads=(2,), check=2, product=(1024, 4096, 4096), seconds=2.0, least=1,
-         **_PLAIN),
-    replace(_FILE, name="W5r", title="reading W3's batches from a file", kind="read", check=200, seconds=3.0),
+    Work("W4", "1024-4096-4096-1024 ReLU, gradient descent, batch 1024", _LARGE, 1024, 2, rate=1e-5,
+         unit="ms", threads=(2,), check=2, product=(1024, 4096, 4096), seconds=2.0, least=1, **_DESCENT),
+    replace(_FILE, name="W5r", title="reading W3's batches from a file", kind="read", check=200, seconds=3.0,
+            limit="", product=None),
     replace(_FILE, name="W5", title="training W3 from a file", kind="train", check=40),
     *(
-        Work(f"W6/{d}", f"64 wide, {d} layers, ReLU, softmax, Adam, batch 32", (64,) * d + (10,), 32,
-             max(64, 2048 // d), rate=1e-4, per="layer", check=8, tolerance=1e-2)
-        for d in _DEEP
+        Work(f"W6/{depth}", f"64 wide, {depth} layers, ReLU, softmax, Adam, batch 32", (64,) * depth + (10,),
+             32, max(64, 2048 // depth), rate=1e-4, per="layer", check=8, tolerance=1e-2)
+        for depth in (2, 4, 8, 16, 32, 64)
     ),
+    # on a GPU the most telling works come first, in case that time runs out
+    Work("G1", "64 wide, 4 layers, ReLU, softmax, Adam, batch 256", (64,) * 5, 256, 64, **_GPU),
+    _G2,
+    Work("G4", "one sample at a time, 784-30-10, gradient descent", (784, 30, 10), 1, 2048,
+         update="gradient_descent", rate=0.01, least=64, limit="weights", **_GPU | {"check": 64}),
+    _G3,
+    replace(_G2, name="G2'", title="784-512-256-10, batch 4096, tf32", batch=4096, steps=8,
+            precision="tf32", tolerance=2e-3),
+    _G5,
+    replace(_G5, name="G5u8", title="784-512-256-10, batch 4096, uint8 from the host", source="uint8"),
+    replace(_G3, name="G3/bf16", title="1024-4096-4096-1024, batch 8192, bfloat16", **_BF16),
+    Work("G4'", "1024-4096-4096-1024, gradient descent, batch 1", _LARGE, 1, 64, rate=1e-5, least=8,
+         limit="weights", **_DESCENT, **_GPU | {"check": 8}),
+    _G3D,
+    replace(_G3D, name="G3d/bf16", title="8 layers of 4096, batch 16384, bfloat16", **_BF16),
 )  # fmt: skip
 
 
-def _quick(work: Work) -> Work:
-    """The same work with less of everything, to see in seconds that all of it runs."""
-    small = {"W4": (64, 256, 256, 64)}.get(work.name, work.widths)
-    batch = 64 if work.name == "W4" else work.batch
+def quick(work: Work) -> Work:
+    """The same work on the processor with less of everything, to see in seconds that all of it runs."""
+    batch = min(work.batch, 64)
     return replace(
         work,
-        widths=small,
+        device="cpu",
+        precision="float32",
+        widths=tuple(min(units, 64) for units in work.widths),
         batch=batch,
         steps=min(work.steps, max(10, 500 // batch)),
         check=min(work.check, 5),
@@ -166,30 +204,22 @@ def _quick(work: Work) -> Work:
         least=2,
         gigabytes=work.gigabytes and 0.004,
         threads=(1,),
-        product=(256, 256, 256),
+        product=work.product and (256, 256, 256),
     )
 
 
-def find(wanted: str = "", *, quick: bool = False) -> list[Work]:
-    """The works whose names begin with one of these, parted by commas; all of them without names.
+def find(words: str = "", device: str = "cpu") -> list[Work]:
+    """The works of a device that words parted by commas name; all of them without words.
+
+    A word is a name or its stem; W5 means the reading, W5r, too.
 
     Raises:
-        ValueError: a name that no work has.
+        ValueError: a word that names no work.
     """
-    words = [word for word in wanted.split(",") if word]
-    for word in words:
-        if not any(_named(work, word) for work in WORKS):
-            msg = f"there is no work {word!r}; there are {', '.join(work.name for work in WORKS)}"
-            raise ValueError(msg)
-    found = [work for work in WORKS if not words or any(_named(work, word) for word in words)]
-    return [_quick(work) for work in found if len(work.widths) < 8] if quick else found
-
-
-def _named(work: Work, word: str) -> bool:
-    rest = work.name.removeprefix(word)
-    return rest != work.name and (rest in ("", "a", "b", "r") or rest.startswith("/"))
-
-
-def sized(works: list[Work], gigabytes: float) -> list[Work]:
-    """The works with their files of this size."""
-    return [replace(work, gigabytes=gigabytes) if work.gigabytes else work for work in works]
+    there = [work for work in WORKS if work.device == device]
+    names = {work: {work.name, work.stem, work.stem.removesuffix("r")} for work in there}
+    wanted = {word for word in words.split(",") if word}
+    if unknown := wanted.difference(*names.values()):
+        msg = f"there is no work {min(unknown)!r} on {device}; there are {', '.join(w.name for w in there)}"
+        raise ValueError(msg)
+    return [work for work in there if not wanted or names[work] & wanted]

@@ -1,10 +1,10 @@
-"""From a fresh checkout to the demo, or to the tests, in one command.
+"""Set up a fresh checkout and run the demo or the tests, in one command.
 
     python3 scripts/bxp.py demo
     python3 scripts/bxp.py test
 
-The first use makes an environment in .venv and installs the project there; later ones install again
-only when pyproject.toml changed or something is missing. Only the standard library is needed.
+The first use creates an environment in .venv and installs the project there. Later ones install again
+only if pyproject.toml has changed or something is missing. Only the standard library is needed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ADVICE = "python3-venv is missing: sudo apt install python3-venv (or install uv)
 
 
 def quiet(*command: "str | Path") -> bool:
-    """Whether a command can be started and succeeds; what it prints is dropped."""
+    """Whether a command can be started and succeeds; its output is discarded."""
     try:
         done = subprocess.run(
             [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, check=False
@@ -39,24 +39,24 @@ def quiet(*command: "str | Path") -> bool:
 
 
 def runs() -> bool:
-    """Whether .venv has a Python that runs; then what is installed there is kept."""
+    """Whether .venv has a working Python; if so, what is installed there is kept."""
     return quiet(PYTHON, "--version")
 
 
 def has_pip() -> bool:
-    """Whether .venv can install."""
+    """Whether .venv has a working pip."""
     return quiet(PYTHON, "-m", "pip", "--version")
 
 
 def by_venv() -> bool:
-    """Make .venv with the standard library alone."""
+    """Create .venv with the standard library alone."""
     if runs():
         return quiet(PYTHON, "-m", "ensurepip") and has_pip()
     return quiet(sys.executable, "-m", "venv", "--clear", VENV) and has_pip()
 
 
 def by_uv() -> bool:
-    """Make .venv with uv, where uv is installed."""
+    """Create .venv with uv, if uv is installed."""
     uv = shutil.which("uv") or "uv"
     if runs():
         return quiet(uv, "pip", "install", "--python", PYTHON, "pip") and has_pip()
@@ -64,7 +64,7 @@ def by_uv() -> bool:
 
 
 def by_pip() -> bool:
-    """Make .venv without pip (this Python has no ensurepip) and let another pip put one in."""
+    """Create .venv without pip (this Python has no ensurepip), and install pip there with another pip."""
     if not runs() and not quiet(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV):
         return False
     pips = [[sys.executable, "-m", "pip"], ["pip3"], ["pip"]]
@@ -72,40 +72,40 @@ def by_pip() -> bool:
 
 
 def make_venv() -> None:
-    """Make .venv in the first way that this machine knows."""
-    print(f"making {VENV}", flush=True)
+    """Create .venv in the first way that works on this machine."""
+    print(f"creating {VENV}", flush=True)
     if not (by_venv() or by_uv() or by_pip()):
         sys.exit(ADVICE)
 
 
 def offers() -> "tuple[dict[str, list[str]], dict[str, list[str]]]":
-    """The extras and the dependency groups that pyproject.toml offers."""
+    """The extras and the dependency groups of pyproject.toml."""
     import tomllib
 
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return told["project"]["optional-dependencies"], told["dependency-groups"]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return pyproject["project"]["optional-dependencies"], pyproject["dependency-groups"]
 
 
 def fingerprint() -> str:
-    """What an installation is made from: pyproject.toml, and where the project lies."""
+    """A hash of what an installation depends on: pyproject.toml and the project's folder."""
     return hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
 
 
 def stamp() -> "tuple[str, set[str]]":
-    """What the last installation was made from, and which extras and groups it brought."""
+    """The fingerprint of the last installation, and the extras and groups that are installed."""
     try:
-        told = json.loads(STAMP.read_text(encoding="utf-8"))
-        return told["made_from"], set(told["extras"])
+        saved = json.loads(STAMP.read_text(encoding="utf-8"))
+        return saved["made_from"], set(saved["extras"])
     except (OSError, ValueError, KeyError, TypeError):
         return "", set()
 
 
 def ensure(*wanted: str) -> None:
-    """Have the project installed with these extras or groups; nothing is ever taken away."""
+    """Install the project with these extras or groups, if it is not yet; nothing is ever removed."""
     extras, groups = offers()
     for name in wanted:
         if name not in {*extras, *groups}:
-            sys.exit(f"there is no extra {name!r}; there are {', '.join(sorted({*extras, *groups}))}")
+            sys.exit(f"there is no extra {name!r}; it must be one of {', '.join(sorted({*extras, *groups}))}")
     made_from, had = stamp()
     if PYTHON.exists() and made_from == fingerprint() and had.issuperset(wanted):
         return
@@ -117,12 +117,12 @@ def ensure(*wanted: str) -> None:
     print(f"installing backprop_xp with {', '.join(names) or 'no extras'}", flush=True)
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     if subprocess.call([*pip, "--editable", f"{ROOT}[{chosen}]" if chosen else str(ROOT), *needs]):
-        sys.exit("the installation failed; what pip said stands above")
+        sys.exit("the installation failed; pip's output is above")
     STAMP.write_text(json.dumps({"made_from": fingerprint(), "extras": names}), encoding="utf-8")
 
 
 def run(*command: str, cwd: "Path | None" = None) -> int:
-    """Run a command inside the environment; its exit status."""
+    """Run a command inside the environment and return its exit status."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     found = shutil.which(command[0], path=path)
     if found is None:
@@ -132,24 +132,24 @@ def run(*command: str, cwd: "Path | None" = None) -> int:
 
 
 def python(*arguments: str) -> int:
-    """Run `python -m …` in the project's folder; its exit status."""
+    """Run `python -m …` in the project's folder and return its exit status."""
     return run(str(PYTHON), "-m", *arguments, cwd=ROOT)
 
 
 def demo() -> int:
-    """The articles, figure by figure, and then a training."""
+    """Show the articles, figure by figure, then train a net."""
     ensure("cli")
     return python("backprop_xp", "articles") or python("backprop_xp", "train")
 
 
 def test(rest: "list[str]") -> int:
-    """The tests, on all cores."""
+    """Run the tests on all cores."""
     ensure("test")
     return python("pytest", "-n", "auto", *rest)
 
 
 def lint() -> int:
-    """How the code must look and who may import whom: all run, the first that fails gives the status."""
+    """Run ruff, mypy and import-linter; return the status of the first that fails."""
     ensure("lint")
     states = [python("ruff", "check"), python("ruff", "format", "--check"), python("mypy")]
     states.append(run("lint-imports", "--no-logo", cwd=ROOT))
@@ -157,16 +157,16 @@ def lint() -> int:
 
 
 def parse(argv: "list[str]") -> "tuple[argparse.Namespace, list[str]]":
-    """The command, and what `test` hands to pytest."""
+    """The command, and the arguments that `test` passes to pytest."""
     parser = argparse.ArgumentParser(
         prog="bxp.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("demo", help="show the five articles, then train a net")
-    tests = "run the tests; what follows goes to pytest, as in: test -k exact"
+    tests = "run the tests; further arguments go to pytest, as in: test -k exact"
     commands.add_parser("test", help=tests, description=tests, allow_abbrev=False)
     commands.add_parser("lint", help="run ruff, mypy and import-linter")
-    setup = commands.add_parser("setup", help="only install; extras may be named, as in: setup jax test")
+    setup = commands.add_parser("setup", help="only install; extras can be named, as in: setup jax test")
     setup.add_argument("extras", nargs="*", metavar="EXTRA", help="an extra or a group of pyproject.toml")
     inside = commands.add_parser("run", help="run a command inside the environment")
     inside.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="as in: run python")
@@ -179,7 +179,7 @@ def parse(argv: "list[str]") -> "tuple[argparse.Namespace, list[str]]":
 
 
 def main(argv: "list[str]") -> int:
-    """Carry out one command; its exit status."""
+    """Run one command and return its exit status."""
     known, rest = parse(argv)
     try:
         if known.command in ("setup", "run"):

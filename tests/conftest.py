@@ -1,8 +1,10 @@
 """What all tests share: one hypothesis profile, and the table of places a net can run in."""
 
+import gc
 import os
 
 os.environ["JAX_ENABLE_X64"] = "1"  # before anything imports jax; float32 is still what is asked for
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Torch's idle threads do not spin on cores others need
 os.environ.pop("BACKPROP_XP_BACKEND", None)
 
 from collections.abc import Iterator
@@ -21,6 +23,15 @@ settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="module")
+def settled() -> Iterator[None]:
+    """Each capture collects garbage; JAX, Torch and all else that is loaded by now is left out of that."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @dataclass(frozen=True)

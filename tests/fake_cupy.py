@@ -1,7 +1,7 @@
-"""A CuPy of NumPy arrays and a cuBLASLt on raw pointers: what is captured is taped and can be replayed.
+"""A CuPy of NumPy arrays and a cuBLASLt on raw pointers, with capture and replay.
 
-It refuses what the real ones refuse while a stream is captured. Here a capture executes as it tapes;
-on a GPU it does not, so whatever it wrote is put back at its end.
+While a stream is captured it refuses what the real ones refuse. Here a capture executes what it records,
+on a GPU it does not; so at its end every array is restored.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from backprop_xp.compiler.ir import OPERATIONS
 
 
 class CaptureError(RuntimeError):
-    """What real CuPy raises when a captured stream is asked for what cannot be captured."""
+    """What CuPy raises for work that cannot be captured."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -51,7 +51,7 @@ def memory_of(value):
 
 
 def aligned(value):
-    """The same numbers where CuPy's pool would put them: at a multiple of 512 bytes."""
+    """A copy at a multiple of 512 bytes, as CuPy's pool allocates."""
     raw = np.empty(value.nbytes + 512, dtype=np.uint8)
     raw = raw[-raw.ctypes.data % 512 :][: value.nbytes]
     order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
@@ -61,11 +61,11 @@ def aligned(value):
 
 
 class Gpu:
-    """The state of the machine: who is current, what is being taped, how much memory there is."""
+    """The state of the device: the current stream, the graph being captured, the memory left."""
 
     def __init__(self):
         self.stream = None
-        self.tape = self.journal = self.node = self.kept = None
+        self.nodes = self.journal = self.node = self.kept = None
         self.limit = None
         self.kernels = 0
 
@@ -76,7 +76,7 @@ class Gpu:
 
     @property
     def capturing(self):
-        return self.tape is not None
+        return self.nodes is not None
 
     def forbid(self, what):
         if self.capturing:
@@ -84,16 +84,16 @@ class Gpu:
             raise CaptureError(msg)
 
     def written(self, value):
-        """An array is about to be written into."""
+        """An array is about to be written: a capture keeps its old contents."""
         if self.capturing:
             self.journal.append((value, value.copy()))
 
     def launched(self, again):
-        """A kernel; one of several in a fused function is no node of its own."""
+        """A kernel was launched: a node of the graph, or part of the node of a fused function."""
         if self.node is not None:
             self.node.append(again)
         elif self.capturing:
-            self.tape.append(again)
+            self.nodes.append(again)
         else:
             self.kernels += 1
 
@@ -291,13 +291,13 @@ class Stream:
             raise RuntimeError(msg)
         assert not device.capturing
         assert device.stream is self
-        device.tape, device.journal, device.kept = [], [], []
+        device.nodes, device.journal, device.kept = [], [], []
 
     def end_capture(self):
-        graph = Graph(device.tape, device.kept)
+        graph = Graph(device.nodes, device.kept)
         for value, old in reversed(device.journal):
             value[...] = old
-        device.tape = device.journal = device.node = None
+        device.nodes = device.journal = device.node = None
         return graph
 
 
@@ -305,8 +305,8 @@ device.stream = NULL = Stream(ptr=0)
 
 
 class Graph:
-    def __init__(self, tape, kept):
-        self.tape, self.kept = tape, kept
+    def __init__(self, nodes, kept):
+        self.nodes, self.kept = nodes, kept
 
     def upload(self, stream):
         assert not device.capturing
@@ -315,7 +315,7 @@ class Graph:
         assert stream.non_blocking
         assert not device.capturing
         with np.errstate(all="ignore"):
-            for again in self.tape:
+            for again in self.nodes:
                 again()
 
 
@@ -356,22 +356,22 @@ def fuse(function):
     return fused
 
 
-def gather(index, at, x, t, batch, rows, wide_x, wide_t, x_out, t_out, *, size):
-    assert size == batch * max(wide_x, wide_t)
-    assert (index.shape[1], x.shape[0], x[0].size, t[0].size) == (batch, rows, wide_x, wide_t)
+def gather(index, step, x, t, batch, rows, x_columns, t_columns, x_out, t_out, *, size):
+    assert size == batch * max(x_columns, t_columns)
+    assert (index.shape[1], x.shape[0], x[0].size, t[0].size) == (batch, rows, x_columns, t_columns)
     for data, out in ((x, x_out), (t, t_out)):
-        out[...] = data[index[at[0]] % rows]
+        out[...] = data[index[step[0]] % rows]
 
 
-def keep(loss, losses, at):
-    losses[at[0]] = loss
-    at += 1
+def store_loss(loss, losses, step):
+    losses[step[0]] = loss
+    step += 1
 
 
 class ElementwiseKernel:
-    """A kernel of which the source is C: what it does, by its name, and which arguments it writes into."""
+    """A kernel written in C: its Python twin by name, and how many of its last arguments it writes."""
 
-    known: ClassVar = {"gather": (gather, 2), "keep": (keep, 2)}
+    known: ClassVar = {"gather": (gather, 2), "store_loss": (store_loss, 2)}
 
     def __init__(self, into, out, operation, name):
         self.does, self.writes = self.known[name]
@@ -385,9 +385,9 @@ class ElementwiseKernel:
         device.launched(lambda: self.does(*args, **kw))
 
 
-def rows(cupy, launch, values):
-    """A kernel of rows as one node, by the operations its source was written from."""
-    return fuse(chain(launch, sys.modules["array_api_compat.cupy"]))
+def rows(cupy, kernel, values):
+    """A row kernel as one node, by the operations that its source is generated from."""
+    return fuse(chain(kernel, sys.modules["array_api_compat.cupy"]))
 
 
 # ---------------------------------------------------------------- the namespaces
@@ -415,7 +415,7 @@ def asarray(data, dtype=None, device=None, copy=None):
 
 
 def empty(shape, dtype):
-    made = aligned(np.full(shape, 77, dtype=dtype))  # what lies there is no zero
+    made = aligned(np.full(shape, 77, dtype=dtype))  # new memory holds anything
     if device.capturing:
         device.kept.append(made)
     return ndarray(made)
@@ -474,7 +474,7 @@ class Lt:
     def __init__(self, algorithms=1, epilogues=(1, 4, 6, 256)):
         self.objects, self.algorithms, self.epilogues = {}, algorithms, epilogues
         self.heuristics = self.products = 0
-        self.taken = []  # the epilogues of the products that were asked for
+        self.epilogues_done = []  # of each product that was computed
 
     def create(self, into, **what):
         number = len(self.objects) + 1
@@ -518,10 +518,10 @@ class Lt:
         return 0 if count._obj.value else 15
 
     def cublasLtMatmul(self, handle, product, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm, *where):
-        room, size, stream = where
+        workspace, size, stream = where
         assert (alpha._obj.value, beta._obj.value) == (1, 0)
         assert c.value == d.value
-        assert room.value
+        assert workspace.value
         assert size.value
         assert stream.value in (device.stream.ptr, None if device.stream.ptr == 0 else -1)
         how = self.objects[product.value]
@@ -541,14 +541,14 @@ class Lt:
         device.written(out)
         if how[7] == 256:
             device.written(vector)
-        self.taken.append(how[7])
+        self.epilogues_done.append(how[7])
         again()
         device.launched(again)
         self.products += 1
         return 0
 
     def vector(self, how, length, dtype):
-        """What the bias pointer shows, of the type of the result."""
+        """The vector at the bias pointer, of the type of the result."""
         if how[7] == 1:
             return None
         raw = (ctypes.c_char * (length * dtype.itemsize)).from_address(how[8])
@@ -559,7 +559,7 @@ class Lt:
         if which in (4, 6):
             out += vector
         if which == 6:
-            np.copyto(out, np.where(out > 0, out, 0))  # as it is reported of the real one, NaN becomes 0
+            np.copyto(out, np.where(out > 0, out, 0))  # as reported of the real one, NaN becomes 0
         if which == 256:
             np.sum(left, axis=1, out=vector)
 

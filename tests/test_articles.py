@@ -116,7 +116,7 @@ def test_float64_learns_nothing_where_the_article_learns(name, backend):
     assert [step["W_after"] for step in result.values["steps"]] == [[weights]] * len(result.values["steps"])
     assert result.values["after"]["outputs"] == [[0], [1], [0]]
     assert result.ok
-    assert result.branch.startswith("float64 takes another branch: nothing is learnt; outputs stay 0, 1, 0")
+    assert result.branch.startswith("float64 takes the other branch: nothing is learnt; outputs stay 0, 1, 0")
 
 
 def test_float32_learns_by_luck_of_rounding():
@@ -184,17 +184,17 @@ def test_a_figure_tampered_with_fails(name, change, as_json, monkeypatch, capsys
 
 @pytest.mark.parametrize("only", [0, 6, "2"])
 def test_an_unknown_article_is_told(only):
-    with pytest.raises(BackpropError, match="an article is one of 1 to 5"):
+    with pytest.raises(BackpropError, match="an article must be one of 1 to 5"):
         articles.main(only=only)
 
 
 def test_unknown_kinds_and_layers_are_told():
-    with pytest.raises(BackpropError, match="the kind of an example is one of 'net'"):
+    with pytest.raises(BackpropError, match="the kind of an example must be one of 'net'"):
         articles.run(replace(FOUND["gd-threshold"], kind="magic"))
-    with pytest.raises(BackpropError, match="a layer of an article is one of 'linear'"):
+    with pytest.raises(BackpropError, match="a layer of an article must be one of 'linear'"):
         make({"kind": "magic"}, Arithmetic())
 
 
 def test_an_unknown_backend_is_told():
-    with pytest.raises(BackpropError, match="a backend is one of"):
+    with pytest.raises(BackpropError, match="a backend must be one of"):
         articles.main(backend="magic")

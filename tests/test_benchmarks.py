@@ -3,6 +3,8 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,50 +15,87 @@ if not (ROOT / "benchmarks" / "__main__.py").exists():
     pytest.skip("the benchmarks are not part of this installation", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-cli, contenders, engine, goals, picture, report, results, works = (
+cli, contenders, goals, picture, processes, race, report, results, run, worker, works = (
     importlib.import_module(f"benchmarks.{name}")
-    for name in ("cli", "contenders", "engine", "goals", "picture", "report", "results", "works")
-)
-worker = importlib.import_module("benchmarks.worker")
+    for name in ("cli", "contenders", "goals", "picture", "processes", "race", "report", "results", "run",
+                 "worker", "works")
+)  # fmt: skip
 plain = importlib.import_module("benchmarks.contenders.plain")
+CONTENDERS = {each.name: each for each in contenders.CONTENDERS}
+PLANTED = """
+from time import sleep
+from benchmarks.contenders.plain import Plain
+
+class Failing:
+    def __init__(self, work, data, threads):
+        raise RuntimeError("planted")
+
+class Hanging:
+    def __init__(self, work, data, threads):
+        sleep(600)
+
+class HangingLate(Plain):
+    runs = 0
+
+    def run(self, steps):  # is ready, then does not answer in the second round
+        self.runs += 1
+        if self.runs > 7:
+            sleep(600)
+        return super().run(steps)
+"""
 
 
-def test_every_work_has_ours_and_rivals():
+def test_every_work_has_ours_rivals_and_a_reference():
     for work in works.WORKS:
-        families = {each.family for each in contenders.CONTENDERS if each.does(work)}
-        assert {"ours", "torch", "numpy"} <= families, work.name
+        families = {contenders.family(each.name) for each in contenders.CONTENDERS if each.does(work)}
+        assert families >= {"ours", "torch", "plain" if work.device == "cpu" else "jax"}, work.name
+        assert any(each.does(work) for each in contenders.REFERENCES), work.name
         assert len(work.activations) == len(work.widths) - 1
-        assert 0 < work.check <= work.batches
+        assert 0 < work.check <= (work.batches if work.device == "cpu" else work.least)
 
 
 def test_every_contender_is_in_the_package_and_does_some_work():
-    names = [each.name for each in contenders.CONTENDERS]
-    assert len(set(names)) == len(names)
-    for each in contenders.CONTENDERS:
-        assert any(each.does(work) for work in works.WORKS)
+    assert len(CONTENDERS) == len(contenders.CONTENDERS)
+    for each in (*contenders.CONTENDERS, *contenders.REFERENCES):
+        for device in each.devices:
+            assert any(each.does(work) for work in works.WORKS if work.device == device), each.name
         module, _, cls = each.where.partition(":")
-        source = ROOT / "benchmarks" / "contenders" / f"{module}.py"
+        source = ROOT / "benchmarks" / "contenders" / f"{module[1:]}.py"
         assert f"class {cls}" in source.read_text(encoding="utf-8")
 
 
-def test_every_goal_names_a_work_and_contenders():
-    known = {each.name for each in contenders.CONTENDERS}
+def test_every_goal_names_works_and_contenders_that_do_them():
     for goal in goals.GOALS:
-        assert goal.level in goals.LEVELS
-        assert works.find(goal.work)
-        assert {goal.ours, *goal.rivals} <= known
+        assert any(getattr(goal, level) is not None for level in goals.LEVELS)
+        assert {goal.ours, *goal.rivals} <= CONTENDERS.keys()
+        named = [work for work in works.WORKS if goal.work in (work.name, work.stem)]
+        assert named or goal.work == "all"
+        for work in named:
+            assert CONTENDERS[goal.ours].does(work), (goal, work.name)
+            assert not goal.rivals or any(CONTENDERS[name].does(work) for name in goal.rivals)
+        assert goals.told({"value": 1, "rival": ""} | goal._asdict())
 
 
 @pytest.mark.parametrize(
-    ("wanted", "names"), [("W1", ["W1a", "W1b"]), ("W5", ["W5r", "W5"]), ("W6/2,W3", ["W3", "W6/2"])]
+    ("wanted", "device", "names"),
+    [
+        ("W1", "cpu", ["W1a", "W1b"]),
+        ("W5", "cpu", ["W5r", "W5"]),
+        ("W6/2,W3", "cpu", ["W3", "W6/2"]),
+        ("G3,G2", "cuda", ["G2", "G3/tf32", "G3/bf16"]),
+        ("G2',G3d/bf16", "cuda", ["G2'", "G3d/bf16"]),
+    ],
 )
-def test_works_are_found_by_name(wanted, names):
-    assert [work.name for work in works.find(wanted)] == names
+def test_works_are_found_by_name(wanted, device, names):
+    assert [work.name for work in works.find(wanted, device)] == names
 
 
-def test_an_unknown_work_is_told(capsys):
-    assert cli.main(["--works", "W9"]) == 2
-    assert "no work 'W9'" in capsys.readouterr().err
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("argv", "what"), [(["--works", "W9"], "no work 'W9'"),
+                                            (["--contenders", "nobody"], "no contender nobody")])  # fmt: skip
+def test_unknown_names_are_told(device, argv, what, capsys):
+    assert cli.main(["--device", device, "--quick", *argv]) == 2
+    assert what in capsys.readouterr().err
 
 
 def test_the_products_of_a_step_are_counted():
@@ -95,6 +134,30 @@ def test_a_run_is_written_with_all_that_is_needed(quick):
         assert each["share_of_limit"] > 0
 
 
+def test_a_run_is_read_as_it_was_written(quick, tmp_path):
+    path = tmp_path / "a.json"
+    results.write(quick, path)
+    assert results.read(path) == quick
+    path.write_text("[]")
+    assert cli.main(["--draw", str(path)]) == 2
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda p: p.stem
+)
+def test_earlier_runs_can_be_shown(path, tmp_path):
+    found = results.read(path)
+    assert all(work["name"] in report.table(found) for work in found["works"])
+    page = tmp_path / "page.md"
+    page.write_text(f"{report.BEGIN}\n{report.END}\n", encoding="utf-8")
+    report.fill(found, page)
+    text = page.read_text(encoding="utf-8")
+    assert "| W3 | ours jax |" in text
+    assert "| W4 | ours numpy: 0.9 of its own matrix product | must | met" in text
+    pytest.importorskip("matplotlib")
+    assert all(each.stat().st_size > 1000 for each in picture.draw(found, tmp_path / "picture"))
+
+
 def test_ratios_are_the_rivals_time_over_ours(quick):
     for work in quick["works"]:
         for ours, rivals in work["ratios"].items():
@@ -123,12 +186,12 @@ def test_the_page_on_performance_has_its_markers():
 
 def test_a_quick_run_is_never_drawn(quick, tmp_path):
     with pytest.raises(ValueError, match="quick"):
-        picture.draw(quick, tmp_path)
+        picture.draw(quick, tmp_path / "benchmarks")
 
 
 def test_a_run_is_drawn(quick, tmp_path):
     pytest.importorskip("matplotlib")
-    paths = picture.draw(quick | {"quick": False}, tmp_path)
+    paths = picture.draw(quick | {"quick": False}, tmp_path / "benchmarks")
     assert sorted(path.name for path in paths) == ["benchmarks.png", "benchmarks.svg"]
     assert all(path.stat().st_size > 1000 for path in paths)
 
@@ -144,7 +207,7 @@ def test_spreads_and_ratios():
     [([1.0, 3.0], 0.0), ([1.0, 3.2], 0.1), ([2.0], 0.0), ([1.0, NAN], INF), ([], INF)],
 )
 def test_losses_are_compared_with_the_reference(found, gap):
-    assert engine.difference(found, [1.0, 3.0]) == pytest.approx(gap)
+    assert race.difference(found, [1.0, 3.0]) == pytest.approx(gap)
 
 
 class Wrong(plain.Plain):
@@ -155,22 +218,87 @@ class Wrong(plain.Plain):
         self.params[k] *= 1.001
 
 
+def raced(work, able, rounds, start=None):
+    clock = processes.Clock(60.0)
+    return race.Race(work, start or partial(processes.Process, clock), clock).run(able, rounds)
+
+
 def test_a_rival_that_computes_something_else_is_told_and_not_timed(monkeypatch):
     monkeypatch.setattr(plain, "Wrong", Wrong, raising=False)
-    (work,) = works.find("W2", quick=True)
-    right, wrong = contenders.by_name("plain numpy"), contenders.Contender("wrong", "numpy", "plain:Wrong")
-    race = engine.race(work, [right, wrong], 1, start=worker.Worker, rest=0.0)
-    assert list(race.entries) == ["plain numpy"]
-    assert "losses differ" in race.failed["wrong"]
+    work = works.quick(*works.find("W2"))
+    wrong = contenders.Contender("wrong", "benchmarks.contenders.plain:Wrong", (), ("W2",))
+    found = raced(work, [CONTENDERS["plain numpy"], wrong], 1, worker.Worker)
+    assert list(found.entries) == ["plain numpy"]
+    assert found.reference == "reference on the host"
+    assert "losses differ" in found.failed["wrong"]
 
 
 def test_a_contender_runs_in_a_process_of_its_own():
-    (work,) = works.find("W2", quick=True)
-    broken = contenders.Contender("plain numpy read", "numpy", "plain:Reading")  # not meant for this work
-    race = engine.race(work, [contenders.by_name("ours numpy"), broken], 2, rest=0.0)
-    assert len(race.entries["ours numpy"].seconds) == 2
-    assert race.megabytes["ours numpy"] > 10
-    assert set(race.failed) == {"plain numpy read"}
+    work = works.quick(*works.find("W2"))
+    broken = contenders.Contender(
+        "plain numpy read", ".plain:Reading", (), ("W2",)
+    )  # not meant for this work
+    found = raced(work, [CONTENDERS["ours numpy"], broken], 2)
+    assert len(found.entries["ours numpy"].seconds) == 2
+    assert found.entries["ours numpy"].facts["megabytes"] > 10
+    assert set(found.failed) == {"plain numpy read"}
+
+
+def test_the_faster_number_of_threads_is_kept():
+    work = replace(works.quick(*works.find("W2")), threads=(1, 2))
+    started = []
+
+    class Paced(worker.Worker):
+        def __init__(self, contender, work, folder, threads):
+            super().__init__(contender, work, folder, threads)
+            started.append(threads)
+
+        def go(self, steps):
+            return {"seconds": steps / self.threads}
+
+    found = raced(work, [CONTENDERS["plain numpy"]], 1, Paced)
+    assert (found.entries["plain numpy"].threads, started) == (2, [2, 1, 2])  # of them the reference's first
+
+
+def test_who_fails_or_hangs_costs_nobody_else_a_result(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text(PLANTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    work = works.quick(*works.find("W2"))
+    planted = [
+        contenders.Contender("planted hang", "planted:Hanging", (), ("W2",), seconds=0.5),
+        contenders.Contender("planted late hang", "planted:HangingLate", (), ("W2",), seconds=2.5),
+        contenders.Contender("planted failure", "planted:Failing", (), ("W2",)),
+    ]
+    able = [*planted, CONTENDERS["ours numpy"], CONTENDERS["plain numpy"]]
+    found = raced(work, able, 3)
+    assert found.failed == {
+        "planted hang": "ended: its 0.5 s are spent",
+        "planted late hang": "ended: its 2.5 s are spent",
+        "planted failure": "RuntimeError: planted",
+    }
+    assert all(len(found.entries[name].seconds) == 3 for name in ("ours numpy", "plain numpy"))
+    told = results.of_race(found, {})
+    assert told["contenders"].keys() == {"ours numpy", "plain numpy"}
+
+
+def test_a_part_that_fails_or_has_no_time_left_is_told(tmp_path, monkeypatch):
+    def broken(*_):
+        msg = "no such luck"
+        raise OSError(msg)
+
+    chosen = [works.quick(*works.find(name)) for name in ("W2", "W3")]
+    late = run.Run("cpu", chosen, [CONTENDERS["plain numpy"]], 1, 0.0, tmp_path, quick=True)
+    late.all()
+    assert late.found["failed"] == dict.fromkeys(
+        ("W2", "W3"), "not begun: the time of the whole run is spent"
+    )
+    one = run.Run("cpu", chosen, [CONTENDERS["plain numpy"]], 1, 60.0, tmp_path, quick=True)
+    monkeypatch.setattr(run.Race, "_round", lambda self, _: broken() if self.work.name == "W2" else None)
+    found = one.all()
+    assert found["failed"] == {"W2": "OSError: no such luck"}
+    assert found["works"][0]["failed"] == {"plain numpy": "ready, but the time of the whole run was spent"}
+    assert results.read(one.path) == json.loads(json.dumps(found))
+    assert "W2: OSError: no such luck" in report.table(found)
 
 
 def test_goals_are_judged():
@@ -181,7 +309,9 @@ def test_goals_are_judged():
         "ratios": {"ours numpy": {"torch fused": {"median": 0.9}}},
     }
     judged = {
-        (goal["level"], goal["measure"]): goal for goal in goals.judge([found]) if goal["met"] is not None
+        (goal["level"], goal["measure"]): goal
+        for goal in goals.judge([found], {}, "cpu")
+        if goal["met"] is not None
     }
     assert judged["must", "memory"]["found"] == pytest.approx(0.3)
     assert goals.verdict(judged["must", "memory"]) == "met: 0.3"

@@ -1,8 +1,6 @@
-"""`--gpu` without a GPU: the parts, the time they may take, and that who fails or hangs costs nobody else.
+"""The benchmarks of a GPU without one: its parts, and our contenders on the stand-in for CuPy."""
 
-What runs on a GPU alone is tried here as far as it goes: the library's contender on the stand-in for CuPy.
-"""
-
+import importlib
 import importlib.util
 import json
 import sys
@@ -23,19 +21,18 @@ if not (ROOT / "benchmarks" / "__main__.py").exists():
     pytest.skip("the benchmarks are not part of this installation", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-cli, contenders, stored, engine = (
-    importlib.import_module(f"benchmarks.{name}") for name in ("cli", "contenders", "data", "engine")
-)
-checks, data, driver, goals, process, report, run, works = (
-    importlib.import_module(f"benchmarks.gpu.{name}")
-    for name in ("checks", "data", "driver", "goals", "process", "report", "run", "works")
-)
-ours = importlib.import_module("benchmarks.contenders.gpu_ours")
-plain = importlib.import_module("benchmarks.contenders.gpu_plain")
+cli, contenders, data, goals, gpu_tests, limits, machine, picture, processes, race, report, run, works = (
+    importlib.import_module(f"benchmarks.{name}")
+    for name in ("cli", "contenders", "data", "goals", "gpu_tests", "limits", "machine", "picture",
+                 "processes", "race", "report", "run", "works")
+)  # fmt: skip
+ALL = {work.name: work for work in works.find("", "cuda")}
+CONTENDERS = {each.name: each for each in contenders.CONTENDERS}
+REFERENCES = {each.name: each for each in contenders.REFERENCES}
 
 
 def test_without_a_gpu_one_sentence_says_so(capsys, monkeypatch):
-    monkeypatch.setattr(driver, "gpu", dict)
+    monkeypatch.setattr(machine, "gpu", dict)
     assert cli.main(["--gpu"]) == 2
     told = capsys.readouterr()
     assert told.err.startswith("benchmarks: error: no GPU was found")
@@ -54,155 +51,133 @@ def tests(tmp_path):
     return path
 
 
-def test_who_fails_or_hangs_costs_nobody_else_a_result(tmp_path, tests):
-    hanging = sorted(works.PLANTED, key=lambda each: "hang" not in each.name)
-    plan = run.Plan(tmp_path, 60.0, 3, works.dry(), (*hanging, *works.DRY), quick=True, tests=str(tests),
-                    seconds=20.0)  # fmt: skip
-    found = run.Run(plan).all()
+def small(name, device="cuda"):
+    """A work of few weights, whose batches come several times."""
+    work = ALL[name]
+    return replace(work, device=device, widths=(12, 8, 4), steps=3, batch=min(work.batch, 8), check=40)
+
+
+def test_all_parts_of_a_run_are_tried_on_the_processor(tmp_path, tests):
+    chosen = [works.quick(ALL[name]) for name in ("G1", "G4", "G5u8")]
+    able = [CONTENDERS["ours numpy"], CONTENDERS["plain numpy"], CONTENDERS["ours cupy"]]
+    plan = run.Run("cuda", chosen, able, 3, 60.0, tmp_path, quick=True, tests=str(tests))
+    found = plan.all()
     assert json.loads(plan.path.read_text()) == json.loads(json.dumps(found))
     assert not found["failed"]
     assert {"copy", "float32", "h2d"} <= found["ceilings"]["best"].keys()
     assert [found["tests"][kind] for kind in ("passed", "failed", "skipped")] == [1, 1, 1]
     assert found["tests"]["told"]["test_left_out"] == "no GPU"
     g1, g4, g5 = found["works"]
-    assert g1["failed"].keys() == {each.name for each in works.PLANTED}
-    assert "RuntimeError: ['planted']" in g1["failed"]["planted failure"]
-    assert g1["failed"]["planted hang"] == "ended: its 0.5 s are spent"
-    assert g1["failed"]["planted late hang"] == "ended: its 1.5 s are spent"
-    assert g1["contenders"].keys() == {each.name for each in works.DRY}
+    assert g4["contenders"].keys() == {"ours numpy", "plain numpy"}
     for work in (g1, g4, g5):
         assert work["reference"] == "reference on the host"
         assert all(len(each["seconds"]) == 3 for each in work["contenders"].values())
-        assert all(share > 0 for told in work["shares"].values() for share in told.values())
-    for told in ("planted hang: not timed: ended", "test_wrong: assert 1 == 2", "QUICK"):
+    for work in (g1, g4):
+        assert all(each["share_of_limit"] > 0 for each in work["contenders"].values())
+    for told in ("test_wrong: assert 1 == 2", "GB/s copied", "QUICK"):
         assert told in report.table(found)
     with pytest.raises(ValueError, match="quick"):
-        report.draw(found, tmp_path)
+        picture.draw(found, tmp_path / "picture")
 
 
-def test_what_has_no_time_left_is_told_and_what_fails_is_kept(tmp_path, monkeypatch):
+def test_ceilings_that_fail_cost_no_work(tmp_path, monkeypatch):
     def broken(*_, **__):
         msg = "no such luck"
         raise OSError(msg)
 
-    monkeypatch.setattr(checks, "ceilings", broken)
-    plan = run.Plan(tmp_path, 0.0, 1, works.dry()[:1], works.DRY, quick=True, tests="")
-    started = run.Run(plan)
-    assert started.all()["failed"] == dict.fromkeys(
-        ("ceilings", "G1"), "not begun: the time of the whole run is spent"
-    )
-    monkeypatch.setattr(started, "clock", process.Clock(60.0))
-    monkeypatch.setattr(started, "_work", broken)
-    assert set(started.all()["failed"].values()) == {"OSError: no such luck"}
-    assert report.table(json.loads(plan.path.read_text()))
+    monkeypatch.setattr(limits, "measure", broken)
+    chosen = [works.quick(ALL["G1"])]
+    found = run.Run("cuda", chosen, [CONTENDERS["ours numpy"]], 1, 60.0, tmp_path, quick=True, tests="").all()
+    assert found["failed"] == {"ceilings": "OSError: no such luck"}
+    assert found["works"][0]["contenders"].keys() == {"ours numpy"}
+    assert report.table(found)
 
 
 def test_a_program_that_hangs_is_ended_and_what_it_wrote_is_kept():
     code = "import time; print('first', flush=True); time.sleep(60)"
-    status, out, _ = process.run(["-c", code], 1.5, device="cpu")
+    status, out, _ = processes.program(["-c", code], 1.5, "cpu")
     assert (status, out) == (None, "first\n")
-    told = checks.tests("no_such_file.py", 20.0, device="cpu")
+    told = gpu_tests.run("no_such_file.py", 20.0, "cpu")
     assert told["status"] == 4
     assert "no_such_file.py" in " ".join(told["end"])
 
 
-def test_works_contenders_and_goals_agree():
-    assert not {each.name for each in works.RACERS} & {each.name for each in contenders.CONTENDERS}
-    known = {each.name for each in works.CONTENDERS}
-    for work in works.WORKS:
-        families = {each.family for each in works.CONTENDERS if each.does(work)}
-        assert {"ours", "torch", "jax"} <= families, work.name
-        assert 0 < work.check <= work.least
-    for each in works.RACERS:
-        module, _, cls = each.where.partition(":")
-        assert f"class {cls}" in (ROOT / "benchmarks" / "contenders" / f"{module}.py").read_text()
-        assert contenders.by_name(each.name) is each
-    for goal in goals.GOALS:
-        assert {goal.ours, *goal.rivals} <= known
-        assert goal.work == "all" or goal.work in {work.name for work in works.WORKS}
-        assert goals.told(goal._asdict() | {"rival": ""})
-        for name in (goal.ours, *goal.rivals):
-            work = next((work for work in works.WORKS if work.name == goal.work), None)
-            assert work is None or contenders.by_name(name).does(work), (goal, name)
-
-
-@pytest.mark.parametrize("argv", [["--works", "G9"], ["--contenders", "nobody"]])
-def test_unknown_names_are_told(argv, capsys):
-    assert cli.main(["--gpu", "--quick", *argv]) == 2
-    assert "there is no" in capsys.readouterr().err
-
-
-def measured(name, seconds, facts=None):
+def measured(name, seconds, best, **facts):
     """A work as it stands in the results, all its contenders of the same pace but ours."""
-    work = next(work for work in works.WORKS if work.name == name)
-    each = {c.name: seconds if c.family == "ours" else 2 * seconds for c in works.CONTENDERS if c.does(work)}
-    names = [n for n in each if n.startswith("ours")]
-    found = {
-        "name": name, "title": work.title, "unit": work.told_as, "reference": "", "failed": {},
-        "facts": facts or {}, "contenders": {n: {"seconds": [s], "told": {"median": s, "low": s, "high": s}}
-                                             for n, s in each.items()},
-        "ratios": {a: {b: {"median": each[b] / each[a]} for b in each if b != a} for a in names},
-        "step_seconds": {n: {"median": s} for n, s in each.items()},
-    }  # fmt: skip
-    best = {"copy": 3e12, "h2d": 50e9, "tf32": 400e12}
-    return found | {"shares": goals.shares(work, found, best)}
+    work = ALL[name]
+    able = [each.name for each in contenders.CONTENDERS if each.does(work)]
+    found = race.Race(work, None, processes.Clock(60.0))
+    found.reference = "none"
+    for each in able:
+        pace = seconds if each.startswith("ours") else 2 * seconds
+        found.entries[each] = race.Entry(None, 4, 20, pace, [pace], facts={"megabytes": 1.0})
+    found.entries["ours cupy"].facts |= facts
+    return importlib.import_module("benchmarks.results").of_race(found, best)
 
 
 def test_goals_are_judged_against_the_runs_own_ceilings():
-    g1 = measured("G1", 30e-6, {"ours cupy": {"kernels": 26}})
-    g3, g4, g5 = measured("G3/tf32", 4e-3), measured("G4'", 200e-6), measured("G5", 300e-6)
-    judged = goals.judge([g1, g3, g4, g5], {"replay": ["passed", "skipped", "failed"]})
-    by = {(goal["work"], goal["level"], goal["measure"], goal["rival"]): goal for goal in judged}
-    assert by["G1", "goal", "kernels", ""]["met"] is False
-    assert by["G1", "goal", "microseconds", ""]["found"] == pytest.approx(30)
-    assert by["G1", "goal", "times", "jax scan gpu"]["met"] is True
+    best = {"copy": 3e12, "h2d": 50e9, "tf32": 400e12}
+    g1, g3 = measured("G1", 30e-6, best, kernels=26), measured("G3/tf32", 4e-3, best)
+    g4, g5 = measured("G4'", 200e-6, best), measured("G5", 300e-6, best)
+    judged = goals.judge([g1, g3, g4, g5], {"replay": ["passed", "skipped", "failed"]}, "cuda")
+    by = {(goal["work"], goal["level"], goal["measure"], *goal["rivals"]): goal for goal in judged}
+    assert by["G1", "goal", "kernels"]["met"] is False
+    assert by["G1", "goal", "microseconds"]["found"] == pytest.approx(30)
+    assert by["G1", "goal", "times", "jax scan"]["met"] is True
     assert by["G1", "must", "times", "ours cupy eager"]["found"] == pytest.approx(1)
-    assert by["G3/tf32", "must", "product", ""]["found"] == pytest.approx(1168e9 / 4e-3 / 400e12, rel=0.01)
+    assert by["G3/tf32", "must", "limit"]["found"] == pytest.approx(1168e9 / 4e-3 / 400e12, rel=0.01)
     weights = 1025 * 4096 + 4097 * 4096 + 4097 * 1024
-    assert by["G4'", "goal", "weights", ""]["found"] == pytest.approx(16 * weights / 200e-6 / 3e12)
-    assert by["G5", "must", "stream", ""]["found"] == pytest.approx(1.0)
-    assert by["G2", "must", "times", "torch eager gpu"]["met"] is None
-    assert by["all", "must", "bitwise", ""]["found"] == 0.5
+    assert by["G4'", "goal", "limit"]["found"] == pytest.approx(16 * weights / 200e-6 / 3e12)
+    assert by["G5", "must", "limit"]["found"] == pytest.approx(1.0)
+    assert by["G4'", "must", "no dW"]["met"] is None
+    assert by["G2", "must", "times", "torch eager"]["met"] is None
+    assert by["all", "must", "bitwise"]["found"] == 0.5
 
 
-def test_the_picture_is_drawn(tmp_path):
+def test_rows_from_the_host_are_bound_by_the_bus_where_that_is_slower():
+    g5 = measured("G5", 300e-6, {"h2d": 1e9})
+    assert g5["contenders"]["ours cupy"]["share_of_limit"] == pytest.approx(
+        4096 * (784 * 4 + 4) / 1e9 / 300e-6
+    )
+
+
+def test_the_picture_and_the_tables_are_made(tmp_path):
+    done = [measured("G1", 1e-5, {}, kernels=16), measured("G3/tf32", 1e-3, {"tf32": 4e14})]
+    card = {"name": "A card", "gigabytes": 80.0, "gpus": 1, "driver": "570"}
+    plan = run.Run("cuda", [], [], 7, 60.0, tmp_path)
+    found = plan.found | {"works": done, "gpu": card, "goals": goals.judge(done, {}, "cuda")}
+    told = report.table(found)
+    assert "A card, 80.0 GB, driver 570" in told
+    assert "kernels" in told
+    assert "16 kernels" not in told
     pytest.importorskip("matplotlib")
-    found = {"quick": False, "works": [measured("G1", 1e-5), measured("G3/tf32", 1e-3)], "gpu": {"name": "a"}}
-    paths = report.draw(found, tmp_path)
+    paths = picture.draw(found, tmp_path / "picture")
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
-def test_ceilings_keep_the_best_of_all_libraries():
-    found = {"best": {}, "by": {}, "failed": {}, "versions": {}}
-    checks._sort("cupy", [{"name": "copy", "value": 2.0}, {"name": "node", "value": 2.0}], found)
-    told = [{"name": "copy", "value": 1.0}, {"name": "node", "value": 1.0}, {"name": "h2d", "failed": "why"}]
-    checks._sort("torch", [*told, {"name": "version x", "value": 3}], found)
-    assert found["best"] == {"copy": 2.0, "node": 1.0}
-    assert found["failed"] == {"torch h2d": "why"}
+def test_what_is_probed_is_kept_whatever_else_fails(monkeypatch):
+    told = [
+        {"name": "copy", "value": 2.0},
+        {"name": "h2d", "failed": "why"},
+        {"name": "version x", "value": 3},
+    ]
+    out = "some warning\n" + "\n".join(map(json.dumps, told))
+    monkeypatch.setattr(limits, "program", lambda *_: (None, out, ""))
+    found = limits.measure(8e9, 1.0, "cuda")
+    assert found["best"] == {"copy": 2.0}
+    assert found["failed"] == {"h2d": "why", "the rest": "ended: its time is spent"}
     assert found["versions"] == {"x": 3}
 
 
 def test_a_driver_is_read(monkeypatch):
-    def write(value):
-        return lambda place, *_: setattr(place._obj, "value", value) or 0
-
-    lib = SimpleNamespace(
-        cuInit=lambda _: 0, cuDeviceGetCount=write(2), cuDeviceGet=write(0), cuDriverGetVersion=write(12080),
-        cuDeviceGetName=lambda name, *_: setattr(name, "value", b"A card"),
-        cuDeviceTotalMem_v2=write(80 * 10**9),
-    )  # fmt: skip
-    monkeypatch.setattr(driver, "_library", lambda: lib)
-    monkeypatch.setattr(driver, "_driver", lambda: "570")
-    assert driver.gpu() == {
-        "name": "A card", "gigabytes": 80.0, "gpus": 2, "driver_cuda": "12.8", "driver": "570"
-    }  # fmt: skip
-    lib.cuInit = lambda _: 100
-    assert driver.gpu() == {}
-
-
-def small(work):
-    """Of a few weights, its batches come several times."""
-    return replace(work, widths=(12, 8, 4), steps=3, batch=min(work.batch, 8), check=40)
+    monkeypatch.setattr(machine.shutil, "which", lambda _: "nvidia-smi")
+    told = SimpleNamespace(stdout="A card, 76294, 570.1\nA card, 76294, 570.1\n")
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: told)
+    assert machine.gpu() == {"name": "A card", "gigabytes": 80.0, "gpus": 2, "driver": "570.1"}
+    told.stdout = ""
+    assert machine.gpu() == {}
+    monkeypatch.setattr(machine.shutil, "which", lambda _: None)
+    assert machine.gpu() == {}
 
 
 def neighbour(name):
@@ -214,7 +189,7 @@ def neighbour(name):
 
 
 @pytest.fixture
-def cupy(monkeypatch):
+def cupy(monkeypatch, settled):
     """The stand-in, as if it were installed and found a GPU."""
     fake = neighbour("fake_cupy")
     for name, module in fake.modules().items():
@@ -236,20 +211,30 @@ def cupy(monkeypatch):
     [
         pytest.param(name, each, id=f"{name}-{each.name}")
         for name in ("G1", "G2'", "G3/bf16", "G4", "G4'", "G5", "G5u8")
-        for each in works.CONTENDERS
-        if "cupy" in each.name and name.partition("/")[0] in each.works
+        for each in contenders.CONTENDERS
+        if "cupy" in each.name and each.does(ALL[name])
     ],
 )
 def test_our_contender_computes_the_references_losses_on_the_stand_in(name, each, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "UPDATES", graph.UPDATES)
-    work = small(next(work for work in works.WORKS if work.name == name))
-    assert each.does(work)
-    data.make(work, tmp_path)
-    of = stored.load(work, tmp_path)
-    running = each.open(work, of, 1)
-    gap = engine.difference(running.run(work.check).tolist(), plain.Reference(work, of, 1).run(work.check))
-    assert gap <= work.tolerance
-    assert running.facts().get("kernels", 0) > 5 or "eager" in each.name
+    running, of = opened(each, small(name), tmp_path)
+    gap = race.difference(running.run(40).tolist(), referred(small(name), of))
+    assert gap <= ALL[name].tolerance
+    facts = running.facts()
+    assert facts["megabytes"] >= 1
+    assert facts.get("kernels", 0) > 5 or "eager" in each.name
+
+
+def opened(each, work, folder):
+    """A contender, ready, and its data."""
+    data.make(work, folder)
+    of = data.load(work, folder)
+    return each.open(work, of, 1), of
+
+
+def referred(work, of):
+    """The losses of the reference on the host."""
+    return REFERENCES["reference on the host"].open(work, of, 1).run(work.check)
 
 
 @pytest.fixture
@@ -265,36 +250,30 @@ def single():
 @pytest.mark.parametrize(
     ("name", "rival"),
     [
-        ("G3/bf16", "torch eager gpu"),
-        ("G5u8", "torch slices gpu"),
-        ("G1", "jax scan gpu"),
-        ("G5u8", "jax slices gpu"),
+        ("G3/bf16", "torch eager"),
+        ("G5u8", "torch slices"),
+        ("G1", "jax scan"),
+        ("G5u8", "jax slices"),
     ],
 )
-def test_rivals_compute_the_references_losses_on_the_processor(name, rival, tmp_path, monkeypatch):
-    each = contenders.by_name(rival)
-    pytest.importorskip(each.family)
-    work = small(next(work for work in works.WORKS if work.name == name))
-    module = importlib.import_module(f"benchmarks.contenders.gpu_{each.family}")
-    monkeypatch.setattr(
-        module, *(("_DEVICE", "cpu") if each.family == "torch" else ("set_jax", lambda _: None))
-    )
-    data.make(work, tmp_path)
-    of = stored.load(work, tmp_path)
-    found = [float(loss) for loss in each.open(work, of, 1).run(work.check)]
-    assert engine.difference(found, plain.Reference(work, of, 1).run(work.check)) <= work.tolerance
+def test_rivals_compute_the_references_losses_on_the_processor(name, rival, tmp_path):
+    pytest.importorskip(contenders.family(rival))
+    work = small(name, device="cpu")
+    running, of = opened(CONTENDERS[rival], work, tmp_path)
+    found = [float(loss) for loss in running.run(work.check)]
+    assert race.difference(found, referred(work, of)) <= work.tolerance
 
 
 @pytest.mark.parametrize("name", ["G1", "G3/tf32", "G5u8"])
 def test_the_reference_on_the_gpu_is_the_one_on_the_host(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(plain.OnCuPy, "namespace", lambda _: np)
-    work = small(next(work for work in works.WORKS if work.name == name))
-    data.make(work, tmp_path)
-    of = stored.load(work, tmp_path)
-    found, expected = (cls(work, of, 1).run(work.check) for cls in (plain.OnCuPy, plain.Reference))
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    sent = []
+    stand_in = SimpleNamespace(**vars(np) | {"asarray": lambda a: sent.append(a) or a})
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    running, of = opened(REFERENCES["reference on the GPU"], small(name), tmp_path)
+    np.testing.assert_allclose(running.run(40), referred(small(name), of), rtol=1e-9)
+    assert len(sent) == 4 + 2 * 3  # the weights and biases of two layers, three batches of x and t
 
 
 def test_tests_that_were_ended_are_counted_as_far_as_they_came():
     out = "tests/a.py::test_x[a b] PASSED  [ 10%]\ntests/a.py::test_y SKIPPED (no)\ntests/a.py::test_z"
-    assert checks._printed(out) == [("test_x[a b]", "passed", ""), ("test_y", "skipped", "")]
+    assert gpu_tests.read(out) == [("test_x[a b]", "passed", ""), ("test_y", "skipped", "no")]

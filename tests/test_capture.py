@@ -1,7 +1,7 @@
-"""The CuPy backend without a GPU: the whole path on a CuPy of NumPy arrays that tapes and replays.
+"""The CuPy backend without a GPU: the whole path on a CuPy of NumPy arrays that captures and replays.
 
-What a graph replays equals what NumPy computes eagerly, bit for bit; what cannot be captured is
-refused; and what cuBLASLt is handed is computed from addresses alone.
+A replayed graph equals eager NumPy bit for bit; what cannot be captured is refused; and the stand-in for
+cuBLASLt computes products from the addresses it is given, and from nothing else.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.compiler.cuda import cublaslt, feed, graph, loss_scale, row_kernel
-from backprop_xp.compiler.cuda.executable import Device, Executable
-from backprop_xp.compiler.cuda.fusion import Fused
-from backprop_xp.compiler.ir import Ref, abstract, evaluate, leaves
+from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, loss_scale, products, row_kernel
+from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
+from backprop_xp.compiler.cuda.fusion import fuse
+from backprop_xp.compiler.ir import ASSIGN, BINARY, OPERATIONS, Ref, abstract, evaluate, leaves
 from backprop_xp.compiler.recorder import record
 
 
@@ -45,6 +45,7 @@ def adam(*widths, gate=">="):
 
 G1, G2 = (64, 64, 64, 64, 64), (784, 512, 256, 10)
 ADAM = LEARNERS["rule adam"]
+HOST = DeviceLibrary(np, fuse=lambda chain: chain, asarray=np.asarray, empty=np.empty)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def lt():
 
 
 @pytest.fixture
-def cupy(monkeypatch, lt):
+def cupy(monkeypatch, lt, settled):
     """The stand-in, as if it were installed and found a GPU."""
     for name, module in fake.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -70,7 +71,7 @@ def on_device(learner, dtype="float32", seed=2):
     return learner.init(seed=seed, backend="cupy", dtype=dtype)
 
 
-def sent(*arrays):
+def to_device(*arrays):
     return tuple(backends.get("cupy").cupy.asarray(a) for a in arrays)
 
 
@@ -80,7 +81,7 @@ def assert_same_bits(device, host):
         assert one.get().tobytes() == np.asarray(other).tobytes()
 
 
-# ---------------------------------------------------------------- from record to launches
+# ---------------------------------------------------------------- from the program to kernels
 @pytest.mark.parametrize("name", LEARNERS)
 def test_abstract_values_have_the_shapes_and_dtypes_of_true_ones(name):
     learner = LEARNERS[name]
@@ -93,13 +94,10 @@ def test_abstract_values_have_the_shapes_and_dtypes_of_true_ones(name):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LEARNERS)
-def test_launches_do_what_the_step_does_bit_for_bit(name, dtype):
+def test_kernels_compute_what_the_step_computes_bit_for_bit(name, dtype):
     learner = LEARNERS[name]
     w, s = learner.init(dtype=dtype)
-    program = Executable(
-        record(learner.pure_step, w, s, *batch(learner, 0, dtype)),
-        Device(np, lambda chain: chain, np.asarray, np.empty),
-    )
+    program = Executable(record(learner.pure_step, w, s, *batch(learner, 0, dtype)), HOST)
     state = [np.array(a) for a in leaves((w, s))]
     for k in range(5):
         loss = program.run(state, list(batch(learner, k, dtype)))
@@ -115,17 +113,37 @@ def test_states_that_change_places_are_written_back():
 
     x = np.zeros(2)
     made = record(step, np.zeros(2), (np.ones(2),), x, x)
-    program = Executable(made, Device(np, lambda chain: chain, np.asarray, np.empty))
+    program = Executable(made, HOST)
     state = [np.zeros(2), np.ones(2)]
     program.run(state, [x, x])
     assert [a.tolist() for a in state] == [[1, 1], [0, 0]]
 
 
-def schedule(learner, rows, labels=True):
+def test_every_operation_is_written_as_indexing_or_left_to_the_library():
+    assert OPERATIONS | {ASSIGN} == executable.FROM_LIBRARY | executable.INDEXING
+    assert not executable.FROM_LIBRARY & executable.INDEXING
+    assert [name for name in executable.FROM_LIBRARY if not hasattr(np, name)] == []
+
+
+@pytest.mark.parametrize("name", BINARY.values())
+def test_every_operation_in_place_has_its_method(name):
+    def step(w, s, x, t, *, xp):
+        s += 0  # written in place: a value of its own
+        s = getattr(s, executable.IN_PLACE[name])(3)
+        return w, s, xp.sum(x)
+
+    dtype = np.float64 if name == "divide" else np.int64
+    arrays = np.zeros(2), np.full(2, 7, dtype), np.zeros(2), np.zeros(2)
+    state = [arrays[0].copy(), arrays[1].copy()]
+    Executable(record(step, *arrays), HOST).run(state, list(arrays[2:]))
+    np.testing.assert_array_equal(state[1], getattr(np, name)(arrays[1], 3))
+
+
+def fused(learner, rows, labels=True):
     w, s = learner.init()
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
-    return Fused(record(learner.pure_step, w, s, abstract((rows, features), np.float32), t))
+    return fuse(record(learner.pure_step, w, s, abstract((rows, features), np.float32), t))
 
 
 KERNELS = {
@@ -150,22 +168,20 @@ def test_kernels_of_a_step_stay_within_their_budget(name, cupy, capsys):
     with capsys.disabled():
         print(f"\n{name}: {program.kernels} kernels a step")
     assert step.kernels == [most]
-    products = [launch for launch in program.fused.kernels if launch.kind == "matmul"]
-    assert len(products) == 3 * (len(learner.net.nodes) - 1) - 1
-    others = [launch.kind for launch in program.fused.kernels if launch.kind not in ("matmul", "concat")]
-    assert set(others) == {"elementwise", "rows"}
-    assert others.count("rows") == 1, "the loss, its error and Adam's scalars"
+    kinds = [kernel.kind for kernel in program.fused.kernels]
+    assert kinds.count("matmul") == 3 * (len(learner.net.nodes) - 1) - 1
+    assert set(kinds) - {"matmul", "concat"} == {"elementwise", "rows"}
+    assert kinds.count("rows") == 1, "the loss, its error and Adam's scalars"
     assert len(program.fused.kernels[-1].ops) == 12, "Adam, over all weights"
 
 
 def test_products_and_sums_are_computed_where_the_gradient_wants_them():
     learner = adam(*G2)
-    found = schedule(learner, 128)
-    (joining,) = [launch for launch in found.kernels if launch.ops[0].name == "concat"]
-    assert joining.reads == ()
-    assert sorted(home.start for home in found.program.slices.values()) == [
-        place.start for place in learner.net.layout.gradient_slices.values()
-    ]
+    found = fused(learner, 128)
+    (concat,) = [kernel for kernel in found.kernels if kernel.kind == "concat"]
+    assert concat.reads == ()
+    starts = sorted(where.start for where in found.program.slices.values())
+    assert starts == [where.start for where in learner.net.layout.gradient_slices.values()]
 
 
 # ---------------------------------------------------------------- graphs
@@ -178,7 +194,7 @@ def test_a_graph_equals_eager_numpy_bit_for_bit(name, dtype, cupy):
     step = learner.compile(w)
     for k in range(6):
         x, t = batch(learner, k, dtype)
-        w, s, loss = step(w, s, *sent(x, t))
+        w, s, loss = step(w, s, *to_device(x, t))
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
         assert_same_bits(loss, loss_eager)
     assert_same_bits((w, s), (w_eager, s_eager))
@@ -193,7 +209,7 @@ def test_a_scan_gathers_in_the_graph_and_equals_its_steps(name, cupy):
     index = draw.integers(0, 12, (2 * graph.UPDATES + 3, 2)).astype(np.int32)
     w, s = on_device(learner)
     w_eager, s_eager = learner.init(seed=2)
-    w, s, losses = learner.compile(w).scan(w, s, *sent(x, t, index))
+    w, s, losses = learner.compile(w).scan(w, s, *to_device(x, t, index))
     expected = []
     for rows in index:
         w_eager, s_eager, loss = learner.step(w_eager, s_eager, x[rows], t[rows])
@@ -207,10 +223,10 @@ def test_a_hundred_steps_are_bit_equal_after_other_allocations(cupy):
     w, s = on_device(ADAM)
     w_eager, s_eager = ADAM.init(seed=2)
     step = ADAM.compile(w)
-    device = sent(x, t)
+    device = to_device(x, t)
     for k in range(4):
         index = np.random.default_rng(k).integers(0, 20, (25, 4)).astype(np.int32)
-        w, s, _ = step.scan(w, s, *device, *sent(index))
+        w, s, _ = step.scan(w, s, *device, *to_device(index))
         junk = [cupy.full((64, 64), float("nan"), dtype=np.float32) for _ in range(50)]
         for rows in index:
             w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, x[rows], t[rows])
@@ -221,8 +237,8 @@ def test_a_hundred_steps_are_bit_equal_after_other_allocations(cupy):
 
 def test_steps_and_losses_need_no_host_read(cupy, monkeypatch):
     w, s = on_device(ADAM)
-    step, data = ADAM.compile(w), sent(*batch(ADAM, 0))
-    index = sent(np.zeros((40, 4), dtype=np.int32))
+    step, data = ADAM.compile(w), to_device(*batch(ADAM, 0))
+    index = to_device(np.zeros((40, 4), dtype=np.int32))
     monkeypatch.setattr(fake.ndarray, "get", lambda self: pytest.fail("a host read"))
     w, s, _ = step(w, s, *data)
     w, s, losses = step.scan(w, s, *data, *index)
@@ -230,12 +246,12 @@ def test_steps_and_losses_need_no_host_read(cupy, monkeypatch):
 
 
 def test_a_scan_longer_than_its_index_buffer_goes_in_parts(cupy, monkeypatch):
-    monkeypatch.setattr(feed, "_STEPS", 10)
+    monkeypatch.setattr(feed, "_INDEX_STEPS", 10)
     x, t = batch(ADAM, 0)
     index = np.random.default_rng(0).integers(0, 4, (23, 2)).astype(np.int32)
     w, s = on_device(ADAM)
     w_eager, s_eager = ADAM.init(seed=2)
-    w, s, losses = ADAM.compile(w).scan(w, s, *sent(x, t, index))
+    w, s, losses = ADAM.compile(w).scan(w, s, *to_device(x, t, index))
     for rows in index:
         w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, x[rows], t[rows])
     assert losses.shape == (23,)
@@ -243,7 +259,7 @@ def test_a_scan_longer_than_its_index_buffer_goes_in_parts(cupy, monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [1, 5, 3 * graph.UPDATES + 2])
-def test_data_on_the_host_are_sent_through_two_slots(steps, cupy):
+def test_data_on_the_host_go_through_two_staging_buffers(steps, cupy):
     x, t = (np.concatenate(p) for p in zip(*(batch(ADAM, k) for k in range(3)), strict=True))
     index = np.random.default_rng(0).integers(0, 12, (steps, 2))
     w, s = on_device(ADAM)
@@ -255,44 +271,46 @@ def test_data_on_the_host_are_sent_through_two_slots(steps, cupy):
             w_eager, s_eager, loss = ADAM.step(w_eager, s_eager, x[rows], t[rows])
             assert losses.get()[k] == loss
     assert_same_bits((w, s), (w_eager, s_eager))
-    (stream,) = step.buffers.values()
+    (double,) = step.double_buffers.values()
     fills = 2 * -(-steps // graph.UPDATES)
-    assert [slot.landed.recorded for slot in stream.slots] == [slot.freed.recorded for slot in stream.slots]
-    assert sum(slot.landed.recorded for slot in stream.slots) == fills
+    assert [each.filled.recorded for each in double.buffers] == [
+        each.read.recorded for each in double.buffers
+    ]
+    assert sum(each.filled.recorded for each in double.buffers) == fills
 
 
 def test_a_scan_of_no_steps_changes_nothing(cupy):
     w, s = on_device(ADAM)
     before = w.get().tobytes()
-    w, s, losses = ADAM.compile(w).scan(w, s, *sent(*batch(ADAM, 0)), cupy.zeros((0, 2), dtype=np.int32))
+    w, s, losses = ADAM.compile(w).scan(w, s, *to_device(*batch(ADAM, 0)), cupy.zeros((0, 2), dtype=np.int32))
     assert losses.shape == (0,)
     assert w.get().tobytes() == before
 
 
-def test_rows_that_are_not_there_are_refused_where_the_host_knows_them(cupy):
+def test_rows_that_do_not_exist_are_refused_if_the_host_has_the_index(cupy):
     w, s = on_device(ADAM)
     step, (x, t), wrong = ADAM.compile(w), batch(ADAM, 0), np.asarray([[0, 1], [2, 4]])
-    for data in ((x, t, wrong), (*sent(x, t), wrong), (x, t, *sent(wrong)), (x, t, -wrong)):
+    for data in ((x, t, wrong), (*to_device(x, t), wrong), (x, t, *to_device(wrong)), (x, t, -wrong)):
         with pytest.raises(bp.BackpropError, match="rows are 0 to 3, got"):
             step.scan(w, s, *data)
     assert not step.executables
-    w, s, losses = step.scan(w, s, *sent(x, t, wrong))
+    w, s, losses = step.scan(w, s, *to_device(x, t, wrong))
     assert losses.shape == (2,)
 
 
 def captures(step):
-    return sum(len(bound.graphs) for bounds in step.instances.values() for bound in bounds)
+    return sum(len(each.graphs) for instances in step.instances.values() for each in instances)
 
 
-def test_a_run_is_captured_once_whatever_lies_where(cupy):
-    """Data from a new place each time are copied to where the graph looks for them."""
+def test_a_scan_is_captured_once_though_data_change_their_address(cupy):
+    """Data from a new address each time are copied to where the graph reads them."""
     w, s = on_device(ADAM)
     w_eager, s_eager = ADAM.init(seed=2)
     step = ADAM.compile(w)
     index = np.asarray([[0, 1], [2, 3]], dtype=np.int32)
     for k in range(6):
         x, t = batch(ADAM, k)
-        w, s, _ = step.scan(w, s, *sent(x, t, index))
+        w, s, _ = step.scan(w, s, *to_device(x, t, index))
         for rows in index:
             w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, x[rows], t[rows])
     assert_same_bits((w, s), (w_eager, s_eager))
@@ -300,11 +318,11 @@ def test_a_run_is_captured_once_whatever_lies_where(cupy):
     assert step.compilations == 1
 
 
-def test_snapshots_stay_and_their_place_is_used_again(cupy):
+def test_snapshots_stay_and_unused_instances_are_used_again(cupy):
     """As `fit` does it: each epoch goes on from a copy, and the one before is kept."""
     w, s = on_device(ADAM)
-    step, data = ADAM.compile(w), sent(*batch(ADAM, 0))
-    index = sent(np.asarray([[0, 1], [2, 3]], dtype=np.int32))
+    step, data = ADAM.compile(w), to_device(*batch(ADAM, 0))
+    index = to_device(np.asarray([[0, 1], [2, 3]], dtype=np.int32))
     for _ in range(6):
         good, bits = (w, s), [a.get().tobytes() for a in leaves((w, s))]
         w, s = ADAM.snapshot(w, s)
@@ -315,7 +333,7 @@ def test_snapshots_stay_and_their_place_is_used_again(cupy):
 
 def test_a_view_of_weights_keeps_them(cupy):
     w, s = on_device(ADAM)
-    step, data = ADAM.compile(w), sent(*batch(ADAM, 0))
+    step, data = ADAM.compile(w), to_device(*batch(ADAM, 0))
     w, s, _ = step(w, s, *data)
     kept = ADAM.weights(w)["early.w"]
     bits = kept.get().tobytes()
@@ -334,7 +352,7 @@ def test_runs_of_one_compiled_step_do_not_disturb_each_other(cupy):
     step = ADAM.compile(runs[1][0])
     for k in range(4):
         for seed, (w, s) in runs.items():
-            runs[seed] = step(w, s, *sent(*batch(ADAM, k)))[:2]
+            runs[seed] = step(w, s, *to_device(*batch(ADAM, k)))[:2]
     for seed, found in runs.items():
         assert_same_bits(found, alone[seed])
 
@@ -345,17 +363,17 @@ def test_eager_steps_and_graphs_can_be_mixed(cupy):
     step = ADAM.compile(w)
     for k in range(6):
         how = step if k % 2 else ADAM.step
-        w, s, _ = how(w, s, *sent(*batch(ADAM, k)))
+        w, s, _ = how(w, s, *to_device(*batch(ADAM, k)))
         w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, *batch(ADAM, k))
     assert_same_bits((w, s), (w_eager, s_eager))
 
 
-def test_a_graph_has_a_node_for_each_launch(cupy):
+def test_a_graph_has_a_node_for_each_kernel(cupy):
     w, s = on_device(ADAM)
     step = ADAM.compile(w)
-    step(w, s, *sent(*batch(ADAM, 0)))
+    step(w, s, *to_device(*batch(ADAM, 0)))
     ((captured, _),) = next(iter(step.instances.values()))[0].graphs.values()
-    assert [len(captured.tape)] == step.kernels
+    assert [len(captured.nodes)] == step.kernels
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -368,21 +386,21 @@ def test_bytes_become_numbers_in_the_graph(name, cupy):
     for rows in index:
         z = x[rows].astype("f4") / 255
         w_eager, s_eager, _ = learner.step(w_eager, s_eager, z, t[rows])
-    for data in ((*sent(x, t, index),), (x, t, index)):
+    for data in ((*to_device(x, t, index),), (x, t, index)):
         w, s = on_device(learner)
         step = learner.compile(w)
         w, s, _ = step.scan(w, s, *data)
         assert_same_bits((w, s), (w_eager, s_eager))
-        ((bound,),) = step.instances.values()
-        assert bound.batch[0].dtype == np.uint8
-    w, s, loss = step(w, s, *sent(x[:4], t[:4]))
+        ((instance,),) = step.instances.values()
+        assert instance.batch[0].dtype == np.uint8
+    w, s, loss = step(w, s, *to_device(x[:4], t[:4]))
     w_eager, s_eager, expected = learner.step(w_eager, s_eager, x[:4], t[:4])
     assert_same_bits(loss, expected)
 
 
 def test_shapes_that_do_not_fit_are_refused_before_anything_is_done(cupy):
     w, s = on_device(ADAM)
-    step, (x, t) = ADAM.compile(w), sent(*batch(ADAM, 0))
+    step, (x, t) = ADAM.compile(w), to_device(*batch(ADAM, 0))
     for wrong in ((x, t[:3]), (x[:, :2], t), (np.zeros((4, 4)), t), ([[1.0]], t)):
         with pytest.raises(bp.BackpropError, match=r"inputs|targets"):
             step(w, s, *wrong)
@@ -393,20 +411,20 @@ def test_training_goes_through_graphs(cupy):
     draw = np.random.default_rng(0)
     x, t = draw.standard_normal((50, 3)).astype("f4"), draw.standard_normal((50, 1)).astype("f4")
     w, s = on_device(learner)
-    found = bp.fit(learner, w, s, bp.data.Stored(*sent(x, t)), epochs=3, batch_size=8)
+    found = bp.fit(learner, w, s, bp.data.Stored(*to_device(x, t)), epochs=3, batch_size=8)
     expected = bp.fit(learner, *learner.init(seed=2), bp.data.Stored(x, t), epochs=3, batch_size=8)
     np.testing.assert_allclose(found.w.get(), expected.w, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_training_streams_rows_of_the_host_and_never_holds_them_all(dtype, cupy, tmp_path, monkeypatch):
-    monkeypatch.setattr(cublaslt, "_WORKSPACE", 1000)
+    monkeypatch.setattr(cublaslt, "WORKSPACE_BYTES", 1000)
     learner = bp.Learner(bp.chain(40, bp.Dense(3)), bp.softmax_cross_entropy, bp.Adam(0.01))
     draw = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", draw.integers(0, 256, (5003, 40)).astype(dtype))
     x, t = np.load(tmp_path / "x.npy", mmap_mode="r"), draw.integers(0, 3, 5003).astype(np.int32)
     w, s = on_device(learner)
-    there = bp.fit(learner, w, s, bp.data.Stored(*sent(x, t)), epochs=2, batch_size=8)
+    there = bp.fit(learner, w, s, bp.data.Stored(*to_device(x, t)), epochs=2, batch_size=8)
     sizes, allocate = [], fake.device.allocate
     monkeypatch.setattr(fake.device, "allocate", lambda size: (sizes.append(size), allocate(size)))
     streamed = bp.fit(learner, w, s, bp.data.Stored(x, t), epochs=2, batch_size=8)
@@ -416,20 +434,27 @@ def test_training_streams_rows_of_the_host_and_never_holds_them_all(dtype, cupy,
     assert [epoch.loss for epoch in streamed.history] == [epoch.loss for epoch in there.history]
 
 
-def test_rows_of_the_host_are_checked_before_anything_is_sent(cupy):
+def test_rows_of_the_host_are_checked_before_anything_is_copied(cupy):
     w, s = on_device(ADAM)
     step, (x, t), index = ADAM.compile(w), batch(ADAM, 0), np.zeros((2, 2), dtype=int)
-    for wrong in ((x, t[:3]), (x[:, :2], t), (x.astype("f8"), t), (x[0], t), (x, *sent(t)), (*sent(x), t)):
+    for wrong in (
+        (x, t[:3]),
+        (x[:, :2], t),
+        (x.astype("f8"), t),
+        (x[0], t),
+        (x, *to_device(t)),
+        (*to_device(x), t),
+    ):
         with pytest.raises(bp.BackpropError, match=r"inputs|targets"):
             step.scan(w, s, *wrong, index)
     with pytest.raises(bp.BackpropError, match="float32, or uint8"):
         bp.fit(ADAM, w, s, bp.data.Stored(x.astype("f8"), t))
-    w, s, _ = step.scan(w, s, x, t, *sent(np.zeros((2, 4), dtype=int)))
+    w, s, _ = step.scan(w, s, x, t, *to_device(np.zeros((2, 4), dtype=int)))
     with pytest.raises(bp.BackpropError, match="inputs are a cupy array"):
         step(w, s, x, t)
 
 
-# ---------------------------------------------------------------- what cannot be captured, what has no room
+# ---------------------------------------------------------------- what cannot be captured, what has no memory
 REFUSED = {
     "a product by @": lambda a, cp: a @ a,
     "CuPy's own product": lambda a, cp: cp.matmul(a, a),
@@ -445,26 +470,29 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_captured_is_an_error_and_ends_the_capture(name, cupy):
-    lane, a = graph.CaptureStream(cupy), cupy.ones((2, 2), dtype=np.float32)
+    stream, a = graph.CaptureStream(cupy), cupy.ones((2, 2), dtype=np.float32)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"captur|planned"):
-        lane.capture(lambda: REFUSED[name](a, cupy))
-    assert not lane.stream.is_capturing()
-    captured, made = lane.capture(lambda: a + 1)
-    captured.launch(lane.stream)
+        stream.capture(lambda: REFUSED[name](a, cupy))
+    assert not stream.cuda_stream.is_capturing()
+    captured, made = stream.capture(lambda: a + 1)
+    captured.launch(stream.cuda_stream)
     assert made.get().tolist() == [[2, 2], [2, 2]]
 
 
 def test_without_memory_the_weights_stay_and_the_error_says_what_to_reduce(cupy, monkeypatch):
     w, s = on_device(ADAM)
-    step, (x, t) = ADAM.compile(w), sent(*batch(ADAM, 0))
+    step, (x, t) = ADAM.compile(w), to_device(*batch(ADAM, 0))
     w, s, _ = step(w, s, x, t)
+    w, s, _ = step.scan(w, s, *batch(ADAM, 0), np.zeros((3, 2), dtype=int))
+    assert step.double_buffers
     before = w.get().tobytes()
     large = (cupy.zeros((4000, 4), dtype=np.float32), cupy.zeros((4000,), dtype=np.int32))
     monkeypatch.setattr(fake.device, "limit", 20_000)
     with pytest.raises(bp.BackpropError, match=r"no memory left for a step of 4000 rows.*smaller batch"):
         step(w, s, *large)
     assert w.get().tobytes() == before
-    monkeypatch.setattr(cublaslt, "_WORKSPACE", 1000)
+    assert not any((step.streams, step.instances, step.gathers, step.double_buffers))
+    monkeypatch.setattr(cublaslt, "WORKSPACE_BYTES", 1000)
     w, s, loss = step(w, s, x, t)
     assert np.isfinite(loss.get())
 
@@ -478,7 +506,7 @@ def test_narrow_products_learn_with_weights_in_float32(precision, bound, cupy, l
     w_eager, s_eager = learner.init(seed=2)
     step = learner.compile(w, precision=precision)
     for k in range(5):
-        w, s, loss = step(w, s, *sent(*batch(learner, k)))
+        w, s, loss = step(w, s, *to_device(*batch(learner, k)))
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, *batch(learner, k))
     assert w.dtype == np.float32
     assert 0 < abs(loss.get() - loss_eager) / loss_eager < bound
@@ -493,7 +521,7 @@ def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
     x, t = np.ones((4, 4), dtype="f4"), np.full((4, 3), 1000, dtype="f4")
     start = w.get().tobytes()
     for halved in range(1, 4):
-        w, s, loss = step(w, s, *sent(x, t))
+        w, s, loss = step(w, s, *to_device(x, t))
         scale, good = next(iter(step.instances.values()))[0].state[-2:]
         assert np.isfinite(loss.get())
         if w.get().tobytes() != start:
@@ -501,7 +529,7 @@ def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
         assert scale.get() == loss_scale.FIRST / 2**halved
         assert (int(s.rule.count.get()), int(s.step.get()), int(good.get())) == (0, halved, 0)
     for _ in range(20):
-        w, s, _ = step(w, s, *sent(x, t))
+        w, s, _ = step(w, s, *to_device(x, t))
     assert np.all(np.isfinite(w.get()))
     assert 0 < int(s.rule.count.get()) < int(s.step.get())
     assert int(good.get()) > 0
@@ -513,7 +541,7 @@ def test_a_scale_that_was_good_for_long_is_doubled(cupy, monkeypatch):
     w, s = on_device(learner)
     step = learner.compile(w, precision="float16")
     for _ in range(3):
-        w, s, _ = step(w, s, *sent(np.ones((4, 4), dtype="f4") / 4096, np.zeros((4, 3), dtype="f4")))
+        w, s, _ = step(w, s, *to_device(np.ones((4, 4), dtype="f4") / 4096, np.zeros((4, 3), dtype="f4")))
     scale, good = next(iter(step.instances.values()))[0].state[-2:]
     assert (scale.get(), good.get()) == (2 * loss_scale.FIRST, 0)
 
@@ -589,56 +617,57 @@ def test_products_from_addresses_equal_numpy(name, dtype, cupy, lt):
 @pytest.mark.parametrize("name", SHAPES)
 def test_narrow_products_stay_within_their_bound(name, precision, bound, cupy, lt):
     a, b = operands(name, "float32")
-    found = cublaslt.Products(cupy, precision)(fake.ndarray(a), fake.ndarray(b)).get()
+    found = products.Products(cupy, precision)(fake.ndarray(a), fake.ndarray(b)).get()
     exact = a.astype("f8") @ b.astype("f8")
     assert np.max(np.abs(found - exact)) <= bound * np.max(np.abs(a)) * np.max(np.abs(b)) * a.shape[1]
 
 
-ALONG = {
+EPILOGUES = {
     "add": lambda product, b, vector: product + vector,
     "add maximum": lambda product, b, vector: np.maximum(product + vector, 0),
     "sum": lambda product, b, vector: product,
 }
 
 
-@pytest.mark.parametrize("epilogue", ALONG)
+@pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_product_takes_along_what_follows_it(name, epilogue, cupy, lt):
+def test_a_product_and_its_epilogue_are_one_kernel(name, epilogue, cupy, lt):
     a, b = operands(name, "float32")
     vector = np.random.default_rng(1).standard_normal(b.shape[1]).astype("f4")
     out, given = np.zeros((a.shape[0], b.shape[1]), dtype="f4"), vector.copy()
-    products = backends.get("cupy").xp.matmul
+    matmul = backends.get("cupy").xp.matmul
     for _ in range(2):
-        assert products.matmul_with_epilogue(epilogue, *map(fake.ndarray, (a, b, out, given)))
-    np.testing.assert_allclose(out, ALONG[epilogue](a @ b, b, vector), rtol=1e-5, atol=1e-6)
+        assert matmul.matmul_with_epilogue(epilogue, *map(fake.ndarray, (a, b, out, given)))
+    np.testing.assert_allclose(out, EPILOGUES[epilogue](a @ b, b, vector), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(given, b.sum(axis=0) if epilogue == "sum" else vector, rtol=1e-5, atol=1e-6)
     assert (lt.products, lt.heuristics) == (2, 1)
-    assert lt.taken == [cublaslt.EPILOGUES[epilogue]] * 2
+    assert lt.epilogues_done == [cublaslt.EPILOGUES[epilogue]] * 2
 
 
 @pytest.mark.parametrize("gate", [">=", ">"])
 @pytest.mark.parametrize("known", [(1,), (1, 256), (1, 4, 6, 256)])
-def test_a_step_is_the_same_whatever_cublaslt_takes_along(known, gate, cupy, lt):
+def test_a_step_is_the_same_whatever_epilogues_cublaslt_supports(known, gate, cupy, lt):
     """Here sums are ordered alike, so to the last bit; on a GPU within rounding."""
-    net = bp.chain(4, bp.Dense(6, bp.activations.ReLU(gate)), bp.layers.Linear(5), bp.Dense(5, bp.activations.ReLU(gate)), bp.Dense(3))
+    relu = bp.activations.ReLU(gate)
+    net = bp.chain(4, bp.Dense(6, relu), bp.layers.Linear(5), bp.Dense(5, relu), bp.Dense(3))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
     lt.epilogues = known
     w, s = on_device(learner)
     w_eager, s_eager = learner.init(seed=2)
     step = learner.compile(w)
     for k in range(5):
-        w, s, _ = step(w, s, *sent(*batch(learner, k)))
+        w, s, _ = step(w, s, *to_device(*batch(learner, k)))
         w_eager, s_eager, _ = learner.step(w_eager, s_eager, *batch(learner, k))
     assert_same_bits((w, s), (w_eager, s_eager))
     asked = {1: 8, 4: 1, 6: 2 * (gate == ">"), 256: 4}
-    assert set(lt.taken) == {each for each in known if asked[each]}
-    apart = sum(count for epilogue, count in asked.items() if epilogue not in known)
-    assert step.kernels == [(17 if gate == ">=" else 15) + apart]
+    assert set(lt.epilogues_done) == {each for each in known if asked[each]}
+    separate = sum(count for epilogue, count in asked.items() if epilogue not in known)
+    assert step.kernels == [(17 if gate == ">=" else 15) + separate]
     ((captured, _),) = next(iter(step.instances.values()))[0].graphs.values()
-    assert [len(captured.tape)] == step.kernels
+    assert [len(captured.nodes)] == step.kernels
 
 
-def test_what_cublaslt_promised_and_then_refuses_is_done_apart(cupy, lt):
+def test_an_epilogue_planned_but_then_refused_is_a_second_kernel(cupy, lt):
     learner = adam(4, 5, 3, gate=">")
     multiply = lt.cublasLtMatmul
     lt.cublasLtMatmul = lambda handle, product, *rest: (
@@ -646,56 +675,56 @@ def test_what_cublaslt_promised_and_then_refuses_is_done_apart(cupy, lt):
     )
     w, s = on_device(learner)
     step = learner.compile(w)
-    w, s, _ = step(w, s, *sent(*batch(learner, 0)))
+    w, s, _ = step(w, s, *to_device(*batch(learner, 0)))
     w_eager, s_eager, _ = learner.step(*learner.init(seed=2), *batch(learner, 0))
     assert_same_bits((w, s), (w_eager, s_eager))
-    assert set(lt.taken) == {1, 256}
+    assert set(lt.epilogues_done) == {1, 256}
 
 
-def test_sums_beside_products_of_16_bits_are_of_all_digits(cupy, lt):
+def test_sums_beside_products_of_16_bits_are_of_unrounded_numbers(cupy, lt):
     learner = adam(4, 5, 3, gate=">")
     w, s = on_device(learner)
-    learner.compile(w, precision="bfloat16")(w, s, *sent(*batch(learner, 0)))
-    assert set(lt.taken) == {1, 6}
+    learner.compile(w, precision="bfloat16")(w, s, *to_device(*batch(learner, 0)))
+    assert set(lt.epilogues_done) == {1, 6}
 
 
 def test_a_gate_open_above_zero_needs_no_net(cupy):
-    """Then the ReLU is cuBLASLt's; what it makes of NaN is what is reported of the real one."""
+    """Then cuBLASLt computes the ReLU; here NaN becomes 0, as reported of the real one."""
     closed = adam(4, 5, 3, gate=">")
     x = np.asarray([[np.nan, 1, 1, 1], [0, 0, 0, 0], [-1, 2, 0, 1], [1, 1, 1, 1]], dtype="f4")
     w, s = on_device(closed)
     step = closed.compile(w)
-    w, s, loss = step(w, s, *sent(x, np.zeros(4, dtype="i4")))
+    w, s, loss = step(w, s, *to_device(x, np.zeros(4, dtype="i4")))
     (program,) = step.executables.values()
     assert [op.name for op in program.fused.kernels[0].ops] == ["matmul", "add", "maximum"]
     assert len(program.fused.kernels[0].makes) == 1
     assert np.isfinite(loss.get())
-    assert not np.all(np.isfinite(w.get())), "the weights tell, and fit looks at them"
+    assert not np.all(np.isfinite(w.get())), "the weights show it, and fit looks at them"
 
 
-def test_operations_that_need_other_rows_are_no_kernel_of_rows():
+def test_operations_that_need_other_rows_are_not_in_a_row_kernel():
     def step(w, s, x, t, *, xp):
         e = x - xp.max(x, axis=-1, keepdims=True)
         total = xp.sum(xp.sum(e, axis=-1))
         return w - xp.sum(x / total, axis=0), (s[0] + 1,), total
 
     x = np.ones((4, 3), dtype="f4")
-    found = Fused(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x)).kernels
-    assert [launch.kind for launch in found] == ["rows", "elementwise", "sum", "elementwise"]
+    found = fuse(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x)).kernels
+    assert [kernel.kind for kernel in found] == ["rows", "elementwise", "sum", "elementwise"]
     assert [op.name for op in found[0].ops] == ["max", "subtract", "sum", "sum", "add", "assign"]
 
 
-def test_wide_rows_are_no_kernel_of_rows():
-    kinds = [launch.kind for launch in schedule(adam(4, 5, 257), 4).kernels]
+def test_wide_rows_are_not_in_a_row_kernel():
+    kinds = [kernel.kind for kernel in fused(adam(4, 5, 257), 4).kernels]
     assert "rows" not in kinds
     assert {"max", "sum", "mean"} <= set(kinds)
 
 
-def test_products_go_into_a_place_of_a_larger_vector(cupy):
+def test_products_are_written_into_a_slice_of_a_vector(cupy):
     whole = cupy.zeros((50,), dtype=np.float32)
     a, b = operands("plain", "float32")
-    place = cupy.reshape(whole[3:45], (6, 7))
-    backends.get("cupy").xp.matmul(*sent(a, b), out=place)
+    part = cupy.reshape(whole[3:45], (6, 7))
+    backends.get("cupy").xp.matmul(*to_device(a, b), out=part)
     np.testing.assert_array_equal(whole.get()[3:45], (a @ b).ravel())
     assert not whole.get()[:3].any()
 
@@ -705,29 +734,29 @@ def test_rounding_to_bfloat16_is_to_nearest_even():
     x = draw.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
     x = np.concatenate([x, np.asarray([np.inf, -np.inf, np.nan, 0, -0.0, 3.4e38], dtype="f4")])
     with np.errstate(all="ignore"):
-        found = (cublaslt.bfloat16(x.view(np.uint32), xp=np).astype(np.uint32) << 16).view(np.float32)
+        found = (products.bfloat16(x.view(np.uint32), xp=np).astype(np.uint32) << 16).view(np.float32)
         spacing = np.abs(x.view(np.uint32).astype(np.int64) - found.view(np.uint32).astype(np.int64))
     finite = np.isfinite(x)
     assert np.all(spacing[finite] <= 1 << 15)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
     assert np.all(np.isinf(found[np.isinf(x)]))
     even = np.asarray([0x3F808000, 0x3F818000], dtype=np.uint32)
-    assert [int(b) for b in cublaslt.bfloat16(even, xp=np)] == [0x3F80, 0x3F82]
+    assert [int(b) for b in products.bfloat16(even, xp=np)] == [0x3F80, 0x3F82]
 
 
 def test_a_product_without_an_algorithm_is_an_error_that_names_it(cupy, lt):
     lt.algorithms = 0
     with pytest.raises(bp.BackpropError, match=r"no algorithm for the product \(6, 5\) by \(5, 7\)"):
-        backends.get("cupy").xp.matmul(*sent(*operands("plain", "float32")))
+        backends.get("cupy").xp.matmul(*to_device(*operands("plain", "float32")))
 
 
-def test_an_error_of_the_library_is_told(cupy, lt):
+def test_an_error_of_the_library_is_raised(cupy, lt):
     lt.cublasLtMatmulDescCreate = lambda *_: 3
     with pytest.raises(RuntimeError, match="cuBLASLt failed: out of memory"):
-        backends.get("cupy").xp.matmul(*sent(*operands("plain", "float32")))
+        backends.get("cupy").xp.matmul(*to_device(*operands("plain", "float32")))
 
 
-def test_the_library_is_told_how_operands_are_aligned(cupy, lt):
+def test_the_heuristic_is_given_the_alignments(cupy, lt):
     raw = np.zeros(1000, dtype=np.float32)
     start = (-raw.ctypes.data % 256) // 4
     a, b = raw[start : start + 64].reshape(8, 8), raw[start + 67 : start + 131].reshape(8, 8)
@@ -740,7 +769,7 @@ def test_the_library_is_told_how_operands_are_aligned(cupy, lt):
 
 def test_other_products_are_cupys_own(cupy, lt):
     matmul = backends.get("cupy").xp.matmul
-    found = matmul(*sent(np.ones((2, 3), dtype=np.int64), np.ones((3, 2), dtype=np.int64)))
+    found = matmul(*to_device(np.ones((2, 3), dtype=np.int64), np.ones((3, 2), dtype=np.int64)))
     assert found.get().tolist() == [[3, 3], [3, 3]]
     assert lt.products == 0
 
@@ -756,7 +785,7 @@ def test_without_the_library_the_error_names_what_to_install(monkeypatch):
 # ---------------------------------------------------------------- Torch
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypatch):
-    """Captured on a GPU alone; what surrounds the capture is the same where a replay runs the step."""
+    """Only a GPU can capture; here a replay runs the step, and all around it is the same."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from backprop_xp.compiler import torch as torch_graph
 

@@ -40,13 +40,13 @@ def test_labels_tell_how_many_units_there_are():
 @pytest.mark.parametrize(
     ("x", "t", "settings", "message"),
     [
-        (np.ones((3, 2)), np.full((3, 1), np.nan), {}, "targets are finite numbers; 3 of 3"),
-        (np.asarray([[np.inf]]), np.ones((1, 1)), {}, "inputs are finite numbers; 1 of 1"),
+        (np.ones((3, 2)), np.full((3, 1), np.nan), {}, "targets must be finite numbers; 3 of 3"),
+        (np.asarray([[np.inf]]), np.ones((1, 1)), {}, "inputs must be finite numbers; 1 of 1"),
         (
             np.ones((2, 1)),
             np.asarray([0, 3]),
             {"loss": bp.softmax_cross_entropy, "units": 3},
-            "labels are 0 to 2",
+            "labels must be 0 to 2",
         ),
         (
             np.ones((2, 1)),
@@ -54,7 +54,7 @@ def test_labels_tell_how_many_units_there_are():
             {"loss": bp.losses.sigmoid_cross_entropy},
             "probabilities from 0 to 1",
         ),
-        (np.ones((2, 1)), np.ones((3, 1)), {}, r"targets have shape \(2, units\)"),
+        (np.ones((2, 1)), np.ones((3, 1)), {}, r"targets must have shape \(2, units\)"),
         (np.ones((2, 1)), np.ones(2), {}, r"write t\[:, None\]"),
         (np.ones(2), np.ones((2, 1)), {}, r"write x\[:, None\]"),
         (np.ones((0, 1)), np.ones((0, 1)), {}, "at least one of each"),
@@ -187,8 +187,8 @@ def test_a_floor_that_is_not_known_is_an_error():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seed": -1}, "a seed is an integer"),
-        ({"seed": 2**32}, "a seed is an integer"),
+        ({"seed": -1}, "a seed must be an integer"),
+        ({"seed": 2**32}, "a seed must be an integer"),
         ({"n": 0}, "the number of rows"),
         ({"features": 0}, "the number of features"),
         ({"window": -1}, "the window of rows"),

@@ -85,13 +85,20 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize("case", MISFITS)
-def test_compiled_steps_refuse_what_does_not_fit_after_batches_that_did(case, any_place):
-    *misfit, words = MISFITS[case]
+@pytest.fixture(scope="module")
+def compiled(any_place):
+    """A step that was compiled for batches of five and six, and w and s after these."""
     w, s = any_place.init(LEARNER)
     step = LEARNER.compile(w)
     for n in (5, 6):
         w, s, _ = step(w, s, any_place.array(ones(n, 3)), any_place.array(ones(n, 2)))
+    return step, w, s
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_compiled_steps_refuse_what_does_not_fit_after_batches_that_did(case, any_place, compiled):
+    *misfit, words = MISFITS[case]
+    step, w, s = compiled
     before = [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))]
     x, t = (any_place.array(ones(*shape)) for shape in misfit)
     refused(lambda: step(w, s, x, t), *words)
@@ -249,9 +256,27 @@ VALUES = {
     "NaN in targets": (X, spoiled(T, np.nan), None, None, ["targets", "finite", "1 of 8"]),
     "infinity in targets": (X, spoiled(T, -np.inf), bp.half_squared_error, None, ["targets", "finite"]),
     "a label too high": (X, np.asarray([0, 1, 2, 1]), bp.softmax_cross_entropy, 2, ["0 to 1", "0 to 2"]),
-    "a label below 0": (X, np.asarray([0, 1, -1, 1]), bp.losses.categorical_cross_entropy, 2, ["0 to 1", "-1 to 1"]),
-    "a probability over 1": (X, spoiled(T, 1.5), bp.losses.sigmoid_cross_entropy, None, ["probabilities", "1.5"]),
-    "a probability below 0": (X, spoiled(T, -0.5), bp.losses.binary_cross_entropy, None, ["probabilities", "-0.5"]),
+    "a label below 0": (
+        X,
+        np.asarray([0, 1, -1, 1]),
+        bp.losses.categorical_cross_entropy,
+        2,
+        ["0 to 1", "-1 to 1"],
+    ),
+    "a probability over 1": (
+        X,
+        spoiled(T, 1.5),
+        bp.losses.sigmoid_cross_entropy,
+        None,
+        ["probabilities", "1.5"],
+    ),
+    "a probability below 0": (
+        X,
+        spoiled(T, -0.5),
+        bp.losses.binary_cross_entropy,
+        None,
+        ["probabilities", "-0.5"],
+    ),
     "a distribution over 1": (X, spoiled(T, 2.0), bp.softmax_cross_entropy, 2, ["probabilities", "2.0"]),
 }
 
@@ -398,7 +423,7 @@ SETTINGS = {
             bp.net.Node(bp.Dense(2), "a", ("input",)),
             bp.net.Node(bp.Dense(2), "b", ("input",)),
         )),
-        ["nothing takes 'a'"],
+        ["nothing uses 'a'"],
     ),
     "a sum of unequal shapes": (
         lambda: bp.chain(2, bp.Dense(3), bp.add("input")),

@@ -1,6 +1,6 @@
-"""What only a GPU can show: graphs of CuPy and Torch on the real thing. Without one all of it is skipped.
+"""What only a GPU can show: graphs of CuPy and Torch. Without a GPU all tests are skipped.
 
-The rest of the suite runs on a GPU too, since CuPy is one of the places of `conftest`.
+The rest of the suite uses a GPU too: CuPy is among the libraries of `conftest`.
 """
 
 import re
@@ -10,11 +10,15 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.compiler.cuda import cublaslt, graph
+from backprop_xp.compiler.cuda import graph
+from backprop_xp.compiler.cuda.products import Products
 from backprop_xp.compiler.ir import leaves
 
 NET = bp.chain(64, bp.Dense(48, bp.relu), bp.Dense(33, bp.tanh), bp.Dense(10))
-CLOSED = bp.chain(64, bp.Dense(48, bp.activations.ReLU(">")), bp.layers.Linear(40), bp.Dense(33, bp.activations.ReLU(">")), bp.Dense(10))
+CLOSED_AT_ZERO = bp.activations.ReLU(">")
+CLOSED = bp.chain(
+    64, bp.Dense(48, CLOSED_AT_ZERO), bp.layers.Linear(40), bp.Dense(33, CLOSED_AT_ZERO), bp.Dense(10)
+)
 LEARNERS = {
     "adam": bp.Learner(NET, bp.softmax_cross_entropy, bp.Adam(0.01)),
     "momentum": bp.Learner(NET, bp.half_squared_error, bp.updates.Momentum(0.01)),
@@ -59,17 +63,17 @@ def bits(tree):
 
 
 def uncaptured(learner, w, s, x, t, index):
-    """The steps of a scan by the same kernels, without a graph: what its warm-up runs."""
+    """The steps of a scan by the same kernels without a graph, as the warm-up runs them."""
     step = learner.compile(w)
     shapes = step._shapes(w, s, x, t, index.shape[1])
-    bound = step._bound(shapes, w, s, x, t)
+    instance = step._instance(shapes, w, s, x, t)
     losses = []
-    with bound.lane.turn(), bound.lane._inside():
+    with instance.stream.ordered_after_caller(), instance.stream.as_current():
         for each in index:
-            for place, of in zip(bound.batch, (x, t), strict=True):
-                place[...] = of[each]
-            losses.append(bound.program.run(bound.state, bound.batch).copy())
-    return bound.state, losses
+            for buffer, data in zip(instance.batch, (x, t), strict=True):
+                buffer[...] = data[each]
+            losses.append(instance.executable.run(instance.state, instance.batch).copy())
+    return instance.state, losses
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -129,10 +133,11 @@ def test_data_on_the_host_are_streamed_to_the_same_result(cupy):
 def test_training_on_rows_of_the_host_is_training_on_rows_of_the_device(cupy):
     x, t = data(ADAM, cupy)
     w, s = ADAM.init(seed=2, backend="cupy")
-    there, streamed = (
-        bp.fit(ADAM, w, s, bp.data.Stored(*rows), epochs=2, batch_size=30) for rows in ((x, t), (x.get(), t.get()))
+    on_device, streamed = (
+        bp.fit(ADAM, w, s, bp.data.Stored(*rows), epochs=2, batch_size=30)
+        for rows in ((x, t), (x.get(), t.get()))
     )
-    assert bits(there[:2]) == bits(streamed[:2])
+    assert bits(on_device[:2]) == bits(streamed[:2])
 
 
 def test_bytes_become_numbers_in_the_graph(cupy):
@@ -149,19 +154,19 @@ def test_bytes_become_numbers_in_the_graph(cupy):
 
 def test_cupy_still_refuses_its_own_product_under_capture(cupy):
     a = cupy.ones((4, 4), dtype=np.float32)
-    with pytest.raises(NotImplementedError):  # when this fails, the products of cublaslt lose their reason
+    with pytest.raises(NotImplementedError):  # if this fails, cublaslt.py is no longer needed
         graph.CaptureStream(cupy).capture(lambda: cupy.matmul(a, a))
 
 
-def test_a_graph_has_about_a_node_for_each_launch(cupy, capsys):
+def test_a_graph_has_about_a_node_for_each_kernel(cupy, capsys):
     w, s = ADAM.init(backend="cupy")
     step = ADAM.compile(w)
     step(w, s, *data(ADAM, cupy, 32))
     ((graph, _),) = next(iter(step.instances.values()))[0].graphs.values()
     nodes = len(set(re.findall(r"graph_\d+_node_\d+", graph.debug_dot_str())))
     with capsys.disabled():
-        print(f"\n{nodes} nodes in a graph of {step.kernels[0]} launches")
-    assert 0 < nodes <= 2 * step.kernels[0]  # a sum, or a product cut in parts, takes two
+        print(f"\n{nodes} nodes in a graph of {step.kernels[0]} kernels")
+    assert 0 < nodes <= 2 * step.kernels[0]  # a sum, or a product split in parts, takes two
 
 
 SHAPES = {
@@ -169,7 +174,7 @@ SHAPES = {
     "left transposed": lambda a, b: (a.T.copy().T, b),
     "right transposed": lambda a, b: (a, b.T.copy().T),
     "both transposed": lambda a, b: (a.T.copy().T, b.T.copy().T),
-    "a part of a larger one": lambda a, b: (np.pad(a, 3)[3:-3, 3:-3], b),
+    "a part of a larger matrix": lambda a, b: (np.pad(a, 3)[3:-3, 3:-3], b),
     "one row": lambda a, b: (a[:1], b),
     "one column": lambda a, b: (a, b[:, :1]),
     "an outer product": lambda a, b: (a[:, :1], b[:1]),
@@ -199,7 +204,7 @@ def test_products_equal_those_of_float64(name, precision, sizes, cupy):
             view.shape, view.dtype, memptr=flat.data + start * view.itemsize, strides=view.strides
         )
 
-    multiply = cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
+    multiply = Products(cupy, precision if precision in BOUNDS else "float32")
     found, exact = multiply(on_device(a), on_device(b)).get(), a.astype("f8") @ b.astype("f8")
     size = np.abs(a).astype("f8") @ np.abs(b).astype("f8")
     assert np.all(np.abs(found - exact) <= BOUNDS.get(precision, 2**-48) * np.maximum(size, 1e-30) * 2)
@@ -207,9 +212,9 @@ def test_products_equal_those_of_float64(name, precision, sizes, cupy):
 
 @pytest.mark.parametrize("precision", [*BOUNDS, "float64"])
 @pytest.mark.parametrize("epilogue", ["add", "add maximum", "sum"])
-def test_products_that_take_something_along_equal_those_of_float64(epilogue, precision, cupy, capsys):
+def test_products_with_an_epilogue_equal_those_of_float64(epilogue, precision, cupy, capsys):
     dtype = "float64" if precision == "float64" else "float32"
-    multiply = cublaslt.Products(cupy, precision if precision in BOUNDS else "float32")
+    multiply = Products(cupy, precision if precision in BOUNDS else "float32")
     draw, known = np.random.default_rng(0), []
     for m, k, n in (
         (6, 5, 7),
@@ -220,8 +225,8 @@ def test_products_that_take_something_along_equal_those_of_float64(epilogue, pre
         (33, 65, 129),
     ):
         a, b = (draw.standard_normal(shape).astype(dtype) for shape in ((k, m), (k, n)))
-        place = cupy.asarray(draw.standard_normal(n + 3).astype(dtype))
-        vector, out = place[3:], cupy.zeros((m, n), dtype=dtype)  # as in a flat vector: not aligned
+        whole = cupy.asarray(draw.standard_normal(n + 3).astype(dtype))
+        vector, out = whole[3:], cupy.zeros((m, n), dtype=dtype)  # not aligned, as in a flat vector
         before = vector.get().astype("f8")
         if not multiply.matmul_with_epilogue(epilogue, cupy.asarray(a).T, cupy.asarray(b), out, vector):
             continue
@@ -245,7 +250,7 @@ def test_what_the_relu_of_cublaslt_makes_of_nan_and_zero(cupy, capsys):
         cupy.ones((1, 8), dtype=np.float32),
     )
     out, bias = cupy.zeros((4, 8), dtype=np.float32), cupy.zeros((8,), dtype=np.float32)
-    if not cublaslt.Products(cupy).matmul_with_epilogue("add maximum", a, b, out, bias):
+    if not Products(cupy).matmul_with_epilogue("add maximum", a, b, out, bias):
         pytest.skip("cuBLASLt has no algorithm for bias and ReLU here")
     found = out.get()[:, 0].tolist()
     with capsys.disabled():
@@ -254,26 +259,27 @@ def test_what_the_relu_of_cublaslt_makes_of_nan_and_zero(cupy, capsys):
 
 
 @pytest.mark.parametrize("gate", [">=", ">"])
-def test_a_step_is_the_same_within_rounding_whatever_is_taken_along(gate, cupy, monkeypatch, capsys):
-    net = bp.chain(64, bp.Dense(48, bp.activations.ReLU(gate)), bp.Dense(33, bp.activations.ReLU(gate)), bp.Dense(10))
+def test_a_step_is_the_same_within_rounding_without_epilogues(gate, cupy, monkeypatch, capsys):
+    relu = bp.activations.ReLU(gate)
+    net = bp.chain(64, bp.Dense(48, relu), bp.Dense(33, relu), bp.Dense(10))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
     (x, t), index = data(learner, cupy), cupy.asarray(rows(40))
     ends, kernels = [], []
-    for along in (cublaslt.Products.matmul_with_epilogue, lambda *_: False):
-        monkeypatch.setattr(cublaslt.Products, "along", along)
+    for matmul_with_epilogue in (Products.matmul_with_epilogue, lambda *_: False):
+        monkeypatch.setattr(Products, "matmul_with_epilogue", matmul_with_epilogue)
         w, s = learner.init(seed=2, backend="cupy")
         step = learner.compile(w)
         w, s, losses = step.scan(w, s, x, t, index)
         ends.append((w.get(), losses.get()))
         kernels.append(step.kernels[0])
     with capsys.disabled():
-        print(f"\ngate {gate}: {kernels[0]} kernels a step, {kernels[1]} with nothing taken along")
+        print(f"\ngate {gate}: {kernels[0]} kernels a step, {kernels[1]} without epilogues")
     np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-3)
     assert np.linalg.norm(ends[0][0] - ends[1][0]) <= 1e-3 * np.linalg.norm(ends[1][0])
 
 
 @pytest.mark.parametrize(("units", "batch"), [(10, 1), (10, 300), (3, 64), (200, 64)])
-def test_a_kernel_of_rows_equals_its_operations(units, batch, cupy):
+def test_a_row_kernel_equals_its_operations(units, batch, cupy):
     learner = bp.Learner(bp.chain(64, bp.Dense(units)), bp.softmax_cross_entropy, bp.Adam(0.01))
     draw = np.random.default_rng(0)
     x, t = draw.standard_normal((batch, 64)).astype("f4"), draw.integers(0, units, batch).astype("i4")
@@ -307,8 +313,8 @@ def test_without_memory_the_process_goes_on(cupy):
     w, s, _ = step(w, s, x, t)
     before = bits((w, s))
     pool = cupy.get_default_memory_pool()
-    rows_there = 1 << 20
-    large = cupy.zeros((rows_there, 64), dtype=np.float32), cupy.zeros((rows_there,), dtype=np.int32)
+    many = 1 << 20
+    large = cupy.zeros((many, 64), dtype=np.float32), cupy.zeros((many,), dtype=np.int32)
     pool.set_limit(size=pool.total_bytes() + (1 << 20))
     try:
         with pytest.raises(bp.BackpropError, match="smaller batch"):

@@ -360,7 +360,7 @@ def jax_gradient():
             o = f[spec.layers[1]["f"]](o @ p["d1.w"] + p["d1.b"])
             return value[spec.loss](o, spec.t) / spec.x.shape[0]
 
-        return {b: np.asarray(g) for b, g in jax.jit(jax.grad(loss))(spec.weights).items()}
+        return {b: np.asarray(g) for b, g in jax.grad(loss)(spec.weights).items()}
 
     return gradient
 

@@ -167,7 +167,7 @@ def test_the_start_script_refuses_what_it_does_not_know(bxp, argv, capsys):
 
 
 def test_an_unknown_extra_is_refused_by_name(bxp):
-    with pytest.raises(SystemExit, match=r"no extra 'tests'; there are .*lint.*test"):
+    with pytest.raises(SystemExit, match=r"no extra 'tests'; it must be one of .*lint.*test"):
         bxp.main(["setup", "tests"])
 
 

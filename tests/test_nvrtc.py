@@ -1,6 +1,6 @@
-"""The kernels of the GPU, without a GPU: what real CuPy makes of each launch, compiled for an H100 by NVRTC.
+"""The kernels of the GPU, without a GPU: the source CuPy makes of each, compiled for an H100 by NVRTC.
 
-Where CuPy is not installed all of it is skipped; where NVRTC is not, what compiles. No driver is needed.
+Without CuPy all tests are skipped, without NVRTC those that compile. No driver is needed.
 """
 
 import importlib.util
@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp.compiler.cuda import feed, loss_scale, row_kernel
-from backprop_xp.compiler.cuda.cublaslt import bfloat16
-from backprop_xp.compiler.cuda.executable import chain
-from backprop_xp.compiler.cuda.fusion import Fused
+from backprop_xp.compiler.cuda import executable, feed, loss_scale, row_kernel
+from backprop_xp.compiler.cuda.fusion import fuse
+from backprop_xp.compiler.cuda.products import bfloat16
 from backprop_xp.compiler.ir import abstract
 from backprop_xp.compiler.recorder import record
 
@@ -49,9 +48,9 @@ STEPS = {
 }
 
 
-# ---------------------------------------------------------------- what CuPy makes of a launch
+# ---------------------------------------------------------------- what CuPy makes of a kernel
 def array(shape, dtype):
-    """An array of CuPy over memory of the host: it has all that tracing looks at."""
+    """A CuPy array over host memory: it has all that tracing looks at."""
     raw = np.zeros(shape, dtype)
     memory = cupy.cuda.UnownedMemory(raw.ctypes.data, max(raw.nbytes, 1), raw, device_id=0)
     return cupy.ndarray(raw.shape, raw.dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
@@ -99,48 +98,53 @@ def with_headers(source):
     return "".join(f"#include <{header}>\n" for header in core._cupy_header_list) + source
 
 
-def schedule(learner, rows, *, scaled=False):
+def fused(learner, rows, *, scaled=False):
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     labels = learner.loss.targets == "distribution"
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
     (w, s), step = learner.init(), learner.pure_step
     if scaled:
         s, step = (s, np.float32(1), np.int32(0)), loss_scale.scaled(step)
-    return Fused(record(step, w, s, abstract((rows, features), np.float32), t))
+    return fuse(record(step, w, s, abstract((rows, features), np.float32), t))
 
 
 def sources(learner, rows, **how):
     """The kernels of a step that are not those of a library."""
-    found = schedule(learner, rows, **how)
-    behind = [each.parts()[1] for each in found.kernels if each.kind == "matmul" and len(each.ops) > 1]
-    for launch in (*found.kernels, *behind):  # these run where cuBLASLt does not take them along
-        given = [array(found.values[v].shape, found.values[v].dtype) for v in launch.reads]
-        if launch.kind == "rows":
-            yield row_kernel.Source(
-                launch, found.values, [tuple(s // a.itemsize for s in a.strides) for a in given]
-            ).text
-        elif launch.kind == "elementwise" and len(launch.ops) > 1:
-            kernel = traced(chain(launch, compat), given)
-            assert type(kernel).__name__ == "ElementwiseKernel"
-            yield elementwise(kernel, given)
+    found = fused(learner, rows, **how)
+    values = found.program.values
+    products = [kernel for kernel in found.kernels if kernel.kind == "matmul" and len(kernel.ops) > 1]
+    epilogues = [kernel.split_epilogue()[1] for kernel in products]  # they run where cuBLASLt cannot
+    for kernel in (*found.kernels, *epilogues):
+        given = [array(values[v].shape, values[v].dtype) for v in kernel.reads]
+        if kernel.kind == "rows":
+            strides = [tuple(s // a.itemsize for s in a.strides) for a in given]
+            yield row_kernel.Source(kernel, values, strides).text
+        elif kernel.kind == "elementwise" and len(kernel.ops) > 1:
+            made = traced(executable.chain(kernel, compat), given)
+            assert type(made).__name__ == "ElementwiseKernel"
+            yield elementwise(made, given)
 
 
 def others():
-    """The kernels that are no part of a step: rows are gathered, losses kept, factors rounded."""
-    index, at = array((5, 8), "int32"), array((1,), "int32")
+    """The kernels around a step: gathering rows, storing losses, rounding factors."""
+    index, step = array((5, 8), "int32"), array((1,), "int32")
     for t in (array((9,), "int32"), array((9, 3), "float32")):
         x, out = array((9, 4), "float32"), [array((8, 4), "float32"), array((8, *t.shape[1:]), t.dtype)]
-        gather = feed.BatchGather.__new__(feed.BatchGather)
-        gather.kernels(cupy)
-        yield elementwise(gather.gathering, [index, at, x, t, 8, 9, 4, 3], out)
-        yield elementwise(gather.keeping, [array((), "float32")], [array((5,), "float32"), at])
+        yield elementwise(feed.gather_kernel(cupy), [index, step, x, t, 8, 9, 4, 3], out)
+        losses = array((5,), "float32")
+        yield elementwise(feed.store_loss_kernel(cupy), [array((), "float32")], [losses, step])
     bits = array((8, 4), "uint32")
     yield elementwise(traced(lambda a: bfloat16(a, xp=cupy), [bits]), [bits])
 
 
 @pytest.mark.parametrize("name", LEARNERS | STEPS)
-def test_every_chain_becomes_one_kernel_of_real_cupy(name):
+def test_every_chain_is_one_kernel_of_real_cupy(name):
     assert list(sources(*(LEARNERS | STEPS)[name]))
+
+
+def test_real_cupy_has_the_operations_left_to_it():
+    assert [name for name in executable.FROM_LIBRARY if not callable(getattr(compat, name, None))] == []
+    assert all(hasattr(cupy.ndarray, method) for method in executable.IN_PLACE.values())
 
 
 # ---------------------------------------------------------------- what NVRTC makes of it

@@ -1,6 +1,6 @@
-"""Kernels whose source is ours, compiled as C++ and run on the processor, a thread for each of the GPU's.
+"""The kernels we generate, compiled as C++ and run on the processor, a thread for each CUDA thread.
 
-What they make equals what NumPy makes of the same operations, but for the order in which a row is summed.
+Results equal those of NumPy for the same operations, except for the order in which a row is summed.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ import pytest
 import backprop_xp as bp
 from backprop_xp.compiler.cuda import feed, row_kernel
 from backprop_xp.compiler.cuda.executable import chain
-from backprop_xp.compiler.cuda.fusion import Fused
-from backprop_xp.compiler.ir import abstract
+from backprop_xp.compiler.cuda.fusion import fuse
+from backprop_xp.compiler.ir import ASSIGN, OPERATIONS, abstract
 from backprop_xp.compiler.recorder import record
 
 
@@ -46,7 +46,7 @@ static thread_local Place threadIdx, blockIdx;
 static Place blockDim, gridDim;
 static unique_ptr<barrier<>> everyone;
 static vector<unique_ptr<barrier<>>> warps;
-static char slots[1024][8];
+static char exchanged[1024][8];
 static void __syncthreads() { everyone->arrive_and_wait(); }
 static void __threadfence() {}
 static unsigned atomicInc(unsigned* at, unsigned limit) {
@@ -56,9 +56,9 @@ static unsigned atomicInc(unsigned* at, unsigned limit) {
 }
 template <class T> static T __shfl_xor_sync(unsigned, T mine, int distance) {
     T other;
-    memcpy(slots[threadIdx.x], &mine, sizeof mine);
+    memcpy(exchanged[threadIdx.x], &mine, sizeof mine);
     warps[threadIdx.x / 32]->arrive_and_wait();
-    memcpy(&other, slots[threadIdx.x ^ distance], sizeof other);
+    memcpy(&other, exchanged[threadIdx.x ^ distance], sizeof other);
     warps[threadIdx.x / 32]->arrive_and_wait();
     return other;
 }
@@ -83,31 +83,35 @@ def learner(loss, units, update=None, **more):
     return bp.Learner(bp.chain(4, bp.Dense(units)), loss, update or bp.Adam(0.01), **more)
 
 
+def falling_rate(n, *, xp):
+    return 0.1 * xp.cos(n) ** 3
+
+
 LEARNERS = {name: (each, 4) for name, each in recorded.LEARNERS.items()}
 SHAPES = {
     f"{units} columns, {rows} rows": (learner(bp.softmax_cross_entropy, units), rows)
     for units, rows in ((2, 1), (3, 70), (33, 5), (200, 19), (256, 3), (10, 100))
 } | {
     "a sum of squares": (learner(bp.half_squared_error, 64, reduction="sum"), 40),
-    "a schedule": (learner(bp.losses.mean_absolute_error, 5, bp.updates.Momentum(lambda n, *, xp: 0.1 * xp.cos(n) ** 3)), 9),
+    "a rate schedule": (learner(bp.losses.mean_absolute_error, 5, bp.updates.Momentum(falling_rate)), 9),
 }  # fmt: skip
 CASES = [(name, "float32") for name in LEARNERS] + [(n, d) for n in SHAPES for d in ("float32", "float64")]
 LEARNERS |= SHAPES
 
 
-def launches(learner, rows, dtype="float32"):
-    """The launches of rows of a step, and the arrays of values."""
+def row_kernels(learner, rows, dtype="float32"):
+    """The row kernels of a step, and an abstract array of each value."""
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     labels = learner.loss.targets == "distribution"
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), dtype)
     x = abstract((rows, features), dtype)
-    found = Fused(record(learner.pure_step, *learner.init(dtype=dtype), x, t))
-    return [each for each in found.kernels if each.kind == "rows"], found.values
+    fused = fuse(record(learner.pure_step, *learner.init(dtype=dtype), x, t))
+    return [kernel for kernel in fused.kernels if kernel.kind == "rows"], fused.program.values
 
 
-def given(launch, values, draw):
-    """Arrays for what a launch reads, the larger ones columns of a wider array."""
-    for v in launch.reads:
+def arguments(kernel, values, draw):
+    """Arrays for a kernel to read, matrices among them columns of a wider array."""
+    for v in kernel.reads:
         like = values[v]
         kinds = {"f": draw.standard_normal, "b": lambda n: draw.random(n) < 0.5}
         drawn = kinds.get(like.dtype.kind, lambda n: draw.integers(0, 3, n))
@@ -118,10 +122,10 @@ def given(launch, values, draw):
 
 GATHER = f"""
 extern "C" void gather(
-    int* index, int* at, float* x, int* t, long long batch, long long rows, long long wide_x,
-    long long wide_t, float* x_out, int* t_out, long long size
+    int* index, int* step, float* x, int* t, long long batch, long long rows, long long x_columns,
+    long long t_columns, float* x_out, int* t_out, long long size
 ) {{ for (long long i = 0; i < size; ++i) {{ {feed._GATHER} }} }}
-extern "C" void keep(float loss, float* losses, int* at) {{ {feed._KEEP}; }}
+extern "C" void store_loss(float loss, float* losses, int* step) {{ {feed._STORE_LOSS}; }}
 """
 
 
@@ -133,10 +137,11 @@ def cases(tmp_path_factory):
     folder, text, found = tmp_path_factory.mktemp("rows"), [GPU, GATHER], {}
     draw = np.random.default_rng(0)
     for name, dtype in CASES:
-        some, values = launches(*LEARNERS[name], dtype)
-        for launch in some:
-            arrays = list(given(launch, values, draw))
-            source = row_kernel.Source(launch, values, [tuple(s // a.itemsize for s in a.strides) for a in arrays])
+        kernels, values = row_kernels(*LEARNERS[name], dtype)
+        for kernel in kernels:
+            arrays = list(arguments(kernel, values, draw))
+            strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
+            source = row_kernel.Source(kernel, values, strides)
             k = len(text)
             kinds = re.search(r"rows\((.*)\)", source.text)[1].split(", ")
             passed = ", ".join(f"({kind.rpartition(' ')[0]})given[{n}]" for n, kind in enumerate(kinds))
@@ -145,7 +150,7 @@ def cases(tmp_path_factory):
                 f'extern "C" void launch_{k}(void** given) {{',
                 f"    launch({source.blocks}, {row_kernel.THREADS}, [=] {{ rows_{k}({passed}); }});\n}}",
             ]
-            found.setdefault((name, dtype), []).append((k, launch, values, source, arrays))
+            found.setdefault((name, dtype), []).append((k, kernel, values, source, arrays))
     (folder / "rows.cpp").write_text("\n".join(text))
     command = ["g++", "-std=c++20", "-w", "-shared", "-fPIC", "-pthread", "rows.cpp", "-o", "rows.so"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -156,47 +161,47 @@ def cases(tmp_path_factory):
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_the_source_of_a_kernel_does_what_its_operations_do(name, dtype, cases):
     library, found = cases
-    assert (name, dtype) in found, "the loss of each learner is a kernel of rows"
-    for k, launch, values, source, arrays in found[name, dtype]:
+    assert (name, dtype) in found, "the loss of each learner is a row kernel"
+    for k, kernel, values, source, arrays in found[name, dtype]:
         made = [np.full(values[v].shape, 77, values[v].dtype) for v in source.outputs]
-        turn = np.zeros(1, np.uint32)
+        finished = np.zeros(1, np.uint32)
         mine, theirs = ([np.array(a) if not a.ndim else a for a in arrays] for _ in range(2))
-        for _ in range(2):  # twice: the blocks' turn is where it was
-            pointers = [a.ctypes.data for a in (*mine, *made, turn)]
+        for _ in range(2):  # twice: the last block resets the counter
+            pointers = [a.ctypes.data for a in (*mine, *made, finished)]
             library[f"launch_{k}"]((ctypes.c_void_p * len(pointers))(*pointers))
             with np.errstate(all="ignore"):
-                expected = chain(launch, np)(*theirs)
-        expected = expected if isinstance(expected, tuple) else (expected,) * bool(launch.makes)
+                expected = chain(kernel, np)(*theirs)
+        expected = expected if isinstance(expected, tuple) else (expected,) * bool(kernel.makes)
         close = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-12, "atol": 1e-12}
-        for one, other in zip((*made[: len(launch.makes)], *mine), (*expected, *theirs), strict=True):
+        for one, other in zip((*made[: len(kernel.makes)], *mine), (*expected, *theirs), strict=True):
             np.testing.assert_allclose(one, other, **close)
-        assert turn[0] == 0
+        assert finished[0] == 0
 
 
-def test_rows_are_gathered_and_losses_kept(cases):
+def test_rows_are_gathered_and_losses_are_stored(cases):
     library, _ = cases
     draw = np.random.default_rng(0)
     x, t = draw.standard_normal((9, 4)).astype("f4"), draw.integers(0, 100, (9, 6)).astype("i4")
-    index = draw.integers(-9, 18, (5, 8)).astype("i4")  # a row that is not there wraps around
-    at, losses = np.zeros(1, "i4"), np.zeros(5, "f4")
+    index = draw.integers(-9, 18, (5, 8)).astype("i4")  # a row that does not exist wraps around
+    step, losses = np.zeros(1, "i4"), np.zeros(5, "f4")
     for k in range(5):
         x_out, t_out = np.zeros((8, 4), "f4"), np.zeros((8, 6), "i4")
         before, after = (
-            (ctypes.c_void_p(a.ctypes.data) for a in some) for some in ((index, at, x, t), (x_out, t_out))
+            (ctypes.c_void_p(a.ctypes.data) for a in some) for some in ((index, step, x, t), (x_out, t_out))
         )
         library.gather(*before, *map(ctypes.c_longlong, (8, 9, 4, 6)), *after, ctypes.c_longlong(48))
         np.testing.assert_array_equal(x_out, x[index[k] % 9])
         np.testing.assert_array_equal(t_out, t[index[k] % 9])
-        library.keep(ctypes.c_float(k), ctypes.c_void_p(losses.ctypes.data), ctypes.c_void_p(at.ctypes.data))
+        library.store_loss(ctypes.c_float(k), *(ctypes.c_void_p(a.ctypes.data) for a in (losses, step)))
     assert losses.tolist() == [0, 1, 2, 3, 4]
-    assert at[0] == 5
+    assert step[0] == 5
 
 
-def of_rows(step, columns=4):
-    """The operations of a step that are in kernels of rows."""
+def in_row_kernels(step, columns=4):
+    """The operations of a step that are in row kernels."""
     w, s, x, t = (abstract(shape, "float32") for shape in ((3,), (), (6, columns), (6,)))
-    found = Fused(record(step, w, s, x, t))
-    return [op for launch in found.kernels if launch.kind == "rows" for op in launch.ops]
+    kernels = fuse(record(step, w, s, x, t)).kernels
+    return [op for kernel in kernels if kernel.kind == "rows" for op in kernel.ops]
 
 
 def counted(w, s, x, t, *, xp):
@@ -209,16 +214,24 @@ def softmaxed(w, s, x, t, *, xp):
     return w * 2, s * 2, xp.mean(xp.sum(z / xp.sum(z, axis=-1, keepdims=True), axis=-1))
 
 
-def test_what_rows_cannot_do_is_left_to_others():
-    names = [op.name for op in of_rows(lambda w, s, x, t, *, xp: (w, s, xp.max(xp.sum(x * x, axis=-1))))]
+def test_operations_that_need_other_rows_are_in_other_kernels():
+    names = [
+        op.name for op in in_row_kernels(lambda w, s, x, t, *, xp: (w, s, xp.max(xp.sum(x * x, axis=-1))))
+    ]
     assert "max" not in names
-    assert "sum" in [op.name for op in of_rows(counted)]
-    assert not any(op.inplace and op.name == "add" for op in of_rows(counted))
-    assert of_rows(softmaxed)
-    assert not of_rows(softmaxed, columns=1)
+    assert "sum" in [op.name for op in in_row_kernels(counted)]
+    assert not any(op.inplace and op.name == "add" for op in in_row_kernels(counted))
+    assert in_row_kernels(softmaxed)
+    assert not in_row_kernels(softmaxed, columns=1)
 
 
-def test_a_kernel_of_rows_is_handed_what_its_source_names():
+def test_every_operation_has_an_expression_or_is_left_to_the_library():
+    written = {*row_kernel.EXPRESSIONS, *row_kernel.COMBINED}
+    assert written | row_kernel.FROM_LIBRARY == OPERATIONS | {ASSIGN}
+    assert not written & row_kernel.FROM_LIBRARY
+
+
+def test_a_row_kernel_is_given_the_arguments_its_source_declares():
     calls, compiled = [], []
 
     class RawKernel:
@@ -229,9 +242,9 @@ def test_a_kernel_of_rows_is_handed_what_its_source_names():
             calls.append((grid, block, args))
 
     cupy = SimpleNamespace(zeros=np.zeros, empty=np.empty, uint32=np.uint32, RawKernel=RawKernel)
-    (launch, *_), values = launches(*LEARNERS["33 columns, 5 rows"])
-    arrays = list(given(launch, values, np.random.default_rng(0)))
-    run = row_kernel.compiled(cupy, launch, values)
+    (kernel, *_), values = row_kernels(*LEARNERS["33 columns, 5 rows"])
+    arrays = list(arguments(kernel, values, np.random.default_rng(0)))
+    run = row_kernel.compiled(cupy, kernel, values)
     made, _ = (run(*arrays) for _ in range(2))
     (parameters,) = compiled
     assert [kind.rpartition("* ")[0] for kind in parameters] == [
@@ -239,6 +252,6 @@ def test_a_kernel_of_rows_is_handed_what_its_source_names():
         for a in calls[0][2]
     ]
     assert calls[0][2][-1] is calls[1][2][-1]
-    assert [a.shape for a in made] == [values[v].shape for v in launch.makes]
+    assert [a.shape for a in made] == [values[v].shape for v in kernel.makes]
     (grid, block, _), _ = calls
     assert grid[0] * block[0] >= 5 * 32 > (grid[0] - 1) * block[0]

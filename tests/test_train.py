@@ -116,7 +116,7 @@ def test_rows_of_the_host_are_sent_a_window_at_a_time(place, monkeypatch):
     rows = bp.data.Stored(*(backends.host(a) for a in data.rows(0, 70)))
     rows.window = 30
     if place.name == "strict":
-        with pytest.raises(bp.BackpropError, match="inputs are a strict array"):
+        with pytest.raises(bp.BackpropError, match="inputs must be a strict array"):
             bp.fit(net, w, s, rows)
         return
     taken, asarray = [], place.backend.asarray
@@ -229,9 +229,9 @@ def test_threads_train_the_same_learner_side_by_side():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "the number of epochs is a positive integer"),
-        ({"batch_size": 2.5}, "the batch size is a positive integer"),
-        ({"began": 1}, "began at a step from 0 to 0"),
+        ({"epochs": 0}, "the number of epochs must be a positive integer"),
+        ({"batch_size": 2.5}, "the batch size must be a positive integer"),
+        ({"began": 1}, "began must be a step from 0 to 0"),
         ({"progress": "yes"}, "'auto', None or a function"),
     ],
 )
@@ -244,11 +244,11 @@ def test_impossible_settings_are_refused(settings, message):
 def test_what_does_not_fit_the_learner_is_refused():
     net = learner()
     w, s = net.init()
-    with pytest.raises(bp.BackpropError, match="a source of data is one such as"):
+    with pytest.raises(bp.BackpropError, match="a source of data must be one such as"):
         bp.fit(net, w, s, (1, 2))
-    with pytest.raises(bp.BackpropError, match=r"inputs are a numpy array of shape \(batch, 3\)"):
+    with pytest.raises(bp.BackpropError, match=r"inputs must be a numpy array of shape \(batch, 3\)"):
         bp.fit(net, w, s, bp.data.Teacher(0, 10, 4))
-    with pytest.raises(bp.BackpropError, match="weights are finite"):
+    with pytest.raises(bp.BackpropError, match="weights must be finite"):
         bp.fit(net, w * float("nan"), s, source())
 
 
@@ -259,7 +259,7 @@ def test_a_run_that_diverges_gives_back_the_last_good_weights():
     wild = learner(rate=lambda count, *, xp: xp.where(count < 8, 0.05, 1e30))
     good = bp.fit(wild, w, s, source(), epochs=2, batch_size=25)
     with pytest.raises(
-        bp.errors.Diverged, match=r"in epoch 3, .* is not finite; take a smaller rate, or"
+        bp.errors.Diverged, match=r"in epoch 3, .* is not finite; use a smaller rate, or"
     ) as why:
         bp.fit(wild, w, s, source(), epochs=5, batch_size=25)
     assert equal(why.value.w, good.w)
@@ -271,7 +271,7 @@ def test_a_last_step_into_infinity_is_seen():
     net = bp.Learner(bp.chain(1, bp.layers.Linear(1)), update=bp.GradientDescent(1e38))
     data = bp.data.Stored(np.full((1, 1), 1e3, np.float32), np.full((1, 1), -1e3, np.float32))
     with pytest.raises(
-        bp.errors.Diverged, match=r"a weight is not finite; take a smaller rate, such as 1e\+37"
+        bp.errors.Diverged, match=r"a weight is not finite; use a smaller rate, such as 1e\+37"
     ):
         bp.fit(net, *net.init(), data)
 

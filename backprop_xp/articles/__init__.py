@@ -1,4 +1,4 @@
-"""Five introductory articles, recomputed by this library, every printed figure beside ours.
+"""Five introductory articles on backpropagation, recomputed: every printed figure beside ours.
 
     >>> from backprop_xp import articles
     >>> [article.title for article in articles.load(1)]
@@ -6,9 +6,9 @@
     >>> articles.run(articles.load(1)[0].examples[0]).ok
     True
 
-The articles have words of their own; they are mapped to the library's here and nowhere else. Each
-number comes from the library: `nets` makes a learner of an example's data, the others say in the
-articles' words what it shows.
+Each article has its own notation; only this package translates it. Every number is computed by the
+library: `nets` builds a learner from an example's data, and `articles_1_2`, `articles_3_5`, `article_4`
+and `general` return its numbers under the articles' names.
 """
 
 from .examples import Article as Article

@@ -1,8 +1,8 @@
 """The article "optimization 5 - backpropagation further backwards".
 
-Its drawn net: a neuron with inputs u and weights y gives v[1]; the last layer with inputs v and
-weights x gives the outputs. The loss f is the plain sum of squares. `df_d…` is our e where it
-is by a value, our grad where it is by weights.
+The net it draws: a neuron with inputs u and weights y has the output v[1]; the last layer has inputs v
+and weights x. The loss f is the plain sum of squares. `df_d…` is our e where the derivative is by a
+value, our grad where it is by a weight.
 """
 
 from dataclasses import replace
@@ -14,14 +14,14 @@ from ..learner import Learner
 from ..losses import squared_error
 from ..net import Net, Node, chain, named
 from ..updates import GradientDescent
-from .nets import Arithmetic, Inputs, Model, Number, Seen, linear, make, model, rectifier, transposed
-from .sigmoids import each_loss
+from .articles_3_5 import each_loss
+from .nets import Arithmetic, Inputs, Model, Number, SampleValues, linear, make, model, rectifier, transposed
 
-OTHERS = "others"  # neurons beside the drawn one: their outputs v[2], v[3], … stay as they are
+OTHERS = "others"  # the neurons that are not drawn: their outputs v[2], v[3], … are constant
 
 
-def drawn(inputs: Inputs, arithmetic: Arithmetic) -> Model:
-    """The drawn net: u → y → v1, beside it the outputs of other neurons, → x → outputs."""
+def drawn_net(inputs: Inputs, arithmetic: Arithmetic) -> Model:
+    """The net the article draws: [u → y → v1, outputs of other neurons] → x → outputs."""
     others = inputs["other_v"]
     activation = make(rectifier(inputs["slope"]), arithmetic)
     assert isinstance(activation, Activate)
@@ -44,8 +44,8 @@ def drawn(inputs: Inputs, arithmetic: Arithmetic) -> Model:
 
 
 def ascii_net(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """One step of the drawn net: all gradients from the old weights, then layer by layer."""
-    now, sample = drawn(inputs, arithmetic), (inputs["u"], inputs["b"])
+    """One step of the drawn net: with all gradients from the old weights, then layer by layer."""
+    now, sample = drawn_net(inputs, arithmetic), (inputs["u"], inputs["b"])
     seen, later = now.sample(*sample), now.step([sample], [OTHERS])
     neuron = {"layers": [linear([inputs["y"]]), rectifier(inputs["slope"])], "loss": "squared_error_sum"}
     alone = model(neuron, arithmetic).flow(inputs["u"], ["1"])
@@ -64,13 +64,13 @@ def ascii_net(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
         "df_dy": _column(seen.grad["y.w"]),
         "x_after": transposed(later.weights["x.w"]),
         "y_after": _column(later.weights["y.w"]),
-        **_ends(later.sample(*sample)),
+        **_after_step(later.sample(*sample)),
         "gauss_seidel": _layer_by_layer(now, sample),
     }
 
 
 def _layer_by_layer(now: Model, sample: tuple[Any, Any]) -> dict[str, Any]:
-    """The last layer makes its step first; the neuron before it learns from what comes out then."""
+    """The last layer is updated first; the neuron before it learns from the recomputed outputs."""
     between = now.step([sample], [OTHERS, "y"]).sample(*sample)
     ordered = replace(now, learner=replace(now.learner, order="layer by layer"))
     later = ordered.step([sample], [OTHERS])
@@ -79,11 +79,11 @@ def _layer_by_layer(now: Model, sample: tuple[Any, Any]) -> dict[str, Any]:
         "df_dv1": between.e[2][0],
         "df_dy": _column(between.grad["y.w"]),
         "y_after": _column(later.weights["y.w"]),
-        **_ends(later.sample(*sample)),
+        **_after_step(later.sample(*sample)),
     }
 
 
-def _ends(seen: Seen) -> dict[str, Any]:
+def _after_step(seen: SampleValues) -> dict[str, Any]:
     return {"outputs_after": seen.o[5], "f_after": seen.loss}
 
 
@@ -105,8 +105,8 @@ def saturate(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     rows = []
     for row in inputs["rows"]:
         raw = updated(row, GradientDescent(rate))
-        held = updated(row, GradientDescent(rate, limit=limit))
-        rows.append({"raw": raw, "after": held, "saturated": held != raw})
+        clipped = updated(row, GradientDescent(rate, limit=limit))
+        rows.append({"raw": raw, "after": clipped, "saturated": clipped != raw})
     return {"rows": rows}
 
 
@@ -114,8 +114,8 @@ def weight_floor(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """Single weights kept between the floor and the limit."""
     limit, floor = arithmetic.number(inputs["limit"]), arithmetic.number(inputs["floor"])
     old, new = (arithmetic.array([row[key] for row in inputs["rows"]]) for key in ("old", "proposed"))
-    held = arithmetic.plain(updates.bounded(old, new, limit, floor, xp=arithmetic.xp))
-    return {"rows": [{"after": value} for value in held]}
+    after = arithmetic.plain(updates.bounded(old, new, limit, floor, xp=arithmetic.xp))
+    return {"rows": [{"after": value} for value in after]}
 
 
 # -------------------------------------------------------------- the effective rate of a deep chain
@@ -141,7 +141,7 @@ def _gradients(now: Model) -> list[Number]:
 
 
 def effective_rate(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """A chain of n weights 1: what all layers learning at once do to the output, and one alone."""
+    """A chain of n weights 1: the change of the output if all layers learn, and if only one does."""
     rows = []
     for row in inputs["rows"]:
         n, rate = int(row["n_layers"]), arithmetic.number(row["rate"])
@@ -163,7 +163,7 @@ def effective_rate(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def effective_rate_general(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """The same for unequal weights, beside what the sizes of the gradients foretell."""
+    """The same for unequal weights, beside the first-order prediction from the gradients."""
     rows = []
     for row in inputs["rows"]:
         now = _chain(row["weights"], arithmetic.number(row["rate"]), arithmetic)

@@ -1,8 +1,8 @@
-"""The one-neuron series: "Weights' Balancing" and "The Gradient Descent Algorithm".
+"""The articles "Weights' Balancing" and "The Gradient Descent Algorithm", a series on one neuron.
 
-Its model is Loss ∘ L3 ∘ L2 ∘ L1: L1 passes the inputs on, L2 has the weights w2, L3 is a ReLU, the
-loss is ½ (o3 − y)². Its words: o_k is the output of L_k; delta_k the derivative of the loss by what
-layer k takes, which is our e of layer k − 1; "delta w" is our grad.
+The model is Loss ∘ L3 ∘ L2 ∘ L1: L1 passes the inputs on, L2 has the weights w2, L3 is a ReLU, the
+loss is ½ (o3 − y)². Notation: o_k is the output of L_k; delta_k is the derivative of the loss by the
+input of layer k, which is our e of layer k − 1; "delta w" is our grad.
 """
 
 from fractions import Fraction
@@ -11,20 +11,20 @@ from operator import add
 from typing import Any
 
 from . import general
-from .nets import Arithmetic, Inputs, Model, Number, Seen, linear, model, rectifier
+from .nets import Arithmetic, Inputs, Model, Number, SampleValues, linear, model, rectifier
 
 LAYERS = {2: "L3", 1: "L2 weights", 0: "L1"}
 
 
-def broccoli(inputs: Inputs, arithmetic: Arithmetic, bias: Any = None) -> Model:
-    """The model of the series, with weights w2, rate alpha and the slope of L3."""
+def one_neuron(inputs: Inputs, arithmetic: Arithmetic, bias: Any = None) -> Model:
+    """The model of the series, with weights w2, rate alpha and, for a leaky L3, its slope."""
     layers = [linear([inputs["w2"]], bias), rectifier(inputs.get("slope", "0"))]
     form = {"layers": layers, "loss": "half_squared_error", "rate": inputs.get("alpha", "1")}
     return model(form, arithmetic)
 
 
-def words(seen: Seen) -> dict[str, Any]:
-    """What a step shows, in the words of the series."""
+def in_notation(seen: SampleValues) -> dict[str, Any]:
+    """The numbers of one sample, under the names of the series."""
     return {
         "o1": seen.o[0],
         "o2": seen.o[1][0],
@@ -49,18 +49,18 @@ def decision(value: Number, inputs: Inputs, arithmetic: Arithmetic) -> Number:
 
 
 def sign(value: Number) -> str:
-    """The sign in the articles' word."""
+    """The sign of a number, as the articles name it."""
     return "zero" if value == 0 else "negative" if value < 0 else "positive"
 
 
 def result(delta: Number) -> str:
-    """What the error o − y says of the model's output."""
-    said = {"zero": "as expected", "negative": "lower than expected", "positive": "higher than expected"}
-    return said[sign(delta)]
+    """The output compared with the target, from the error o − y."""
+    names = {"zero": "as expected", "negative": "lower than expected", "positive": "higher than expected"}
+    return names[sign(delta)]
 
 
 def move(before: Number, later: Number) -> str:
-    """What an update did to a number."""
+    """The direction in which an update moved a number."""
     return {"zero": "keep", "negative": "decrease", "positive": "increase"}[sign(later - before)]
 
 
@@ -69,30 +69,30 @@ def move(before: Number, later: Number) -> str:
 
 def step(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """One training step on one sample."""
-    now = broccoli(inputs, arithmetic)
+    now = one_neuron(inputs, arithmetic)
     sample = (inputs["x"], [inputs["y"]])
-    return {**words(now.sample(*sample)), "w2_after": w2(now.step([sample]))}
+    return {**in_notation(now.sample(*sample)), "w2_after": w2(now.step([sample]))}
 
 
 def epoch(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """A training step on each sample in turn, then the table."""
-    now, steps = broccoli(inputs, arithmetic), []
+    """A training step on each sample in turn, then the table of all samples."""
+    now, steps = one_neuron(inputs, arithmetic), []
     for x, y in zip(inputs["x"], inputs["y"], strict=True):
-        found = words(now.sample(x, [y]))
+        found = in_notation(now.sample(x, [y]))
         now = now.step([(x, [y])])
         steps.append({**found, "w2_after": w2(now)})
     return {"steps": steps, "after": _table(now, inputs)}
 
 
 def table(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """Outputs, losses and decisions of all samples, without learning."""
-    return _table(broccoli(inputs, arithmetic), inputs)
+    """Outputs, losses and decisions of all samples, without an update."""
+    return _table(one_neuron(inputs, arithmetic), inputs)
 
 
 def _table(now: Model, inputs: Inputs) -> dict[str, Any]:
     rows, samples = [], [(x, [y]) for x, y in zip(inputs["x"], inputs["y"], strict=True)]
     for x, y in samples:
-        found = words(now.sample(x, y))
+        found = in_notation(now.sample(x, y))
         row = {name: found[name] for name in ("o1", "o2", "o3", "loss")}
         decided = decision(row["o3"], inputs, now.arithmetic)
         rows.append({**row, "result": decided, "correct": decided == now.arithmetic.number(y[0])})
@@ -107,9 +107,9 @@ def threshold(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def float_trap(inputs: Inputs, _: Arithmetic) -> dict[str, Any]:
-    """o2 exactly, and as two float formats round it, in both orders of summation.
+    """o2 exactly, and as float64 and float32 round it, in both orders of summation.
 
-    The same whatever arithmetic is asked for: it is about fractions, float64 and float32.
+    The result does not depend on the arithmetic asked for: it compares fractions, float64 and float32.
     """
     exact, rows = Arithmetic("exact"), []
     for x in inputs["x"]:
@@ -130,7 +130,7 @@ def float_trap(inputs: Inputs, _: Arithmetic) -> dict[str, Any]:
 
 
 def _o2(x: list[Any], w: list[Any]) -> Number:
-    return broccoli({"w2": w}, Arithmetic("exact")).sample(x, ["0"]).o[1][0]
+    return one_neuron({"w2": w}, Arithmetic("exact")).sample(x, ["0"]).o[1][0]
 
 
 # -------------------------------------------------------------- weights' balancing
@@ -139,12 +139,12 @@ def _o2(x: list[Any], w: list[Any]) -> Number:
 def sign_flow(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """The sign of every delta for each o2 and y.
 
-    The input 0 and the bias o2 give the o2 that is asked for.
+    With input 0 and bias o2, L2 has the given output o2.
     """
     rows = []
     for row in inputs["rows"]:
-        now = broccoli(inputs, arithmetic, bias=[row["o2"]])
-        found = words(now.sample(["0"] * len(inputs["w2"]), [row["y"]]))
+        now = one_neuron(inputs, arithmetic, bias=[row["o2"]])
+        found = in_notation(now.sample(["0"] * len(inputs["w2"]), [row["y"]]))
         flow = {name: found[name] for name in ("delta4", "delta3", "delta2", "delta1")}
         signs = {
             f"sign_{name}": [sign(v) for v in value] if isinstance(value, list) else sign(value)
@@ -157,7 +157,7 @@ def sign_flow(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def balance(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """What the flow delta3 and the input o1 do to a weight."""
+    """How delta3 and the input o1 change a weight."""
     form = {"layers": [linear([[inputs["w"]]])], "loss": "half_squared_error", "rate": inputs["alpha"]}
     now, rows = model(form, arithmetic), []
     for row in inputs["rows"]:
@@ -175,10 +175,10 @@ def balance(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def update_direction(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """Where one update moves each weight and the output."""
-    now, sample = broccoli(inputs, arithmetic), (inputs["o1"], [inputs["y"]])
+    """The direction in which one update moves each weight and the output."""
+    now, sample = one_neuron(inputs, arithmetic), (inputs["o1"], [inputs["y"]])
     later = now.step([sample])
-    old, new = words(now.sample(*sample)), words(later.sample(*sample))
+    old, new = in_notation(now.sample(*sample)), in_notation(later.sample(*sample))
     return {
         **{name: old[name] for name in ("o2", "o3", "delta4", "delta3", "dw2")},
         "w2_after": w2(later),
@@ -191,8 +191,8 @@ def update_direction(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def flow_skip(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """One step whose learning flow stops where nothing below learns."""
-    now, sample = broccoli(inputs, arithmetic), (inputs["x"], [inputs["y"]])
+    """One step whose learning flow (backward pass) stops at the earliest layer that learns."""
+    now, sample = one_neuron(inputs, arithmetic), (inputs["x"], [inputs["y"]])
     visited = now.sample(*sample, to_input=False).e
     return {"w2_after": w2(now.step([sample])), "layers_visited": ["Loss", *(LAYERS[k] for k in visited)]}
 
@@ -201,8 +201,8 @@ def convexity(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """The loss of a one-weight model at both ends of a segment of weights and in its middle."""
     a, b = (arithmetic.number(inputs[end]) for end in ("a", "b"))
 
-    def at(w: Number) -> Seen:
-        return broccoli({"w2": [w]}, arithmetic).sample([inputs["x"]], [inputs["y"]])
+    def at(w: Number) -> SampleValues:
+        return one_neuron({"w2": [w]}, arithmetic).sample([inputs["x"]], [inputs["y"]])
 
     start, end, middle = at(a), at(b), at((a + b) / 2)
     mean = (start.loss + end.loss) / 2

@@ -17,12 +17,12 @@ class Printed:
     """A figure an article prints.
 
     Attributes:
-        path: where our value is: names and positions (from 0), joined by dots; below `inputs.` it
-            is a given number.
-        text: as the article writes it.
-        value: what the text says: a number as text, a word, true or false, or a list of these.
+        path: which of our values: names and positions (from 0), joined by dots; a path that begins
+            with `inputs.` is a given number.
+        text: the figure as the article writes it.
+        value: the value of the text: a number as text, a word, true or false, or a list of these.
         how: whether the figure is the 'exact' value or a 'rounded' one.
-        agrees: whether the article is right there.
+        agrees: whether the article's figure is right.
     """
 
     path: str
@@ -38,16 +38,16 @@ class Example:
 
     Attributes:
         id: its name.
-        kind: which function of the runner computes it.
+        kind: the key, in `runner.KINDS`, of the function that computes it.
         title: what it shows.
-        formula: its formulas, in the article's words.
-        inputs: what is given; numbers are text such as '1/3'.
-        numbers: 'fractions' where floats give the same, 'fractions alone' where an exact zero before
-            a ReLU sends floats another way, 'floats' where the values are irrational.
+        formula: its formulas, in the article's notation.
+        inputs: the given values; numbers are text such as '1/3'.
+        numbers: 'fractions' if floats give the same result; 'fractions alone' if rounding of an exact
+            zero before a ReLU makes floats take the other branch; 'floats' if values are irrational.
         printed: the article's figures.
         erratum: what is wrong in the article, or None.
-        note: what else is to be known, or None.
-        source: where the example is from, if not from the article itself, or None.
+        note: a remark, or None.
+        source: the source of the example if it is not the article itself, else None.
     """
 
     id: str
@@ -70,7 +70,7 @@ class Article:
         number: 1 to 5.
         title: its title.
         about: what it teaches.
-        examples: in its order.
+        examples: in the article's order.
     """
 
     number: int
@@ -101,7 +101,7 @@ def load(only: int | None = None) -> tuple[Article, ...]:
         return found
     if chosen := tuple(article for article in found if article.number == only):
         return chosen
-    msg = f"an article is one of 1 to {len(found)}, got {only!r}: " + "; ".join(
+    msg = f"an article must be one of 1 to {len(found)}, got {only!r}: " + "; ".join(
         f"{article.number} is {article.title!r}" for article in found
     )
     raise BackpropError(msg)

@@ -1,18 +1,18 @@
-"""The general example: a net, its samples, and one or more epochs of learning."""
+"""The general example: a net, its samples, and one or more epochs of training."""
 
 from typing import Any
 
-from .nets import Arithmetic, Inputs, Model, Number, Samples, Seen, model, transposed, weighted
+from .nets import Arithmetic, Inputs, Model, Number, Samples, SampleValues, model, transposed, weighted
 
 
 def net(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """All steps of an example, and its outputs and losses afterwards.
 
     The mode 'per_sample' makes an update after each sample; 'batch_mean' and 'batch_sum' make one
-    from all of them. `flow` is our e of each node; W and grad_W are out × in.
+    update from all samples. `flow` is our e of each node; W and grad_W are out × in.
     """
     now, names = model(inputs, arithmetic), tuple(weighted(inputs["layers"]))
-    hold = () if inputs.get("update_biases", True) else tuple(f"{v}.b" for v in names)
+    frozen = () if inputs.get("update_biases", True) else tuple(f"{v}.b" for v in names)
     samples = [(sample["x"], sample["y"]) for sample in inputs["samples"]]
     steps: list[dict[str, Any]] = []
     for epoch in range(inputs.get("epochs", 1)):
@@ -22,12 +22,12 @@ def net(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
                 step = {**_one(now.sample(*batch[0]), names), "sample": number, "epoch": epoch}
             else:
                 step = {**_all(now, batch, names), "epoch": epoch}
-            now = now.step(batch, hold)
+            now = now.step(batch, frozen)
             steps.append({**step, **_out_by_in(now.weights, names, "W_after", "b_after")})
     return {"steps": steps, "after": after(now, samples)}
 
 
-def _one(seen: Seen, names: tuple[str, ...]) -> dict[str, Any]:
+def _one(seen: SampleValues, names: tuple[str, ...]) -> dict[str, Any]:
     flow = [seen.e[k] for k in sorted(seen.e)]
     return {"outputs": seen.o, "loss": seen.loss, "flow": flow, **_out_by_in(seen.grad, names)}
 

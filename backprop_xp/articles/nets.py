@@ -1,8 +1,8 @@
-"""The nets of the articles: from their data to a learner, and what a step of it shows.
+"""The nets of the articles: a learner built from an example's data, and the numbers of its steps.
 
-Every example is a net in one general form: layers in order, each with the weights the article gives
-(out × in there, in × out here). Node k of the net is the article's value k: "v0" is the input, "v1"
-the output of the first layer. All that comes back is plain Python numbers.
+Every example is described in one general form: layers in order, each with the article's weights (out ×
+in there, in × out here). Node k of the net is the article's value k: "v0" is the input, "v1" the output
+of the first layer. All results are plain Python numbers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ REDUCTIONS: dict[str, Reduction] = {"per_sample": "mean", "batch_mean": "mean", 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What the numbers of an example are, and where they lie.
+    """The backend and dtype an example is computed with.
 
     Args:
         backend: by name; 'exact' computes with fractions.
@@ -58,7 +58,7 @@ class Arithmetic:
 
     @property
     def kind(self) -> str:
-        """The dtype by name."""
+        """The name of the dtype."""
         return self.dtype or ("rational" if self.exact else "float64")
 
     @property
@@ -85,15 +85,15 @@ class Arithmetic:
         return (a if self.exact else backends.host(a)).tolist()
 
 
-class Seen(NamedTuple):
-    """What one sample shows in a net, by the number of the node.
+class SampleValues(NamedTuple):
+    """The numbers of one sample in a net, by the number of the node.
 
     Attributes:
         o: the output of each node.
-        e: ∂E/∂o of each node the learning flow visits, the last first.
+        e: ∂E/∂o of each node the learning flow (the backward pass) visits, last first.
         delta: ∂E/∂net, likewise.
         grad: ∂E/∂w of each block, in × out.
-        loss: E, None where the error was given.
+        loss: E; None if the error e was given instead of a target.
     """
 
     o: list[Vector]
@@ -105,13 +105,13 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A learner at the weights it has now; a step gives another model.
+    """A learner with its weights; immutable: a step returns a new model.
 
     Args:
         learner: net, loss and plain gradient descent.
         w: its weights.
         s: its state.
-        arithmetic: of all numbers.
+        arithmetic: the backend and dtype.
     """
 
     learner: Learner
@@ -131,26 +131,26 @@ class Model:
         """The blocks by name, in × out."""
         return {block: self.arithmetic.plain(value) for block, value in self.learner.weights(self.w).items()}
 
-    def sample(self, x: Sequence[Any], t: Sequence[Any], *, to_input: bool = True) -> Seen:
-        """What one sample shows: forward, loss, backward pass; nothing is changed."""
+    def sample(self, x: Sequence[Any], t: Sequence[Any], *, to_input: bool = True) -> SampleValues:
+        """The numbers of one sample: forward pass, loss and learning flow, without an update."""
         step = replace(self.learner.pure, to_input=to_input)
         watched = Watched(step.net, "*", to_input=to_input)
         found = step.gradient(self.w, self.s, *self._rows([(x, t)]), xp=self.arithmetic.xp, watched=watched)
-        seen = Seen([], {}, {}, {}, self.arithmetic.plain(found.loss))
+        seen = SampleValues([], {}, {}, {}, self.arithmetic.plain(found.loss))
         self._show(seen, watched)
         return seen
 
-    def flow(self, x: Sequence[Any], e: Sequence[Any]) -> Seen:
-        """What one sample shows where the error e = ∂E/∂o at the output is given."""
+    def flow(self, x: Sequence[Any], e: Sequence[Any]) -> SampleValues:
+        """The numbers of one sample if the error e = ∂E/∂o at the output is given."""
         xs, es = self._rows([(x, e)])
         step = replace(self.learner.pure, loss=_GivenError(), reduction="sum", to_input=True)
         watched = Watched(step.net, "*", to_input=True)
         step.gradient(self.w, self.s, xs, es, xp=self.arithmetic.xp, watched=watched)
-        seen = Seen([], {}, {}, {}, None)
+        seen = SampleValues([], {}, {}, {}, None)
         self._show(seen, watched)
         return seen
 
-    def _show(self, seen: Seen, watched: Watched) -> None:
+    def _show(self, seen: SampleValues, watched: Watched) -> None:
         plain = self.arithmetic.plain
         for k in range(len(watched.net.nodes)):
             seen.o.append(plain(watched.seen[k, "o"])[0])
@@ -162,7 +162,7 @@ class Model:
                 seen.grad.update((f"{name}.{p}", plain(grad)) for p, grad in value.items())
 
     def batch(self, samples: Samples) -> tuple[Number, dict[str, Any]]:
-        """Loss and ∂E/∂w by block of all samples together."""
+        """The loss of all samples as one batch, and ∂E/∂w by block."""
         x, t = self._rows(samples)
         loss = self.learner.pure.forward_loss(self.w, self.s, x, t, xp=self.arithmetic.xp).loss
         grads = self.learner.gradient(self.w, self.s, x, t)
@@ -174,17 +174,17 @@ class Model:
         found: Vector = self.arithmetic.plain(self.learner.losses(self.w, self.s, *self._rows(samples)))
         return found
 
-    def step(self, samples: Samples, hold: Iterable[str] = ()) -> "Model":
-        """The model after one update from all samples; the layers or blocks in `hold` do not learn.
+    def step(self, samples: Samples, frozen: Iterable[str] = ()) -> "Model":
+        """The model after one update from all samples; the layers or blocks in `frozen` do not learn.
 
-        Plain gradient descent remembers nothing, so the state stays.
+        The state is not updated: plain gradient descent does not depend on it.
         """
-        learner, w, s = self.learner.freeze(list(hold), *self.learner.snapshot(self.w, self.s))
+        learner, w, s = self.learner.freeze(list(frozen), *self.learner.snapshot(self.w, self.s))
         w, _, _ = learner.step(w, s, *self._rows(samples))
         return replace(self, w=w)
 
     def descend(self, grad: Mapping[str, Any]) -> "Model":
-        """The model after one update from a gradient that is known already."""
+        """The model after one update from a given gradient."""
         xp = self.arithmetic.xp
         g = self.learner.net.layout.pack({b: self.arithmetic.array(v) for b, v in grad.items()}, xp=xp)
         w, s = self.learner.snapshot(self.w, self.s)
@@ -208,7 +208,7 @@ class _GivenError(Loss):
 
 
 def transposed(matrix: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Out × in as in × out, or back.
+    """The transpose of a matrix in nested lists: out × in to in × out, or back.
 
     >>> transposed([[1, 2, 3]])
     [[1], [2], [3]]
@@ -217,17 +217,17 @@ def transposed(matrix: Sequence[Sequence[Any]]) -> list[list[Any]]:
 
 
 def linear(weights: Sequence[Sequence[Any]], bias: Sequence[Any] | None = None) -> dict[str, Any]:
-    """A layer of weights (out × in) in the general form."""
+    """A linear layer in the general form, with weights out × in."""
     return {"kind": "linear", "W": weights, "b": bias}
 
 
 def rectifier(slope: Any = "0") -> dict[str, Any]:
-    """A ReLU in the general form, leaky where its slope is not 0."""
+    """A ReLU in the general form, leaky if the slope is not 0."""
     return {"kind": "leaky_relu", "slope": slope} if Fraction(slope) else {"kind": "relu"}
 
 
 def make(layer: Inputs, arithmetic: Arithmetic) -> Layer | Node:
-    """The library's layer for one of the general form.
+    """The library's layer for a layer in the general form.
 
     Raises:
         BackpropError: there is no layer of this kind.
@@ -242,17 +242,17 @@ def make(layer: Inputs, arithmetic: Arithmetic) -> Layer | Node:
     if kind in ("add_skip", "concat_skip"):
         return (add if kind == "add_skip" else concat)(f"v{layer['from']}")
     known = listed(["linear", "add_skip", "concat_skip", *activations.ALL])
-    msg = f"a layer of an article is one of {known}, got {kind!r}"
+    msg = f"a layer of an article must be one of {known}, got {kind!r}"
     raise BackpropError(msg)
 
 
 def weighted(layers: Sequence[Inputs]) -> dict[str, Inputs]:
-    """The layers with weights, by the name of their node."""
+    """The layers that have weights, by the name of their node."""
     return {f"v{k}": layer for k, layer in enumerate(layers, 1) if layer["kind"] == "linear"}
 
 
 def build(layers: Sequence[Inputs], arithmetic: Arithmetic) -> Net:
-    """The net of the general form; its nodes are v0, v1, …."""
+    """The library's net for the general form; its nodes are named v0, v1, …."""
     features = len(next(iter(weighted(layers).values()))["W"][0])
     nodes = [named(f"v{k}", make(layer, arithmetic)) for k, layer in enumerate(layers, 1)]
     return chain(named("v0", Input(features)), *nodes)
@@ -262,8 +262,8 @@ def model(inputs: Inputs, arithmetic: Arithmetic) -> Model:
     """The model of an example in the general form.
 
     Args:
-        inputs: layers, loss; and where they matter rate or rate_per_layer, saturation, mode.
-        arithmetic: to run in.
+        inputs: layers and loss; optionally rate or rate_per_layer, saturation, mode.
+        arithmetic: the backend and dtype.
 
     >>> m = model({"layers": [linear([["1/2", "3"]])], "loss": "half_squared_error"}, Arithmetic())
     >>> seen = m.sample(["2", "1"], ["5"])

@@ -11,10 +11,10 @@ from .examples import Article, load
 from .runner import BRANCH, EQUAL, ERRATUM, MARKS, ROUNDED, WRONG, Figure, Mark, Result, flat, run
 from .writing import WIDTH, columns, label, paragraph, shown
 
-FEW = 3  # an example with fewer printed figures shows our values too
-LINES = 12  # of values, where all articles are shown
+FEW = 3  # for an example with fewer printed figures, our values are shown too
+LINES = 12  # lines of our values, when all articles are shown
 INDENT = "    "  # of tables of our values
-SAID = {
+MARK_NAMES = {
     EQUAL: "equal",
     ROUNDED: "equal after rounding",
     ERRATUM: "errata of the articles",
@@ -24,12 +24,12 @@ SAID = {
 
 
 def main(backend: str | None = None, as_json: bool = False, only: int | None = None) -> int:
-    """Runs the articles and prints their figures with ours beside them.
+    """Recompute the articles and print their figures with ours beside them.
 
     Args:
         backend: by name; without one fractions, and NumPy where values are irrational.
         as_json: print one JSON document.
-        only: the number of an article, 1 to 5, to see it alone and with all its values.
+        only: the number of an article, 1 to 5, to show only this one, with all its values.
 
     Returns:
         The exit status: 0, or 1 where a figure that should agree does not.
@@ -56,7 +56,7 @@ def main(backend: str | None = None, as_json: bool = False, only: int | None = N
 
 
 def counted(results: Iterable[Result]) -> dict[Mark, int]:
-    """How many figures bear each mark."""
+    """The number of figures with each mark."""
     count = Counter(figure.mark for result in results for figure in result.figures)
     return {mark: count[mark] for mark in MARKS}
 
@@ -123,7 +123,7 @@ def text(found: Sequence[tuple[Article, list[Result]]], *, whole: bool) -> Itera
 
     Args:
         found: articles with their results.
-        whole: show every value; else only where the article prints few figures, and not too many.
+        whole: show all our values; else at most `LINES` lines, for examples with few printed figures.
     """
     results = [result for _, results in found for result in results]
     kinds = dict.fromkeys(
@@ -131,20 +131,20 @@ def text(found: Sequence[tuple[Article, list[Result]]], *, whole: bool) -> Itera
     )
     where = ", and in ".join(kinds) + (" where values are irrational" if len(kinds) > 1 else "")
     yield f"The articles, computed in {where}."
-    yield "Each printed figure has ours beside it; rows, steps and samples are counted from 1."
+    yield "Each printed figure is beside ours; rows, steps and samples are counted from 1."
     for article, own in found:
         yield from ("", "=" * WIDTH, f"Article {article.number}: {article.title}", article.about, "=" * WIDTH)
         formula = ""
         for result in own:
-            yield from _told(result, article.number, formula, whole=whole)
+            yield from _example_text(result, article.number, formula, whole=whole)
             formula = result.example.formula
     yield ""
     count = counted(results)
-    told = [f"{n} {SAID[mark]}" for mark, n in count.items() if n or mark != BRANCH]
-    yield from paragraph(", ".join(told), f"{sum(count.values())} figures: ")
+    parts = [f"{n} {MARK_NAMES[mark]}" for mark, n in count.items() if n or mark != BRANCH]
+    yield from paragraph(", ".join(parts), f"{sum(count.values())} figures: ")
 
 
-def _told(result: Result, number: int, last_formula: str, *, whole: bool) -> Iterator[str]:
+def _example_text(result: Result, number: int, last_formula: str, *, whole: bool) -> Iterator[str]:
     example = result.example
     yield ""
     yield from paragraph(example.title, f"{example.id}: ", "  ")
@@ -166,10 +166,10 @@ def _told(result: Result, number: int, last_formula: str, *, whole: bool) -> Ite
         yield "  our values"
         yield from lines if whole else lines[:LINES]
         if len(lines) > LINES and not whole:
-            yield f"    … and {len(lines) - LINES} lines more: --article {number} shows all"
-    for head, said in (("Erratum", example.erratum), ("Note", example.note)):
-        if said:
-            yield from paragraph(said, f"  {head}: ")
+            yield f"    … and {len(lines) - LINES} more lines: --article {number} shows all"
+    for head, remark in (("Erratum", example.erratum), ("Note", example.note)):
+        if remark:
+            yield from paragraph(remark, f"  {head}: ")
 
 
 def _ours(figure: Figure) -> str:
@@ -179,7 +179,7 @@ def _ours(figure: Figure) -> str:
 
 
 def _values(result: Result) -> Iterator[str]:
-    """Our values: steps of a net node by node, rows as a table where they fit, else one a line."""
+    """Our values: steps of a net node by node; rows as a table if it fits, else one value per line."""
     rest = dict(result.values)
     if result.example.kind == "net":
         yield from _steps(rest.pop("steps"), result.example.inputs["layers"])
@@ -213,4 +213,4 @@ def _lines(value: Any, path: str) -> Iterator[tuple[str, str]]:
         for k, each in enumerate(value):
             yield from _lines(each, f"{path}.{k}")
     elif type(value) is not int and any(each is not None for each in flat(value)):
-        yield label(path), shown(value)  # positions are told by the label
+        yield label(path), shown(value)  # bare ints are positions, which the label has already

@@ -1,4 +1,4 @@
-"""The one runner: every example of the articles computed by the library, beside what is printed."""
+"""Computes the examples of the articles and compares the results with the printed figures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from math import isclose
 from typing import Any, Literal
 
 from ..errors import BackpropError, listed
-from . import article_4, articles_1_2, general, sigmoids
+from . import article_4, articles_1_2, articles_3_5, general
 from .examples import Example, Printed
 from .nets import Arithmetic, Inputs
 
@@ -34,11 +34,11 @@ KINDS: dict[str, Kind] = {
     "update_direction": articles_1_2.update_direction,
     "flow_skip": articles_1_2.flow_skip,
     "convexity": articles_1_2.convexity,
-    "sugden": sigmoids.sugden,
-    "losses": sigmoids.losses,
-    "eq44": sigmoids.formula_4_4,
-    "eq410": sigmoids.formula_4_10,
-    "closer_look": sigmoids.closer_look,
+    "sugden": articles_3_5.step_of_article_3,
+    "losses": articles_3_5.losses,
+    "eq44": articles_3_5.formula_4_4,
+    "eq410": articles_3_5.formula_4_10,
+    "closer_look": articles_3_5.step_of_article_5,
     "ascii": article_4.ascii_net,
     "saturate": article_4.saturate,
     "weight_floor": article_4.weight_floor,
@@ -53,9 +53,9 @@ class Figure:
     """A printed figure with ours beside it.
 
     Attributes:
-        printed: the article's.
+        printed: the article's figure.
         ours: our value.
-        mark: how they compare.
+        mark: the result of the comparison.
     """
 
     printed: Printed
@@ -65,13 +65,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """An example that was run.
+    """The result of an example.
 
     Attributes:
-        example: what was run.
-        arithmetic: the backend and dtype it ran in.
-        values: all that it shows, by the article's names; numbers are fractions or floats.
-        figures: the printed ones, compared.
+        example: the example.
+        arithmetic: the backend and dtype it was computed with.
+        values: all its numbers, under the article's names; fractions or floats.
+        figures: the printed figures, compared with ours.
     """
 
     example: Example
@@ -81,22 +81,22 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether every figure is as it should be."""
+        """Whether every figure agrees, except where the article or float rounding is known to differ."""
         return all(figure.mark != WRONG for figure in self.figures)
 
     @property
     def branch(self) -> str | None:
-        """What became of an example that floats send another way, or None."""
+        """What happened, in words, if rounding made the example take the other branch; else None."""
         if all(figure.mark != BRANCH for figure in self.figures):
             return None
-        said = f"{self.arithmetic.kind} takes another branch"
+        text = f"{self.arithmetic.kind} takes the other branch"
         grads = self.values.get("dw2", [step["grad_W"] for step in self.values.get("steps", [])])
         if grads and not any(flat(grads)):
-            said += ": nothing is learnt"
+            text += ": nothing is learnt"
             if "after" in self.values:
                 outputs = ", ".join(f"{float(o):g}" for o in flat(self.values["after"]["outputs"]))
-                said += f"; outputs stay {outputs}"
-        return f"{said} (a sum that is exactly 0 before a ReLU comes out slightly off 0)"
+                text += f"; outputs stay {outputs}"
+        return f"{text} (the net input of a ReLU that is exactly 0 is not exactly 0 in floats)"
 
 
 def flat(values: Any) -> list[Any]:
@@ -109,20 +109,20 @@ def flat(values: Any) -> list[Any]:
 
 
 def arithmetic_for(example: Example, backend: str | None, dtype: str | None = None) -> Arithmetic:
-    """Where an example runs: fractions by default, NumPy's float64 where values are irrational."""
+    """The arithmetic for an example: fractions by default, NumPy's float64 if values are irrational."""
     if backend in (None, "exact"):
         return Arithmetic("exact") if example.numbers != "floats" else Arithmetic("numpy", dtype)
     return Arithmetic(str(backend), dtype)
 
 
 def run(example: Example, backend: str | None = None, dtype: str | None = None) -> Result:
-    """An example computed by the library, with its printed figures compared.
+    """Compute an example and compare the result with its printed figures.
 
     Args:
-        example: one of `load()`.
-        backend: by name; without one, or with 'exact', fractions are used wherever the values are
-            rational, else NumPy.
-        dtype: of float backends; 'float64' without one.
+        example: from `load()`.
+        backend: by name; without one, or with 'exact', fractions if the values are rational, else
+            NumPy.
+        dtype: of float backends; without one 'float64'.
 
     Raises:
         BackendUnavailable: the library is not installed.
@@ -134,7 +134,7 @@ def run(example: Example, backend: str | None = None, dtype: str | None = None) 
     ([Fraction(0, 1), Fraction(-2000, 1), Fraction(-3000, 1)], True)
     """
     if example.kind not in KINDS:
-        msg = f"the kind of an example is one of {listed(KINDS)}, got {example.kind!r}"
+        msg = f"the kind of an example must be one of {listed(KINDS)}, got {example.kind!r}"
         raise BackpropError(msg)
     arithmetic = arithmetic_for(example, backend, dtype)
     values = KINDS[example.kind](example.inputs, arithmetic)
@@ -159,13 +159,13 @@ def _at(path: str, values: Any) -> Any:
 
 
 def agrees(ours: Any, printed: Any, how: str, tolerance: float | None = None) -> bool:
-    """Whether our value is the printed one.
+    """Whether our value agrees with the printed one.
 
     Args:
-        ours: a number, a word, a truth, or a list of these.
+        ours: a number, a word, a boolean, or a list of these.
         printed: the same, numbers as text.
-        how: 'exact', or 'rounded' to the decimals the text has.
-        tolerance: relative, for floats; None asks for equal fractions.
+        how: 'exact', or 'rounded' to the decimals of the text.
+        tolerance: relative, for floats; None requires equal fractions.
 
     >>> from fractions import Fraction
     >>> agrees(Fraction(9245, 100000), "0.092", "rounded"), agrees(Fraction(1, 3), "0.333", "exact")

@@ -1,4 +1,4 @@
-"""Text in 100 columns: paragraphs, tables, and numbers a reader can take in."""
+"""Text in 100 columns: paragraphs, tables, and numbers in a readable form."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -9,14 +9,14 @@ WIDTH = 100
 ONE = {"rows": "row", "steps": "step", "per_sample": "sample", "losses": "loss"}
 
 
-def paragraph(said: str, head: str, indent: str | None = None) -> list[str]:
-    """Text in lines of at most 100 columns, its head hanging."""
+def paragraph(text: str, head: str, indent: str | None = None) -> list[str]:
+    """Text wrapped at 100 columns, after a heading, with a hanging indent."""
     after = " " * len(head) if indent is None else indent
-    return wrap(said, WIDTH, initial_indent=head, subsequent_indent=after)
+    return wrap(text, WIDTH, initial_indent=head, subsequent_indent=after)
 
 
 def label(path: str) -> str:
-    """Where a value is, in words; positions are counted from 1.
+    """The path of a value in words; positions are counted from 1.
 
     >>> label("steps.2.W_after.0.0.1"), label("rows.0.o2")
     ('step 3: W_after 1,1,2', 'row 1: o2')
@@ -33,11 +33,11 @@ def label(path: str) -> str:
 
 
 def shown(value: Any, *, brief: bool = False) -> str:
-    """A value as text: fractions as they are while they are short, decimals beside them.
+    """A value as text: a fraction with its decimal beside it; a long fraction as a decimal only.
 
     Args:
-        value: a number, a word, a truth, or nested lists of these.
-        brief: without the decimal beside a fraction.
+        value: a number, a word, a boolean, or nested lists of these.
+        brief: leave out the decimal beside a fraction.
 
     >>> from fractions import Fraction
     >>> shown(Fraction(43, 100)), shown([Fraction(1, 3), Fraction(2)]), shown(True)
@@ -59,7 +59,7 @@ def shown(value: Any, *, brief: bool = False) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
-    """Rows of text in aligned columns, 100 wide at most: the widest cells are wrapped."""
+    """Rows of text in aligned columns, at most 100 wide in all; cells of the widest columns are wrapped."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * len(widths) + len(indent) > WIDTH and max(widths) > 8:
         widths[widths.index(max(widths))] -= 1

@@ -1,7 +1,7 @@
-"""The array libraries, one small file each; adding one is adding a file.
+"""The array libraries, one module each; to add one, add a module.
 
-A backend is found from an array in hand, else by name, by the environment variable
-BACKPROP_XP_BACKEND, or by `with backend("jax"):`.
+The backend is that of the arrays a function receives. Where there is no array yet, it is chosen by
+name, else by `with backend("jax"):`, else by the environment variable BACKPROP_XP_BACKEND, else NumPy.
 """
 
 import os
@@ -25,7 +25,7 @@ _by_type: dict[type, Backend] = {}
 
 @cache
 def names() -> tuple[str, ...]:
-    """The backends there are, installed or not.
+    """The names of all backends, installed or not.
 
     >>> names()
     ('cupy', 'exact', 'jax', 'numpy', 'strict', 'torch')
@@ -39,7 +39,7 @@ def _open(name: str) -> Backend:
 
 
 def get(name: str | None = None) -> Backend:
-    """The backend of this name; without one, the chosen one, NumPy if none was chosen.
+    """The backend of this name; without a name the one chosen by `backend` or the environment, or NumPy.
 
     Raises:
         BackendUnavailable: the library is not installed, or finds no device.
@@ -47,14 +47,18 @@ def get(name: str | None = None) -> Backend:
     """
     name = name or _chosen.get() or os.environ.get("BACKPROP_XP_BACKEND") or "numpy"
     if name not in names():
-        msg = f"a backend is one of {listed(names())}, got {name!r}"
+        msg = f"a backend must be one of {listed(names())}, got {name!r}"
         raise BackpropError(msg)
     return _open(name)
 
 
 @contextmanager
 def backend(name: str) -> Iterator[Backend]:
-    """Within the block, this backend is used where no array decides; each thread has its own.
+    """A context manager: within it this backend is used where no array decides. Each thread has its own.
+
+    Raises:
+        BackendUnavailable: the library is not installed, or finds no device.
+        BackpropError: there is no backend of this name.
 
     >>> with backend("exact") as chosen:
     ...     get().name
@@ -72,7 +76,7 @@ def of(a: Array) -> Backend:
     """The backend of an array.
 
     Raises:
-        BackpropError: what came is no array of a library known here.
+        BackpropError: the value is not an array, or not of a library that follows the standard.
     """
     found = _by_type.get(type(a))
     if found is None or not found.owns(a):
@@ -92,19 +96,23 @@ def _find(a: Any) -> Backend:
         return Standard(root.partition(".")[0], a.__array_namespace__())
     msg = (
         f"expected an array of {listed(names())}, got a {type(a).__name__}: "
-        "write bp.asarray(data, like=w) or an array of your library"
+        "write bp.asarray(data, like=w), or pass an array of a library that follows the Array API standard"
     )
     raise BackpropError(msg)
 
 
 def resolve(like: Array, name: str | None, device: Any, dtype: str | None) -> tuple[Backend, Any, Any]:
-    """Backend, device and dtype from an array in hand, else from names."""
+    """Backend, device and dtype: those of the array `like`, else those named.
+
+    Raises:
+        BackpropError: `like` and a name that contradict each other, or an unknown name.
+    """
     if like is None:
         to = get(name)
         return to, to.device(device), to.dtype(dtype)
     to = of(like)
     if name not in (None, to.name):
-        msg = f"give either like=, here a {to.name} array, or backend={name!r}"
+        msg = f"like= is a {to.name} array and backend={name!r} another library: give one of the two"
         raise BackpropError(msg)
     same = to.xp.isdtype(like.dtype, "real floating") and dtype is None
     return to, to.device(device) if device else to.device_of(like), like.dtype if same else to.dtype(dtype)
@@ -113,16 +121,17 @@ def resolve(like: Array, name: str | None, device: Any, dtype: str | None) -> tu
 def asarray(
     data: Any, *, like: Array = None, backend: str | None = None, device: Any = None, dtype: str | None = None
 ) -> Array:
-    """Data as an array of a backend: lists, NumPy arrays, or arrays of any backend.
-
-    The numbers stay, their type may change: bytes remain bytes only with dtype='uint8'.
+    """Data as an array of a backend: from nested lists, NumPy arrays, or arrays of any backend.
 
     Args:
-        data: numbers; they become floats of the default type unless `like` or `dtype` says otherwise.
-        like: an array whose library, device and dtype are used.
+        data: numbers; their values are kept, and they become floats unless `dtype` says otherwise.
+        like: an array whose library, device and, if it is a float, dtype are used.
         backend: else this library, by name.
         device: of that library.
         dtype: 'float32', 'float64'; 'int32' for labels; 'uint8' for bytes, which a net reads as x / 255.
+
+    Raises:
+        BackpropError: data that are not numbers, or an unknown name.
 
     >>> asarray([[1, 2]], backend="exact", dtype="rational").tolist()
     [[Fraction(1, 1), Fraction(2, 1)]]
@@ -132,10 +141,10 @@ def asarray(
 
 
 def convert(data: Any, to: Backend, dtype: Any, device: Any) -> Array:
-    """Data as an array of this backend, of its own dtype and device.
+    """Data as an array of this backend; dtype and device are the library's own objects.
 
     Raises:
-        BackpropError: what came is no array and no nested list of numbers.
+        BackpropError: the data are neither an array nor nested lists of numbers.
     """
     if not isinstance(data, (list, tuple, int, float)):
         data = host(data) if of(data) is not to else data

@@ -1,4 +1,4 @@
-"""CuPy: NumPy's functions on an NVIDIA GPU, a compiled step as CUDA graphs."""
+"""CuPy: NumPy's functions on an NVIDIA GPU; compiled steps are CUDA graphs."""
 
 from copy import copy
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ from typing import Any
 from ..arrays import Array
 from ..compiler.compiled import Compiled, Step
 from ..compiler.cuda.compiled import CapturedStep
-from ..compiler.cuda.cublaslt import PRECISIONS, Products
+from ..compiler.cuda.products import PRECISIONS, Products
 from ..errors import BackendUnavailable, BackpropError, listed, unavailable
 from .base import Backend
 
@@ -81,7 +81,7 @@ class CuPy(Backend):
         return other
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """The step captured once for each set of shapes, then launched."""
+        """The step captured once for each set of shapes, then replayed."""
         return CapturedStep(self, self.cupy, step, check, scaled=self.precision == "float16")
 
 

@@ -1,4 +1,4 @@
-"""Exact arithmetic: the same formulas on fractions. For small nets, and for trust."""
+"""Exact arithmetic: the same formulas on fractions, for small nets and for verification."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class Exact(Backend):
     floats = ("rational",)
 
     def to_host(self, a: Array) -> Any:
-        """A NumPy array: float64 for rationals (rounded), else as they are."""
+        """A NumPy array: fractions rounded to float64, integers and booleans unchanged."""
         return a.to_numpy()
 
 

@@ -27,7 +27,7 @@ class Jax(Backend):
         self.xp = jax.numpy
 
     def owns(self, a: Any) -> bool:
-        """Arrays, and what stands for them while JAX traces."""
+        """Arrays, and the tracers in their place while JAX traces."""
         return isinstance(a, self.jax.Array)
 
     def device(self, name: Any) -> Any:
@@ -58,7 +58,9 @@ class Jax(Backend):
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or JAX arrays, as a JAX array."""
         if not isinstance(data, self.jax.Array):
-            data = numpy.array(data)  # a copy: JAX may keep host memory, which NumPy steps write into
+            data = numpy.array(
+                data
+            )  # a copy: JAX may share the memory, and compiled NumPy steps write into it
         return self.xp.asarray(data, dtype=dtype, device=device)
 
     def to_host(self, a: Array) -> Any:
@@ -68,7 +70,7 @@ class Jax(Backend):
     def with_precision(self, precision: str | None, *, scaled: bool = True) -> "Jax":
         """This backend, its products of float32 computed in another precision.
 
-        Without one JAX chooses, and takes tf32 on a GPU that has it. On the CPU tf32 is float32.
+        Without one JAX chooses: tf32 on a GPU that has it. On the CPU tf32 is float32.
         """
         if precision is None:
             return self
@@ -93,7 +95,7 @@ class Jax(Backend):
 
 
 class _Precise:
-    """jax.numpy with products of float32 in a precision of choice; sums are float32."""
+    """jax.numpy with products of float32 in another precision; they are summed in float32."""
 
     def __init__(self, xp: Namespace, precision: str) -> None:
         self._xp, self._precision = xp, precision

@@ -1,4 +1,4 @@
-"""array-api-strict: the standard and nothing else. It proves formulas; it is not for speed."""
+"""array-api-strict: only what the standard defines. It tests that formulas are portable; it is slow."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ TYPES = ("array_api_strict",)
 
 
 class Strict(Backend):
-    """The standard's own test library; the flags it runs under are the caller's."""
+    """The standard's own test library, with the flags the caller has set."""
 
     name = "strict"
 
@@ -26,7 +26,7 @@ class Strict(Backend):
         try:
             return self.xp.Device(name)
         except (ValueError, AssertionError, NotImplementedError) as error:
-            msg = f"array-api-strict has devices 'CPU_DEVICE', 'device1' and 'device2', got {name!r}"
+            msg = f"an array-api-strict device must be 'CPU_DEVICE', 'device1' or 'device2', got {name!r}"
             raise BackpropError(msg) from error
 
     def device_of(self, a: Array) -> Any:

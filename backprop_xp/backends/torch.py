@@ -14,7 +14,7 @@ TYPES = ("torch",)
 
 
 class Torch(Backend):
-    """The namespace of array-api-compat; random words are signed, unsigned ones lack operations."""
+    """The namespace of array-api-compat; random bits are int32, since uint32 lacks operations."""
 
     name = "torch"
 
@@ -47,7 +47,7 @@ class Torch(Backend):
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or tensors, as a tensor outside any autograd graph."""
         if hasattr(data, "__array__") and not isinstance(data, self.torch.Tensor):
-            data = data.copy()  # a tensor over foreign memory could be read-only
+            data = data.copy()  # the memory of a NumPy array may be read-only
         return self.torch.as_tensor(data, dtype=dtype, device=device).detach()
 
     def to_host(self, a: Array) -> Any:
@@ -55,12 +55,12 @@ class Torch(Backend):
         return a.detach().cpu().numpy()
 
     def from_host(self, memory: Any, a: Array = None) -> Array:
-        """A tensor in NumPy's memory: `a`, if that lies there and is in no autograd graph."""
+        """A tensor in NumPy's memory: `a` itself, if that is its memory and autograd does not track it."""
         own = a is not None and not a.requires_grad and a.data_ptr() == memory.ctypes.data
         return a if own else self.torch.from_numpy(memory)
 
     def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """The step outside autograd: on the CPU as a recorded plan, on a GPU as a graph."""
+        """The step outside autograd: on the CPU as a recorded plan, on a GPU as a CUDA graph."""
         return DetachedStep(self, self.torch, step, check)
 
     def synchronize(self) -> None:
@@ -70,7 +70,7 @@ class Torch(Backend):
 
 
 def _native(torch: Any) -> dict[str, Callable[..., Any]]:
-    """Torch's own functions where they do what the standard asks; the wrapped ones cost twice."""
+    """Torch's own functions where they follow the standard; the wrapped ones take twice the time."""
 
     def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
         def reduced(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
@@ -78,11 +78,11 @@ def _native(torch: Any) -> dict[str, Callable[..., Any]]:
 
         return reduced
 
-    def bounded(two: Callable[..., Any], one: Callable[..., Any]) -> Callable[..., Any]:
-        def bound(a: Any, b: Any) -> Any:
-            return two(a, b) if isinstance(b, torch.Tensor) else one(a, b)
+    def with_number(of_tensors: Callable[..., Any], of_number: Callable[..., Any]) -> Callable[..., Any]:
+        def extremum(a: Any, b: Any) -> Any:
+            return of_tensors(a, b) if isinstance(b, torch.Tensor) else of_number(a, b)
 
-        return bound
+        return extremum
 
     same = ("matmul", "where", "exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "abs", "reshape",
             "isfinite", "zeros_like", "ones_like")  # fmt: skip
@@ -91,8 +91,8 @@ def _native(torch: Any) -> dict[str, Callable[..., Any]]:
         "sum": reduction(torch.sum),
         "mean": reduction(torch.mean),
         "max": reduction(torch.amax),
-        "maximum": bounded(torch.maximum, torch.clamp_min),
-        "minimum": bounded(torch.minimum, torch.clamp_max),
+        "maximum": with_number(torch.maximum, torch.clamp_min),
+        "minimum": with_number(torch.minimum, torch.clamp_max),
         "concat": lambda arrays, *, axis=0: torch.cat(tuple(arrays), dim=axis),
         "matrix_transpose": lambda x: x.mT,
         "astype": lambda x, dtype, *, copy=True: x.to(dtype, copy=copy),

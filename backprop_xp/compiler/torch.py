@@ -11,19 +11,19 @@ from .compiled import Step, batch_size, check_rows
 from .cpu.compiled import CompiledStep
 from .ir import leaves, mapped
 
-_WARM_UPS = 3  # as Torch's manual has it: libraries choose their algorithms before the capture
+_WARM_UPS = 3  # as in Torch's manual: libraries choose their algorithms before the capture
 
 
 class GraphedStep:
-    """A step that is replayed on memory of its own: state is copied in and out of a scan.
+    """A CUDA graph of a step, on tensors of its own: a scan copies the state in and out.
 
     Args:
         torch: the module.
         step: step(w, s, x, t) -> (w, s, loss).
-        w: weights of the shape that comes.
-        s: a state likewise.
+        w: weights of the shape to come.
+        s: a state of the shape to come.
         x: one row of inputs.
-        t: one of targets.
+        t: one row of targets.
         rows: of a batch.
 
     Raises:
@@ -40,21 +40,24 @@ class GraphedStep:
 
     @staticmethod
     def runs_on(w: Array) -> bool:
-        """Whether there are graphs where w is."""
+        """Whether the device of w has CUDA graphs."""
         return bool(w.is_cuda)
 
     def _run(self) -> None:
-        """One step on the state, which stays where it is."""
+        """One step; the new state is copied into the tensors of the old."""
         old = leaves(self.state)
         w, s, self.loss = self.step(*self.state, *self.batch)
-        new = [a.clone() if any(a is b for b in old) and a is not mine else a
-               for mine, a in zip(old, leaves((w, s)), strict=True)]  # fmt: skip
+        new = leaves((w, s))
+        for k, a in enumerate(new):
+            swapped = a is not old[k] and any(a is b for b in old)
+            if swapped:  # the copies below would overwrite it before it is read
+                new[k] = a.clone()
         for mine, a in zip(old, new, strict=True):
             if a is not mine:
                 mine.copy_(a)
 
     def _captured(self) -> Callable[[], None]:
-        """The replay of one step."""
+        """Capture one step; the function that replays it."""
         cuda = self.torch.cuda
         with cuda.device(self.batch[0].device):
             side = cuda.Stream()
@@ -69,13 +72,13 @@ class GraphedStep:
         return graph.replay  # type: ignore[no-any-return]
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """One step for each row of index; what comes back is nobody else's."""
+        """One step for each row of index; the results are copies."""
         for mine, given in zip(leaves(self.state), leaves((w, s)), strict=True):
             mine.copy_(given)
         losses = []
         for rows in index.unbind():
-            for place, data in zip(self.batch, (x, t), strict=True):
-                self.torch.index_select(data, 0, rows, out=place)
+            for buffer, data in zip(self.batch, (x, t), strict=True):
+                self.torch.index_select(data, 0, rows, out=buffer)
             self.replay()
             losses.append(self.loss.clone())
         w, s = mapped(self.state, lambda a: a.clone())
@@ -83,13 +86,18 @@ class GraphedStep:
 
 
 class DetachedStep(CompiledStep):
-    """A step that no autograd graph is built for.
+    """A step outside autograd.
 
-    On the CPU it is the recorded plan, run on the tensors' own memory; on a GPU a scan replays a
-    CUDA graph.
+    On the CPU the recorded plan runs on the tensors' own memory; on a GPU a scan replays a CUDA graph.
+
+    Args:
+        library: Torch's tensors, and the namespace the step runs on.
+        torch: the module.
+        step: as for `Compiled`.
+        check: likewise.
 
     Attributes:
-        eager: why steps run eagerly, where they can be neither recorded nor captured.
+        eager: why steps run eagerly, if they can be neither recorded nor captured.
     """
 
     def __init__(self, library: Library, torch: Any, step: Step, check: Step | None = None) -> None:
@@ -102,7 +110,7 @@ class DetachedStep(CompiledStep):
 
     def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
         """One step."""
-        with self.on_device(w, x):
+        with self._no_grad(w, x):
             if self._recorded(w):
                 return super().__call__(w, s, x, t)
             self.check(w, s, x, t)
@@ -110,7 +118,7 @@ class DetachedStep(CompiledStep):
 
     def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
         """Many steps."""
-        with self.on_device(w, x, index):
+        with self._no_grad(w, x, index):
             if self._recorded(w):
                 return super().scan(w, s, x, t, index)
             self.check(w, s, x, t)
@@ -128,8 +136,8 @@ class DetachedStep(CompiledStep):
             return w, s, self.torch.stack(losses)
 
     @contextmanager
-    def on_device(self, w: Array, x: Array, index: Array = None) -> Iterator[None]:
-        """Outside autograd; eager steps change w and s, graphs leave those that they are given."""
+    def _no_grad(self, w: Array, x: Array, index: Array = None) -> Iterator[None]:
+        """Outside autograd; out of memory, w and s are usable only if graphs ran: eager steps change them."""
         try:
             with self.torch.no_grad():
                 yield
@@ -140,7 +148,7 @@ class DetachedStep(CompiledStep):
             raise no_memory(rows, error, usable=graphed) from error
 
     def _graphed(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> GraphedStep | None:
-        """The captured step for these shapes; None off the GPU and where Torch refused to capture it."""
+        """The captured step for these shapes; None off the GPU, and if Torch refused to capture it."""
         if self.eager is not None or not GraphedStep.runs_on(w):
             return None
         rows = index.shape[1]

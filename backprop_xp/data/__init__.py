@@ -1,4 +1,4 @@
-"""Data: rows of inputs and targets, stored or made on the fly, any slice of them."""
+"""Data: rows of inputs and targets, stored in arrays or generated on demand."""
 
 from .source import Source as Source
 from .source import Stored as Stored

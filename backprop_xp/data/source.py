@@ -1,60 +1,60 @@
-"""What a source of data is, and the one that holds arrays."""
+"""The protocol of a data source, and `Stored`, a source that holds arrays."""
 
 from typing import Any, Protocol
 
 from .. import backends
 from ..arrays import Array
-from ..checks import check_data, library
+from ..checks import check_data, described
 from ..errors import BackpropError
 from ..losses import Loss
 
 
 class Source(Protocol):
-    """Rows of inputs x and targets t, any slice of them, as arrays of one backend.
+    """Rows of inputs x and targets t, of which any slice can be read, as arrays of one backend.
 
     Attributes:
-        n: rows there are.
-        features: numbers in a row of inputs.
-        outputs: output units a net needs for the targets.
-        window: rows that are in memory, and shuffled, together.
+        n: the number of rows.
+        features: the number of features, the columns of x.
+        outputs: the number of output units a net needs for the targets.
+        window: the number of rows that are in memory, and shuffled, together.
     """
 
     @property
     def n(self) -> int:
-        """Rows there are."""
+        """The number of rows."""
 
     @property
     def features(self) -> int:
-        """Numbers in a row of inputs."""
+        """The number of features, the columns of x."""
 
     @property
     def outputs(self) -> int:
-        """Output units a net needs for the targets."""
+        """The number of output units a net needs for the targets."""
 
     @property
     def window(self) -> int:
-        """Rows shuffled together."""
+        """The number of rows that are in memory, and shuffled, together."""
 
     def rows(self, start: int, stop: int) -> tuple[Array, Array]:
         """The rows start, …, stop - 1: inputs (rows, features), targets (rows, outputs) or (rows,)."""
 
 
 def check_slice(start: int, stop: int, n: int) -> None:
-    """A slice has at least one row, and all of its rows are there."""
+    """Check that a slice has at least one row and stays within n rows."""
     if not 0 <= start < stop <= n:
-        msg = f"rows are asked for as 0 <= start < stop <= {n}, got {start} to {stop}"
+        msg = f"a slice of rows needs 0 <= start < stop <= {n}, got {start} to {stop}"
         raise BackpropError(msg)
 
 
 class Stored:
-    """Data in arrays, on whatever device they are. Values are checked once, here.
+    """Data in arrays, on any device. Their values are checked once, here.
 
     Args:
-        x: inputs, shape (rows, features), of any backend (`bp.asarray` makes them from lists);
-            bytes, uint8, stay bytes: a net reads them as x / 255.
+        x: inputs, shape (rows, features), of any backend (`bp.asarray` converts lists). Bytes (uint8)
+            stay bytes: a net reads them as x / 255.
         t: targets, shape (rows, units), or integer labels (rows,).
-        loss: the loss they are meant for; its targets are then checked too.
-        units: output units; needed with labels to check their range, else seen in t.
+        loss: the loss they are meant for; with it the range of the targets is checked too.
+        units: the number of output units. Without it: the columns of t, or the largest label + 1.
 
     Raises:
         BackpropError: shapes that do not fit, NaN or infinity, labels or probabilities out of range.
@@ -77,7 +77,7 @@ class Stored:
         self.x, self.t = x, t
 
     def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        """The rows start, …, stop - 1; all of them are the arrays themselves, not copies."""
+        """The rows start, …, stop - 1; for all rows x and t themselves, not copies."""
         check_slice(start, stop, self.n)
         if (start, stop) == (0, self.n):
             return self.x, self.t
@@ -86,25 +86,25 @@ class Stored:
 
 def _check_pair(x: Any, t: Any) -> None:
     if backends.of(x) is not backends.of(t):
-        msg = f"inputs and targets are arrays of one library, got {library(x)} and {library(t)}"
+        msg = f"inputs and targets must be arrays of one library, got {described(x)} and {described(t)}"
         raise BackpropError(msg)
     if x.ndim != 2 or 0 in x.shape:
         hint = ": write x[:, None] for one feature" if x.ndim == 1 else ""
-        msg = f"inputs have shape (rows, features), at least one of each, got {tuple(x.shape)}{hint}"
+        msg = f"inputs must have shape (rows, features), at least one of each; got {tuple(x.shape)}{hint}"
         raise BackpropError(msg)
     if t.ndim not in (1, 2) or t.shape[0] != x.shape[0] or 0 in t.shape:
         n = x.shape[0]
-        msg = f"targets have shape ({n}, units), or ({n},) for labels, got {tuple(t.shape)}"
+        msg = f"targets must have shape ({n}, units), or ({n},) for labels; got {tuple(t.shape)}"
         raise BackpropError(msg)
     if t.ndim == 1 and not backends.of(t).xp.isdtype(t.dtype, "integral"):
         shape = tuple(t.shape)
-        msg = f"targets of shape {shape} are integer labels, got {t.dtype}: write t[:, None] for numbers"
+        msg = f"targets of shape {shape} must be integer labels, got {t.dtype}: write t[:, None] for numbers"
         raise BackpropError(msg)
 
 
 def _outputs(t: Array, units: int | None) -> int:
     if t.ndim == 2 and units not in (None, t.shape[1]):
-        msg = f"targets have one column for each of {units} units, got shape {tuple(t.shape)}"
+        msg = f"targets must have one column for each of {units} units, got shape {tuple(t.shape)}"
         raise BackpropError(msg)
     if units is not None:
         return units

@@ -1,6 +1,6 @@
-"""Data from a teacher: a random net labels random inputs, so the best loss there is, is known.
+"""Synthetic data: a random net, the teacher, labels random inputs. The best possible loss is known.
 
-Every row is a function of (seed, index): nothing is stored, and any slice can be asked for.
+Every row is a function of (seed, index): nothing is stored, and any slice can be generated.
 """
 
 from math import log, pi, sqrt
@@ -25,40 +25,39 @@ from ..net import chain
 from .source import check_slice
 
 Task = Literal["regression", "classification"]
-_NET, _SCALE, _INPUTS, _NOISE = (1 << 25, (1 << 25) + 1, (1 << 25) + 2, (1 << 25) + 3)  # streams
-_PAIRS = 1 << 15  # random pairs made in one call: fastest from 8k to 50k
+_NET, _SCALE, _INPUTS, _NOISE = (1 << 25, (1 << 25) + 1, (1 << 25) + 2, (1 << 25) + 3)  # random streams
+_PAIRS = 1 << 15  # pairs of random numbers generated in one call: fastest from 8k to 50k
 _WINDOW = 1 << 16
-_SCALED_ON = 4096
+_STANDARDIZED_ON = 4096  # rows on which the outputs get mean 0 and variance 1
 
 
 class Teacher:
-    """Random inputs and the answers of a random tanh net, with noise; made when asked for.
+    """Random inputs x with noisy outputs of a random tanh net as targets, generated on demand.
 
-    Inputs are standard normal. The teacher's outputs y have mean 0 and variance 1 each.
-    Regression targets are y + noise · z with z standard normal, shape (rows, outputs).
-    Classification labels, int32 of shape (rows,), are the unit with the largest y, replaced with
-    probability `noise` by one of the others.
+    Inputs are standard normal, shape (rows, features). Each output y of the teacher has mean 0 and
+    variance 1. Regression: t = y + noise · z with z standard normal, shape (rows, outputs).
+    Classification: t = argmax y, int32 of shape (rows,), replaced with probability `noise` by one of
+    the other labels.
 
-    Inputs and labels are always made in the same blocks of rows, so on one backend a slice equals
-    the same rows of the whole, bit for bit. Between backends the random bits are equal; numbers
-    differ by some ulps.
+    Rows are always generated in the same blocks, so on one backend a slice equals the same rows of
+    the whole, bit for bit. All backends use the same random bits; the numbers differ by a few ulps.
 
     Args:
-        seed: 0 <= seed < 2³²; another seed is another teacher with other inputs.
-        n: rows.
-        features: numbers in a row of inputs.
-        outputs: numbers, or classes, to predict.
+        seed: 0 <= seed < 2³²; another seed gives another teacher and other inputs.
+        n: the number of rows.
+        features: the number of features, the columns of x.
+        outputs: how many numbers, or classes, to predict.
         hidden: units of the teacher's hidden layers.
         task: 'regression' or 'classification'.
-        noise: standard deviation, or probability of a wrong label.
+        noise: the standard deviation of the noise, or the probability of a wrong label.
         like: an array whose library, device and dtype are used.
         backend: else this library, by name.
         device: of that library.
         dtype: of the inputs and numeric targets.
-        window: rows that are made, and shuffled, together.
+        window: the number of rows that are generated, and shuffled, together.
 
     Raises:
-        BackpropError: settings out of range; a backend without exponentials (exact).
+        BackpropError: settings out of range; a backend without tanh and log (exact).
 
     >>> teacher = Teacher(0, 1000, features=4, outputs=1, noise=0.5)
     >>> x, t = teacher.rows(10, 13)
@@ -93,7 +92,7 @@ class Teacher:
         self.window = min(n, window or _WINDOW)
         self.net = chain(features, *(Dense(units, tanh) for units in hidden), Linear(outputs))
         self._learner = Learner(self.net)
-        self.weights = _scaled(self._learner, seed)
+        self.weights = _standardized_weights(self._learner, seed)
         self._to, self._device, dtype = backends.resolve(like, backend, device, dtype)
         if "rational" in self._to.floats:
             msg = (
@@ -110,20 +109,20 @@ class Teacher:
         check_slice(start, stop, self.n)
         size, xp = self._block, self._to.xp
         first, last = start // size, -(-stop // size)
-        made = [self._made(k * size) for k in range(first, last)]
-        x, t = made[0] if len(made) == 1 else (xp.concat(column) for column in zip(*made, strict=True))
+        blocks = [self._rows_of_block(k * size) for k in range(first, last)]
+        x, t = blocks[0] if len(blocks) == 1 else (xp.concat(column) for column in zip(*blocks, strict=True))
         part = slice(start - first * size, stop - first * size)
         return x[part, ...], t[part, ...]
 
     def floor(self, loss: Loss) -> float:
-        """The mean loss that no net can beat on rows it has not seen: that of the noise alone.
+        """The lowest mean loss any net can reach on unseen rows: the loss due to the noise alone.
 
-        With σ = noise and k outputs: half squared error k σ²/2, squared error k σ², mean squared
-        error σ², mean absolute error σ √(2/π). With ε = noise and K classes, cross-entropies:
-        −(1 − ε) ln(1 − ε) − ε ln(ε / (K − 1)).
+        Regression with σ = noise and k outputs: half squared error k σ²/2, squared error k σ², mean
+        squared error σ², mean absolute error σ √(2/π). Classification with ε = noise and K classes:
+        both cross-entropies −(1 − ε) ln(1 − ε) − ε ln(ε / (K − 1)).
 
         Raises:
-            BackpropError: the floor of this loss on this task is not known.
+            BackpropError: no formula is known for this loss on this task.
         """
         kind, noise, k = type(loss), self.noise, self.outputs
         known = {
@@ -138,13 +137,13 @@ class Teacher:
         if kind not in known:
             msg = (
                 f"the floor of {kind.__name__} on {self.task} is not known; "
-                f"it is for {listed(each.__name__ for each in known)}"
+                f"it is known for {listed(each.__name__ for each in known)}"
             )
             raise BackpropError(msg)
         return known[kind]
 
-    def _made(self, start: int) -> tuple[Array, Array]:
-        """One whole block of rows."""
+    def _rows_of_block(self, start: int) -> tuple[Array, Array]:
+        """The rows of the block that begins at `start`."""
         x = _normals(self.seed, _INPUTS, start, self._block, self.features, self._where)
         y = self._learner.predict(self._w, self._s, x, net_input=True)
         if self.task == "regression":
@@ -153,7 +152,7 @@ class Teacher:
         return x, self._mislabelled(self._to.xp.argmax(y, axis=1), start)
 
     def _mislabelled(self, label: Array, start: int) -> Array:
-        """Labels (rows,), each replaced with probability `noise` by one of the others."""
+        """Labels (rows,), each replaced with probability `noise` by another label."""
         xp, others = self._to.xp, self.outputs - 1
         first, second = rng.bits(self.seed, _NOISE, start, self._block, xp=xp, device=self._device)
         label = xp.astype(label, xp.int32)
@@ -168,24 +167,24 @@ class Teacher:
 
 def _check(seed: Any, outputs: int, task: str, noise: Any) -> None:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-        msg = f"a seed is an integer with 0 <= seed < 2**32, got {seed!r}"
+        msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
         raise BackpropError(msg)
     if task not in ("regression", "classification"):
-        msg = f"a task is 'regression' or 'classification', got {task!r}"
+        msg = f"a task must be 'regression' or 'classification', got {task!r}"
         raise BackpropError(msg)
     if task == "classification" and outputs < 2:
-        msg = f"classification is between 2 or more classes, got outputs={outputs}"
+        msg = f"classification needs 2 or more classes, got outputs={outputs}"
         raise BackpropError(msg)
     if task == "classification" and not 0 <= noise < 1:
-        msg = f"the noise of classification is a probability, 0 <= noise < 1, got {noise!r}"
+        msg = f"the noise of classification must be a probability, 0 <= noise < 1, got {noise!r}"
         raise BackpropError(msg)
     if not 0 <= noise < float("inf"):
-        msg = f"the noise of regression is a standard deviation, 0 or more, got {noise!r}"
+        msg = f"the noise of regression must be a standard deviation, 0 or more, got {noise!r}"
         raise BackpropError(msg)
 
 
 def _block(features: int) -> int:
-    """Rows made at a time, a power of two, so that a call makes about _PAIRS random pairs."""
+    """Rows of a block, a power of two, chosen so that a call generates about _PAIRS random pairs."""
     rows = _PAIRS // ((features + 1) // 2)
     return min(max(1 << max(rows, 1).bit_length() - 1, 128), 8192)
 
@@ -199,16 +198,16 @@ def _normals(seed: int, stream: int, start: int, n: int, columns: int, where: tu
     return xp.reshape(both, (n, 2 * pairs))[:, :columns]
 
 
-def _scaled(learner: Learner, seed: int) -> dict[str, Array]:
-    """The teacher's weights by block name, made on the host in float64.
+def _standardized_weights(learner: Learner, seed: int) -> dict[str, Array]:
+    """The teacher's weights by block name, computed on the host in float64.
 
     The last layer is shifted and scaled so that each output has mean 0 and variance 1.
     """
     host = backends.get("numpy").xp
-    own, _ = rng.bits(seed, _NET, 0, 1, xp=host)  # not the seed itself: a student may have that
+    own, _ = rng.bits(seed, _NET, 0, 1, xp=host)  # not the seed itself: the net that learns may use it
     w, s = learner.init(int(own[0]), backend="numpy", dtype="float64")
     features = learner.net.outputs[0][0]
-    x = _normals(seed, _SCALE, 0, _SCALED_ON, features, (host, host.float64, None))
+    x = _normals(seed, _SCALE, 0, _STANDARDIZED_ON, features, (host, host.float64, None))
     y = learner.predict(w, s, x, net_input=True)
     mean, spread = host.mean(y, axis=0), host.std(y, axis=0)
     blocks = dict(learner.weights(w))

@@ -1,4 +1,4 @@
-"""Exact arithmetic: an array type of fractions, and its Array API namespace.
+"""Exact arithmetic: an array type that holds fractions, and its Array API namespace.
 
 >>> from backprop_xp import exact
 >>> exact.asarray([0.5, 1, "1/3"])

@@ -1,4 +1,4 @@
-"""The array type of the exact backend: fractions, integers or booleans, checked on every result."""
+"""The array type of the exact backend. It holds fractions, integers or booleans; every result is checked."""
 
 import operator
 from collections.abc import Iterator
@@ -21,7 +21,10 @@ rational = _RationalType()
 
 
 def fraction(value: Any) -> Fraction:
-    """One number as a fraction; a float means the decimal that was written.
+    """One number as a fraction; a float stands for its shortest decimal, so 0.01 is 1/100.
+
+    Raises:
+        BackpropError: not a finite number, nor the text of one.
 
     >>> fraction(0.01), fraction("-3000/11600000")
     (Fraction(1, 100), Fraction(-3, 11600))
@@ -33,7 +36,7 @@ def fraction(value: Any) -> Fraction:
             return Fraction(repr(value))
         return Fraction(value)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
-        msg = f"an exact number is a finite int, float, Fraction or text such as '1/3', got {value!r}"
+        msg = f"an exact number must be a finite int, float, Fraction or text such as '1/3', got {value!r}"
         raise BackpropError(msg) from error
 
 
@@ -41,32 +44,36 @@ _each = np.frompyfunc(fraction, 1, 1)
 
 
 def fractions(data: Any) -> Any:
-    """A NumPy object array of fractions, whatever numbers came; floats of any width as written."""
+    """Numbers of any kind as a NumPy object array of fractions; floats as in `fraction`."""
     data = np.asarray(data)
     return np.asarray(_each(data.astype(str) if data.dtype.kind == "f" else data), dtype=object)
 
 
 class ExactArray:
-    """An array of fractions, of integers or of booleans. Values never change in place."""
+    """An immutable array of fractions, of integers or of booleans.
+
+    Raises:
+        BackpropError: data of another kind.
+    """
 
     __slots__ = ("_data", "dtype")
-    namespace: Any = None  # the module of that name, which sets it: it defines the operators on this type
-    __array_ufunc__ = None  # NumPy leaves mixed expressions to us, and we refuse them
+    namespace: Any = None  # set by the module `namespace`, which defines the operators of this type
+    __array_ufunc__ = None  # NumPy leaves mixed expressions to this type, which refuses them
 
     def __init__(self, data: Any) -> None:
         data = np.asarray(data)
         if data.dtype == object:
             wrong = {type(v).__name__ for v in data.flat if type(v) is not Fraction}
             if wrong:
-                msg = f"exact results hold fractions alone, got {sorted(wrong)}"
+                msg = f"exact arrays of objects must hold fractions alone, got {sorted(wrong)}"
                 raise BackpropError(msg)
         elif data.dtype.kind not in "biu":
-            msg = f"exact arrays hold fractions, integers or booleans, got {data.dtype}"
+            msg = f"exact arrays must hold fractions, integers or booleans, got {data.dtype}"
             raise BackpropError(msg)
         self._data = data
         self.dtype = rational if data.dtype == object else data.dtype
 
-    # ------------------------------------------------------------ what the standard asks for
+    # ------------------------------------------------------------ required by the standard
     device = "cpu"
 
     @property
@@ -117,13 +124,13 @@ class ExactArray:
 
     __hash__ = None  # type: ignore[assignment]
 
-    # ------------------------------------------------------------ on the way out
+    # ------------------------------------------------------------ conversion
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
         return self._data.tolist()
 
     def to_numpy(self) -> Any:
-        """A NumPy array: rationals rounded to float64, others as they are."""
+        """A NumPy array: fractions rounded to float64, integers and booleans unchanged."""
         return self._data.astype(np.float64) if self.dtype is rational else self._data
 
     def __repr__(self) -> str:
@@ -132,7 +139,7 @@ class ExactArray:
 
 
 def wrap(data: Any) -> ExactArray:
-    """A result of a NumPy operation, whose sums of nothing may be plain ints."""
+    """An exact array of the result of a NumPy operation; plain ints in it (empty sums) become fractions."""
     data = np.asarray(data, dtype=object if type(data) is int else None)
     if data.dtype == object:
         for k, value in enumerate(data.flat):
@@ -150,13 +157,13 @@ def _operand(value: Any) -> Any:
         return value
     msg = (
         f"exact arrays go with exact arrays and Python numbers, got {type(value).__name__}: "
-        "write bp.exact.asarray(it)"
+        "convert it with bp.exact.asarray(...)"
     )
     raise BackpropError(msg)
 
 
 def pair(a: Any, b: Any, *, division: Any = False) -> tuple[Any, Any]:
-    """The data of two operands, both of fractions or neither."""
+    """The NumPy data of two operands, as fractions if one of them holds fractions or for a division."""
     a, b = _operand(a), _operand(b)
     exact = division or any(isinstance(v, ExactArray) and v.dtype is rational for v in (a, b))
 
@@ -168,8 +175,12 @@ def pair(a: Any, b: Any, *, division: Any = False) -> tuple[Any, Any]:
 
 
 def raw(x: Any) -> Any:
-    """The NumPy array in which an exact array holds its numbers."""
+    """The NumPy data of an exact array.
+
+    Raises:
+        BackpropError: x is not an exact array.
+    """
     if not isinstance(x, ExactArray):
-        msg = f"expected an exact array, got {type(x).__name__}: write bp.exact.asarray(it)"
+        msg = f"expected an exact array, got {type(x).__name__}: convert it with bp.exact.asarray(...)"
         raise BackpropError(msg)
     return x._data

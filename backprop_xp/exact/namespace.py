@@ -1,8 +1,8 @@
-"""The Array API namespace of exact numbers.
+"""The Array API namespace of exact arrays.
 
-On plain object arrays of fractions `z * 0.5`, `maximum(z, 0)` or `zeros` leak floats and ints
-silently; here every result is checked. A float handed in means the decimal that was written (its
-shortest repr): 0.01 is 1/100. A function with no rational value is an error.
+On plain object arrays of fractions, `z * 0.5`, `maximum(z, 0)` or `zeros` silently produce floats and
+ints; here every result is checked. A float stands for its shortest decimal (its repr): 0.01 is 1/100.
+A function whose values are irrational, such as exp, raises an error.
 """
 
 import builtins
@@ -19,12 +19,12 @@ __all__ = ["ExactArray", "fraction", "rational"]
 
 pi, newaxis = 3.141592653589793, None
 bool, int32, int64, uint32 = (np.dtype(n) for n in ("bool", "int32", "int64", "uint32"))
-float32 = float64 = None  # formulas compare dtypes with them; nothing here has either
+float32 = float64 = None  # formulas compare dtypes with these; no exact array has either
 
 
 def _power(a: Any, b: Any) -> Any:
     if b.denominator != 1:
-        msg = f"an exact power has an integer exponent, got {b}"
+        msg = f"an exact power needs an integer exponent, got {b}"
         raise BackpropError(msg)
     return a ** int(b)
 
@@ -112,22 +112,26 @@ for _name, _unary_function in {
     setattr(ExactArray, f"__{_name}__", _unary_function)
 
 
-# ---------------------------------------------------------------- making arrays
+# ---------------------------------------------------------------- creation
 def _of_type(values: Any, dtype: Any) -> ExactArray:
-    """NumPy values as the dtype asked for; without one, integers and booleans stay what they are."""
+    """NumPy values converted to a dtype; without one, integers and booleans keep theirs."""
     if dtype is None:
         dtype = values.dtype if values.dtype.kind in "biu" else rational
     return ExactArray(fractions(values) if dtype is rational else values.astype(dtype))
 
 
 def asarray(data: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> ExactArray:
-    """Numbers as an exact array; a float means the decimal that was written.
+    """Numbers as an exact array; a float stands for its shortest decimal, so 0.1 is 1/10.
 
     Args:
-        data: nested lists of numbers or texts such as "1/3", a NumPy array, or an exact array.
-        dtype: `rational`, or an integer type; NumPy integers stay integers by themselves.
-        device: there is one.
-        copy: values never change, so none is ever needed.
+        data: nested lists of numbers or of text such as "1/3", a NumPy array, or an exact array.
+        dtype: `rational`, or an integer dtype. Without one, lists of numbers become fractions, and
+            integer NumPy arrays stay integers.
+        device: ignored; there is only one.
+        copy: ignored; exact arrays are immutable.
+
+    Raises:
+        BackpropError: data that are not finite numbers.
 
     >>> asarray([[0.5, 1, "1/3"]])
     exact.asarray([['1/2', '1', '1/3']])
@@ -142,16 +146,17 @@ def asarray(data: Any, *, dtype: Any = None, device: Any = None, copy: Any = Non
     return _of_type(values, rational if dtype is None else dtype)
 
 
-def _made(make: Callable[..., Any]) -> Callable[..., ExactArray]:
+def _creation(make: Callable[..., Any]) -> Callable[..., ExactArray]:
     def function(*args: Any, dtype: Any = None, device: Any = None) -> ExactArray:
         return _of_type(np.asarray(make(*args)), rational if dtype is None else dtype)
 
     return function
 
 
-zeros, ones = _made(lambda shape: np.zeros(shape, dtype=int)), _made(lambda shape: np.ones(shape, dtype=int))
-full = _made(lambda shape, value: np.full(shape, raw(value) if isinstance(value, ExactArray) else value))
-eye = _made(lambda n: np.eye(n, dtype=int))
+zeros = _creation(lambda shape: np.zeros(shape, dtype=int))
+ones = _creation(lambda shape: np.ones(shape, dtype=int))
+full = _creation(lambda shape, value: np.full(shape, raw(value) if isinstance(value, ExactArray) else value))
+eye = _creation(lambda n: np.eye(n, dtype=int))
 
 
 def arange(
@@ -178,7 +183,7 @@ def astype(x: ExactArray, dtype: Any, *, copy: Any = True) -> ExactArray:
 
 
 def isdtype(dtype: Any, kind: Any) -> Any:
-    """Whether a dtype is of a kind, in the standard's words; rational counts as 'real floating'."""
+    """Whether a dtype is of a kind, as the standard names kinds; rational counts as 'real floating'."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if dtype is rational:
         return builtins.any(k in ("real floating", "numeric") or k is rational for k in kinds)
@@ -222,7 +227,7 @@ def take(x: ExactArray, indices: ExactArray, *, axis: int | None = None) -> Exac
     return ExactArray(np.take(raw(x), raw(indices), axis=axis))
 
 
-# ---------------------------------------------------------------- products, sums, choices
+# ---------------------------------------------------------------- products, reductions, selection
 def matmul(a: ExactArray, b: ExactArray) -> ExactArray:
     """The matrix product, without rounding."""
     return wrap(np.matmul(*pair(a, b)))
@@ -261,8 +266,9 @@ ExactArray.namespace = sys.modules[__name__]
 def _irrational(name: str) -> Callable[..., ExactArray]:
     def function(*args: Any, **kw: Any) -> ExactArray:
         msg = (
-            f"{name} of a fraction is no fraction: the exact backend runs nets of identity, relu and "
-            "leaky_relu with squared or absolute errors; use backend='numpy' with dtype='float64'"
+            f"{name} of a fraction is not a fraction: on the exact backend the activations must be "
+            "identity, relu or leaky_relu, and the loss a squared or absolute error; else use "
+            "backend='numpy' with dtype='float64'"
         )
         raise BackpropError(msg)
 

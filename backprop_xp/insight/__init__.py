@@ -1,4 +1,4 @@
-"""Insight: what a step did, number by number."""
+"""Insight: traces, which hold every number of a training step."""
 
 from .trace import LayerTrace as LayerTrace
 from .trace import Trace as Trace

@@ -1,4 +1,4 @@
-"""Traces: every number of a step, by layer.
+"""Traces: every number of a training step, by layer.
 
 A trace holds what a step shows when it is watched; it has no formula of its own.
 """
@@ -15,16 +15,16 @@ from ..watch import BY_PARAMETER, FIELDS
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What one layer did in one step.
+    """Every number of one layer in one step.
 
     Attributes:
         name: of the layer.
         net: net input, shape (batch, units).
-        o: output.
-        e: ∂E/∂o, None below the earliest layer that learns.
+        o: output, shape (batch, units).
+        e: ∂E/∂o, None before the earliest layer that learns.
         delta: ∂E/∂net, likewise.
         grad: ∂E/∂w by parameter ("w", "b"), empty where nothing learns.
-        change: what was added to each parameter.
+        change: w_after − w_before, by parameter.
         w_before: each parameter before the update.
         w_after: each parameter after it.
     """
@@ -48,7 +48,7 @@ class Trace:
         x: the inputs.
         t: the targets.
         loss: E before the update.
-        layers: of each layer, the input first.
+        layers: the trace of each layer, the input first; `trace["dense1"]` finds one by name.
     """
 
     x: Array
@@ -82,7 +82,7 @@ def _text(a: Array) -> str:
 
 
 def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
-    """Every number of the step that would be made from this batch; w and s stay as they are.
+    """Every number of the step that this batch would lead to; w and s are not changed.
 
     Raises:
         BackpropError: a batch that does not fit.
@@ -102,7 +102,7 @@ def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
 def trace_each(
     learner: Learner, w: Array, s: State, *batch: Any
 ) -> tuple[Array, State, list[Trace]]:
-    """Learning one data input at a time, in the given order, with every number kept.
+    """Train on one sample at a time, in the given order, and trace every step.
 
     Args:
         learner: makes the steps.

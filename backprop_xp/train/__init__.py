@@ -1,4 +1,4 @@
-"""Training: the loop over a source of data, one sample at a time, and its progress."""
+"""Training: epochs over a data source in batches, or one sample at a time, and progress reports."""
 
 from .fit import Fitted as Fitted
 from .fit import fit as fit

@@ -1,4 +1,4 @@
-"""How many steps are made between two looks at the losses."""
+"""How many steps are made between two reads of the losses."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ _SECONDS = 0.2
 
 @dataclass
 class ChunkLength:
-    """Steps in a chunk and between two reads, so that reads come about five times a second.
+    """Steps in a chunk and between two reads, chosen so that losses are read about five times a second.
 
-    A chunk has a power of two of steps, and another length only where it is off by four times: a
-    compiler may take each length for a new program. The first read after a new length is not
-    trusted, as it may have waited for the compiler.
+    The length of a chunk is a power of two. It changes only if it is wrong by a factor of four, since
+    each new length may be compiled anew. The first read after a change is ignored, as its time may
+    include the compilation.
 
     >>> chunk = ChunkLength()
     >>> chunk.due(1), chunk.length
@@ -34,7 +34,7 @@ class ChunkLength:
         return step - self.step >= self.between
 
     def read(self, step: int, second: float) -> None:
-        """Take note that all steps until `step` were done at this second."""
+        """Record that all steps up to `step` were done at this time in seconds; adapt the length."""
         made, spent = step - self.step, max(second - self.second, 1e-9)
         self.step, self.second = step, second
         if self.fresh or not made:

@@ -42,34 +42,34 @@ def fit(
     progress: Progress = None,
     began: int | None = None,
 ) -> Fitted:
-    """Train on every row of a source, `epochs` times; w and s are left as they are.
+    """Train on every row of a source, `epochs` times; the given w and s are not changed.
 
-    Which rows a step learns from follows from (s.seed, s.step) alone. A run that was stopped
-    goes on, bit for bit as if it had not been, when fit is called with the w and s it returned, the
-    same settings, and `began`. Without `began`, these are `epochs` more epochs. The short last batch
-    is kept. A copy of w and s is made at the beginning of every epoch, to go back to.
+    The rows of a step are determined by (s.seed, s.step) alone. To resume a stopped run, call fit with
+    the w and s it returned, the same settings, and `began`: the result is the same, bit for bit, as
+    without the stop. Without `began`, fit trains for `epochs` more epochs. The short last batch of an
+    epoch is used too. Each epoch begins with a copy of w and s, which `Diverged` returns.
 
     Args:
         learner: the net, its loss and its update rule.
         w: weights, from `learner.init` or an earlier training.
         s: the state, likewise.
-        source: the data, such as `bp.data.Stored(x, t)` or `bp.data.Teacher(0, 10_000, features=8)`. Rows in
-            NumPy arrays are streamed to a GPU under CuPy, batch after batch, and sent to where w is a
-            window at a time under JAX and Torch.
+        source: the data, such as `bp.data.Stored(x, t)` or `bp.data.Teacher(0, 10_000, features=8)`. If
+            its rows are NumPy arrays and w is not, they are sent to the device of w: with CuPy
+            streamed while steps run, with JAX and Torch one window at a time.
         epochs: how many, counted from the step `began`.
         batch_size: rows of a step.
         shuffle: a new random order in every epoch: of the source's windows, and of the rows in each.
-        progress: 'auto' shows it on standard error; a function receives a `Report` some five times
-            a second, and stops the training when it returns False; None is silent.
-        began: the number of steps made when this training began, to resume it; 0 when it began with
-            the state of `learner.init`. None: it begins now.
+        progress: 'auto' shows it on standard error; a function is called with a `Report` about five
+            times a second, and stops the training by returning False; None shows nothing.
+        began: to resume a training, the value of s.step when it began: 0 if that was directly after
+            `learner.init`. None: the training begins now.
 
     Returns:
         The new w and s, and the loss and time of each epoch.
 
     Raises:
         BackpropError: data that do not fit the learner, settings out of range.
-        Diverged: a loss or a weight is not finite; the error has the w and s of the beginning of the
+        Diverged: a loss or a weight is not finite; the error holds w and s from the beginning of the
             epoch.
 
     >>> import backprop_xp as bp
@@ -84,12 +84,12 @@ def fit(
     check_count(epochs, "the number of epochs")
     check_count(batch_size, "the batch size")
     if not hasattr(source, "rows"):
-        msg = f"a source of data is one such as bp.data.Stored(x, t), got {type(source).__name__}"
+        msg = f"a source of data must be one such as bp.data.Stored(x, t), got {type(source).__name__}"
         raise BackpropError(msg)
     at = as_int(s.step)
     began = at if began is None else began
     if not 0 <= began <= at:
-        msg = f"training began at a step from 0 to {at}, the steps that were made, got began={began!r}"
+        msg = f"began must be a step from 0 to {at}, the number of steps made so far; got began={began!r}"
         raise BackpropError(msg)
     window = max(1, min(source.n, source.window) // batch_size) * batch_size
     batches = Batches(source.n, batch_size, window, as_int(s.seed), shuffle)
@@ -102,9 +102,9 @@ def fit(
 
 
 def per_sample(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Array]:
-    """Train on one sample at a time, in the given order; w and s are left as they are.
+    """Train on one sample at a time, in the given order; the given w and s are not changed.
 
-    Each update is made before the next sample is looked at, as in the articles.
+    Each update is made before the next sample is used (stochastic gradient descent), as in the articles.
 
     Args:
         learner: the net, its loss and its update rule.

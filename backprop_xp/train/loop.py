@@ -1,7 +1,7 @@
-"""A training under way: how steps are handed to the backend, and when the losses are read.
+"""The training loop: how steps are passed to the backend, and when the losses are read.
 
-Many steps are handed over at once, and no value is read from the device but a few times a second,
-for the progress and to see whether the loss is still finite.
+Many steps are passed in one call. Values are read from the device only a few times a second, for the
+progress report and to check that the loss is still finite.
 """
 
 from dataclasses import dataclass, field
@@ -24,16 +24,16 @@ from .progress import Report, Show
 
 
 class Rows(Protocol):
-    """What the loop needs of a source (`bp.data.Source` says it in full)."""
+    """What the loop needs of a source; `bp.data.Source` is the full protocol."""
 
     @property
     def n(self) -> int:
-        """Rows there are."""
+        """The number of rows."""
         ...
 
     @property
     def window(self) -> int:
-        """Rows shuffled together."""
+        """The number of rows that are in memory, and shuffled, together."""
         ...
 
     def rows(self, start: int, stop: int) -> tuple[Array, Array]:
@@ -42,13 +42,13 @@ class Rows(Protocol):
 
 
 class Epoch(NamedTuple):
-    """What an epoch came to.
+    """The result of an epoch.
 
     Attributes:
         epoch: its number, from 1.
-        rows: rows trained on; fewer than the source has where the epoch was begun before this
-            call, or stopped.
-        loss: mean loss of these rows, each before the update that it caused.
+        rows: the rows trained on; fewer than the source has if the epoch began before this call, or
+            was stopped.
+        loss: the mean loss of these rows, each computed before the update it led to.
         seconds: wall-clock time.
         rows_per_second: rows / seconds.
     """
@@ -62,7 +62,7 @@ class Epoch(NamedTuple):
 
 @dataclass
 class Loop:
-    """A training under way: w and s after `at` steps."""
+    """A training in progress: w and s after `at` steps."""
 
     learner: Learner
     source: Rows
@@ -83,7 +83,7 @@ class Loop:
         self.rows_of_call, self.start_of_call = 0, perf_counter()
 
     def epoch(self) -> bool:
-        """Train to the end of the epoch; False if `show` stopped it."""
+        """Train until the end of the epoch; False if `show` stopped it."""
         self.good, self.seen = (self.w, self.s), self.at
         self.w, self.s = self.learner.snapshot(self.w, self.s)
         done, skip = divmod(self.at - self.began, self.batches.steps)
@@ -100,7 +100,7 @@ class Loop:
         return going
 
     def _train(self, window: Window) -> bool:
-        """Train on what is left of a window; False if `show` stopped it."""
+        """Train on the rest of a window; False if `show` stopped it."""
         asked = perf_counter()
         x, t = (self.step.to_device(self.w, a) for a in self.source.rows(window.start, window.stop))
         self.chunk.second += perf_counter() - asked
@@ -114,7 +114,7 @@ class Loop:
         return True
 
     def _read(self) -> bool:
-        """Read the losses since the last time; the one place where the host waits for the device."""
+        """Read the losses since the last read; only here does the host wait for the device."""
         for losses, size in self.pending:
             values = self.to.to_host(losses).tolist()
             weight = size if self.learner.reduction == "mean" else 1
@@ -139,19 +139,19 @@ class Loop:
         smaller = f", such as {rate / 10:g}" if isinstance(rate, (int, float)) else ""
         msg = (
             f"training diverged: between steps {self.seen} and {self.at}, in epoch {self.number}, {of} "
-            f"is not finite; take a smaller rate{smaller}, or inputs and targets of smaller size "
-            "(the error's w and s are those of the beginning of the epoch)"
+            f"is not finite; use a smaller rate{smaller}, or scale inputs and targets down "
+            "(the error's w and s are from the beginning of the epoch)"
         )
         return Diverged(msg, *self.good)
 
 
 def as_int(a: Array) -> int:
-    """A random word or counter as a number from 0 to 2³² - 1."""
+    """A 32-bit counter or seed, signed or unsigned, as an int from 0 to 2³² - 1."""
     return int(a) & 0xFFFFFFFF
 
 
 def compiled_step(learner: Learner, to: Backend) -> Compiled:
-    """The compiled step; made once for each learner whose settings can be hashed."""
+    """The compiled step of a learner; cached, unless the learner cannot be hashed."""
     try:
         hash(learner)
     except TypeError:
@@ -161,5 +161,5 @@ def compiled_step(learner: Learner, to: Backend) -> Compiled:
 
 @lru_cache(maxsize=16)
 def _compiled(learner: Learner, to: Backend, thread: int) -> Compiled:  # noqa: ARG001
-    """A compiled step may hold buffers, so each thread has its own."""
+    """The cache of compiled steps: one per thread, since a compiled step may own buffers."""
     return to.compile(learner.pure_step, learner.check, learner.splits)

@@ -1,4 +1,4 @@
-"""What training tells while it runs: a report, and two ways to show it on standard error."""
+"""Progress of a training: a report, and two ways to show it on standard error."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ _EPOCHS_LISTED = 50
 
 
 class Report(NamedTuple):
-    """How far training is.
+    """The progress of a training.
 
     Attributes:
-        epoch: the epoch, from 1.
-        epochs: how many there will be.
-        rows: rows of this epoch that are done; `total_rows` when it ends.
+        epoch: the number of the current epoch, from 1.
+        epochs: the number of epochs.
+        rows: rows of this epoch that are done; `total_rows` at its end.
         total_rows: rows of an epoch.
-        loss: mean loss of a row so far in this epoch, each before the update that it caused.
-        rows_per_second: so far in this call.
-        seconds_left: until the last epoch ends, at this pace.
+        loss: the mean loss per row so far in this epoch, each computed before the update it led to.
+        rows_per_second: the average of this call.
+        seconds_left: the estimated time until the last epoch ends.
     """
 
     epoch: int
@@ -56,10 +56,10 @@ def line(report: Report) -> str:
 
 
 class Lines:
-    """Plain lines: one for each epoch, of up to 50, and one every few seconds.
+    """Progress as lines of text: one per epoch, if there are at most 50, and one every few seconds.
 
     Args:
-        to: a text stream; standard error unless given.
+        to: a text stream; without one standard error.
         every: seconds between two lines within an epoch.
     """
 
@@ -77,7 +77,7 @@ class Lines:
 
 
 class Bar:
-    """A bar drawn by rich, with a line above it for each epoch that ends."""
+    """Progress as a bar, drawn by rich, with a line above it for each finished epoch."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -89,7 +89,7 @@ class Bar:
         self._bar.start()
 
     def __call__(self, report: Report) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         done = (report.epoch - 1) * report.total_rows + report.rows
         total = report.epochs * report.total_rows
         self._bar.update(self._task, completed=done, total=total, description=line(report))
@@ -97,23 +97,23 @@ class Bar:
             self._bar.console.print(line(report))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
 
 @contextmanager
 def opened(progress: Progress) -> Iterator[Show]:
-    """What was asked for, as a function of a report; a bar is taken away afterwards.
+    """The function that shows a report, for a value of `progress=`; a bar is removed afterwards.
 
     Raises:
-        BackpropError: it is neither 'auto', None nor a function.
+        BackpropError: the value is neither 'auto', None nor a function.
     """
     if progress is None:
         yield lambda _: None
     elif callable(progress):
         yield progress
     elif progress != "auto":
-        msg = f"progress is 'auto', None or a function of a Report, got {progress!r}"
+        msg = f"progress must be 'auto', None or a function of a Report, got {progress!r}"
         raise BackpropError(msg)
     elif sys.stderr.isatty() and find_spec("rich"):
         bar = Bar()

@@ -1,32 +1,26 @@
 """Who takes part: a table of contenders, and how one is opened on a work.
 
 A contender is a class with `__init__(work, data, threads, **options)`, where everything is made ready, and
-`run(steps)`, which trains on the first stored batches, goes on from the weights of the run before, and gives
-the loss of each step. `gemm()`, where there is one, does one product of the work's own size. To add a
-contender, add a line here.
+`run(steps)`, which trains on the stored batches in order, from the first again where they end, goes on from
+the weights of the run before, and gives the loss of each step. It may have `gemm()`, one product of the
+work's own size, and `facts()`, what it tells of itself. It keeps no `data`, whose weights would count as its
+memory. To add a contender, add a line here.
 """
 
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 from ..data import Data
 from ..works import Work
 
-STORED = ("W1", "W2", "W3", "W4", "W6")  # works on stored batches
-SMALL = ("W1", "W2", "W3", "W4")
-EXTRAS = ("numba", "mkl")  # that the library uses where it finds them
-CLASSIC = ("W2", "W3")
 _EPSILON = 3.0  # Adam's ε added to the root before its correction, as the paper's faster form has it
-
-
-class Running(Protocol):
-    """A contender opened on a work."""
-
-    def run(self, steps: int) -> Any:
-        """Train on the first `steps` batches; the losses."""
-        ...
+_SMALL = ("W1", "W2", "W3", "W4")
+_STORED = (*_SMALL, "W6")
+_GPU = ("G1", "G2", "G2'", "G3", "G3d", "G4", "G4'")
+_STREAMS = ("G5", "G5u8")
+_CPU, _CUDA, _BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -34,49 +28,49 @@ class Contender:
     """One way to do the works.
 
     Attributes:
-        name: for tables.
-        family: of contenders that are one rival, such as 'torch'; 'ours' for the library.
-        where: "module:class" in this package.
+        name: for tables; its first word is the family, 'ours' for the library.
+        where: "module:class"; the module's name is absolute, or begins with a point for one of this package.
         needs: distributions that must be installed.
-        works: beginnings of the names of the works it does; "W5" is the training, "W5r" the reading.
-        hides: extras it may not use, though they are installed.
+        works: stems of the works it does.
+        devices: that it runs on.
         options: for its class.
-        slow: to get ready; left out of quick runs.
+        slow: to get ready; left out of quick runs, and given more time.
+        seconds: it may take, if not the usual time.
         allowance: how many times the tolerance, where its formula is known to differ a little.
-        device: it runs on works of the same device.
-        seconds: it may take on a GPU, if not the usual time.
     """
 
     name: str
-    family: str
     where: str
-    needs: tuple[str, ...] = ()
-    works: tuple[str, ...] = STORED
-    hides: tuple[str, ...] = ()
+    needs: tuple[str, ...]
+    works: tuple[str, ...]
+    devices: tuple[str, ...] = _CPU
     options: dict[str, Any] = field(default_factory=dict)
     slow: bool = False
-    allowance: float = 1.0
-    device: str = "cpu"
     seconds: float = 0.0
-
-    def does(self, work: Work) -> bool:
-        """Whether it takes part in a work."""
-        stem = work.name.partition("/")[0].rstrip("ab")
-        return self.device == work.device and stem in self.works
+    allowance: float = 1.0
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What would have to be installed."""
         return tuple(name for name in self.needs if not installed(name))
 
+    def does(self, work: Work) -> bool:
+        """Whether it takes part in a work."""
+        return work.device in self.devices and work.stem in self.works
+
     def load(self) -> Any:
         """Its class; imports what it needs."""
         module, _, cls = self.where.partition(":")
-        return getattr(import_module(f"{__name__}.{module}"), cls)
+        return getattr(import_module(module, __name__), cls)
 
-    def open(self, work: Work, data: Data, threads: int) -> Running:
+    def open(self, work: Work, data: Data, threads: int) -> Any:
         """Ready to run."""
-        return self.load()(work, data, threads, **self.options)  # type: ignore[no-any-return]
+        return self.load()(work, data, threads, **self.options)
+
+
+def family(name: str) -> str:
+    """What counts as one rival, such as 'torch' for all contenders of Torch."""
+    return name.partition(" ")[0]
 
 
 def installed(name: str) -> str:
@@ -87,62 +81,58 @@ def installed(name: str) -> str:
         return ""
 
 
-def _ours(backend: str, *needs: str) -> Contender:
-    options = {"backend": backend}
-    return Contender(f"ours {backend}", "ours", "ours:Ours", needs, hides=EXTRAS, options=options)
+def _ours(name: str, needs: tuple[str, ...], works: tuple[str, ...], devices: tuple[str, ...],
+          **options: Any) -> Contender:  # fmt: skip
+    return Contender(f"ours {name}", ".ours:Ours", needs, works, devices, options)
 
 
-def _torch(name: str, **options: Any) -> Contender:
-    return Contender(f"torch {name}", "torch", "with_torch:Torch", ("torch",), options=options)
-
-
-def _file(name: str, family: str, where: str, *needs: str, **options: Any) -> Contender:
-    works = ("W5r",) if name.endswith("read") else ("W5",)
-    return Contender(name, family, where, needs, works, hides=EXTRAS, options=options)
+def _torch(name: str, cls: str, works: tuple[str, ...], devices: tuple[str, ...],
+           **options: Any) -> Contender:  # fmt: skip
+    slow = options.get("compiled", False)
+    return Contender(f"torch {name}", f".with_torch:{cls}", ("torch",), works, devices, options, slow)
 
 
 CONTENDERS: tuple[Contender, ...] = (
-    _ours("numpy"),
-    Contender("ours numpy+numba", "ours", "ours:Ours", ("numba",), ("W1",), ("mkl",), {"warm": True}),
-    Contender("ours numpy+mkl", "ours", "ours:Ours", ("mkl",), ("W3", "W4"), ("numba",)),
-    _ours("jax", "jax"),
-    _ours("torch", "torch"),
-    Contender("ours torch compile", "ours", "ours:Ours", ("torch",), SMALL, hides=EXTRAS,
-              options={"backend": "torch", "whole": True}, slow=True),
-    _torch("eager", fused=False),
-    _torch("fused", fused=True),
-    Contender("torch compile", "torch", "with_torch:Torch", ("torch",), SMALL,
-              options={"fused": True, "compiled": True}, slow=True),
-    Contender("jax jit", "jax", "with_jax:Jitted", ("jax",)),
-    Contender("jax scan", "jax", "with_jax:Scanned", ("jax",)),
-    Contender("plain numpy", "numpy", "plain:Plain"),
-    Contender("scikit-learn", "scikit-learn", "with_sklearn:Sklearn", ("scikit-learn",), CLASSIC,
-              allowance=_EPSILON),
-    Contender("thinc", "thinc", "with_thinc:Thinc", ("thinc",), CLASSIC, allowance=_EPSILON),
-    _file("ours numpy file", "ours", "ours:OursFile"),
-    _file("ours numpy in memory", "ours", "ours:OursFile", memory=True),
-    _file("torch DataLoader", "torch", "with_torch:TorchFile", "torch", rowwise=True),
-    _file("torch slices", "torch", "with_torch:TorchFile", "torch"),
-    _file("jax slices", "jax", "with_jax:JaxFile", "jax"),
-    _file("plain numpy slices", "numpy", "plain:PlainFile"),
-    _file("ours read", "ours", "ours:Reading"),
-    _file("torch DataLoader read", "torch", "with_torch:Reading", "torch"),
-    _file("plain numpy read", "numpy", "plain:Reading"),
+    _ours("numpy", (), (*_STORED, *_GPU, *_STREAMS), _CPU),  # in quick runs all works are on the processor
+    _ours("numpy+numba", ("numba",), ("W1",), _CPU, warm=True),
+    _ours("cupy", (), (*_GPU, *_STREAMS), _CUDA, backend="cupy"),
+    _ours("cupy 256 a graph", (), ("G4",), _CUDA, backend="cupy", steps_of_a_graph=256),
+    _ours("cupy eager", (), ("G1", "G2", "G4"), _CUDA, backend="cupy", eager=True),
+    _ours("cupy resident", (), _STREAMS, _CUDA, backend="cupy", resident=True),
+    _ours("jax", ("jax",), (*_STORED, *_GPU), _BOTH, backend="jax"),
+    _ours("torch", ("torch",), (*_STORED, *_GPU), _BOTH, backend="torch"),
+    Contender("ours numpy file", ".ours:FromFile", (), ("W5",)),
+    Contender("ours numpy in memory", ".ours:FromFile", (), ("W5",), options={"memory": True}),
+    Contender("ours read", ".ours:Reading", (), ("W5r",)),
+    _torch("eager", "Torch", (*_STORED, *_GPU), _BOTH, fused=False),
+    _torch("fused", "Torch", (*_STORED, *_GPU), _BOTH),
+    _torch("compile", "Torch", (*_SMALL, *_GPU), _BOTH, compiled=True),
+    _torch("graph", "Graphed", _GPU, _CUDA),
+    Contender("jax jit", ".with_jax:Jitted", ("jax",), _STORED),
+    Contender("jax scan", ".with_jax:Scanned", ("jax",), (*_STORED, *_GPU), _BOTH),
+    Contender("plain numpy", ".plain:Plain", (), (*_STORED, "W5", "G4"), _BOTH),
+    Contender("scikit-learn", ".with_sklearn:Sklearn", ("scikit-learn",), ("W2", "W3"), allowance=_EPSILON),
+    Contender("thinc", ".with_thinc:Thinc", ("thinc",), ("W2", "W3"), allowance=_EPSILON),
+    # batches from a file, or from the host to a GPU
+    _torch("DataLoader", "Loaded", ("W5",), _CPU),
+    _torch("slices", "Sliced", ("W5", *_STREAMS), _BOTH),
+    _torch("pinned", "Pinned", _STREAMS, _CUDA),
+    Contender("jax slices", ".with_jax:Sliced", ("jax",), ("W5", *_STREAMS), _BOTH),
+    _torch("DataLoader read", "Reading", ("W5r",), _CPU),
+    Contender("plain numpy read", ".plain:Reading", (), ("W5r",)),
+)
+_FLOAT64 = {"dtype": "float64"}
+REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is right
+    Contender("reference on the GPU", ".plain:Plain", (), ("G1", "G2", "G2'", "G3", "G3d", *_STREAMS), _CUDA,
+              _FLOAT64 | {"library": "cupy"}),
+    Contender("reference on the host", ".plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH,
+              _FLOAT64),
+    Contender("reference", ".plain:Reading", (), ("W5r",)),
 )  # fmt: skip
 
 
-def taking_part(work: Work) -> list[Contender]:
-    """Those installed that do this work."""
-    return [each for each in CONTENDERS if each.does(work) and not each.missing]
-
-
-def missing() -> dict[str, str]:
-    """Those that cannot take part, with what is missing."""
-    return {each.name: ", ".join(each.missing) for each in CONTENDERS if each.missing}
-
-
-def by_name(name: str) -> Contender:
-    """The contender of this name."""
-    from ..gpu.works import RACERS
-
-    return next(each for each in (*CONTENDERS, *RACERS) if each.name == name)
+def missing(device: str) -> dict[str, str]:
+    """Those that cannot take part on a device, with what is missing."""
+    return {
+        each.name: ", ".join(each.missing) for each in CONTENDERS if each.missing and device in each.devices
+    }

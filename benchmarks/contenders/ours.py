@@ -1,5 +1,6 @@
 """The library, through its one call: `learner.compile(w)`, then `scan` over the stored batches, or `fit`."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -8,110 +9,166 @@ import numpy as np
 import backprop_xp as bp
 from backprop_xp import backends
 
-from ..data import Data, File
+from .. import internals
+from ..data import Data, mapped
 from ..works import Work
 
 _WARM = 600_000  # steps after which the NumPy backend has called Numba, where it may
 
 
-def first(work: Work, data: Data, backend: str) -> tuple[bp.Learner, Any, Any]:
+def first(work: Work, data: Data, **where: Any) -> tuple[bp.Learner, Any, Any]:
     """The learner with the shared first weights."""
     learner = work.learner()
     weights = {}
     for k, (w, b) in enumerate(data.blocks, 1):
         weights |= {f"dense{k}.w": w} | ({} if b is None else {f"dense{k}.b": b})
-    return learner, *learner.init(backend=backend, weights=weights)
+    return learner, *learner.init(weights=weights, **where)
 
 
 class Ours:
-    """One scan a round."""
+    """One scan a round.
+
+    Args:
+        work: the work.
+        data: its data.
+        threads: for Torch; the others are told by their environment.
+        backend: 'numpy', 'cupy', 'torch' or 'jax'.
+        warm: train for as long as it takes until Numba is called.
+        eager: by `learner.step`, one call for each step.
+        steps_of_a_graph: other than the library's own number.
+        resident: the rows of a work that streams are on the GPU.
+    """
 
     def __init__(
-        self,
-        work: Work,
-        data: Data,
-        threads: int,
-        backend: str = "numpy",
-        warm: bool = False,
-        whole: bool = False,
-    ) -> None:
+        self, work: Work, data: Data, threads: int, backend: str = "numpy", warm: bool = False,
+        eager: bool = False, steps_of_a_graph: int = 0, resident: bool = False,
+    ) -> None:  # fmt: skip
+        if steps_of_a_graph:
+            internals.set_steps_of_a_graph(steps_of_a_graph)
         if backend == "torch":
-            import torch
+            self.set_torch(work, threads)
+        device = work.device if backend == "torch" else None
+        self.learner, self.w, self.s = first(work, data, backend=backend, device=device)
+        self.work, self.eager, self.to = work, eager, backends.of(self.w)
+        self.on_host = work.kind == "stream" and not resident
+        self.x, self.t = (a if self.on_host else self.put(a) for a in (np.array(data.x), np.array(data.t)))
+        self.index: dict[int, Any] = {}
+        settable = work.device == "cuda" and backend != "torch"
+        self.compiled = self.learner.compile(self.w, precision=work.precision if settable else None)
+        if warm:  # on copies, since this is no training
+            w, s = self.learner.snapshot(self.w, self.s)
+            for _ in range(-(-_WARM // work.batches)):
+                w, s, _ = self.compiled.scan(w, s, self.x, self.t, self.rows(work.batches))
 
-            torch.set_num_threads(threads)
-        learner, self.w, self.s = first(work, data, backend)
-        self.to = backends.of(self.w)
-        x, t = data.batches(work)
-        self.x = bp.asarray(x.reshape(-1, *x.shape[2:]), like=self.w)
-        self.t = bp.asarray(t.reshape(-1, *t.shape[2:]), like=self.w, dtype="int32" if work.labels else None)
-        self.index, self.work = {}, work
-        self.step = learner.compile(self.w, whole=whole)
-        if warm:
-            w, s = learner.snapshot(self.w, self.s)
-            for _ in range(-(-_WARM // work.steps)):
-                w, s, _ = self.step.scan(w, s, self.x, self.t, self.rows(work.steps))
+    @staticmethod
+    def set_torch(work: Work, threads: int) -> None:
+        """Torch has switches of its own for threads and precision."""
+        import torch
+
+        if work.precision == "bfloat16":
+            msg = "the torch backend has no products of bfloat16"
+            raise ValueError(msg)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision("high" if work.precision == "tf32" else "highest")
+
+    def put(self, a: Any) -> Any:
+        """An array beside the weights, its type kept."""
+        return bp.asarray(a, like=self.w, dtype=str(a.dtype))
 
     def rows(self, steps: int) -> Any:
+        """The numbers of the rows of each step."""
         if steps not in self.index:
-            rows = np.arange(steps * self.work.batch).reshape(steps, -1)
-            kind = "int64" if self.to.name == "numpy" else "int32"  # each library's own
-            self.index[steps] = bp.asarray(rows, like=self.w, dtype=kind)
+            batch, stored = self.work.batch, self.work.batches
+            kind = "int64" if self.to.name in ("numpy", "torch") else "int32"  # each library's own
+            rows = (np.arange(steps)[:, None] % stored * batch + np.arange(batch)).astype(kind)
+            self.index[steps] = rows if self.on_host else self.put(rows)
         return self.index[steps]
 
     def run(self, steps: int) -> Any:
-        self.w, self.s, losses = self.step.scan(self.w, self.s, self.x, self.t, self.rows(steps))
+        if self.eager:
+            return self.step_by_step(steps)
+        self.w, self.s, losses = self.compiled.scan(self.w, self.s, self.x, self.t, self.rows(steps))
         return self.to.to_host(losses)
+
+    def step_by_step(self, steps: int) -> Any:
+        losses, size = [], self.work.batch
+        for k in range(steps):
+            start = k % self.work.batches * size
+            x, t = self.x[start : start + size], self.t[start : start + size]
+            self.w, self.s, loss = self.learner.step(self.w, self.s, x, t)
+            losses.append(loss)
+        return self.to.to_host(self.to.xp.stack(losses))
 
     @cached_property
     def ab(self) -> list[Any]:
-        return [bp.asarray(a, like=self.w) for a in self.work.factors()]
+        return [self.put(a) for a in self.work.factors()]
 
     def gemm(self) -> Any:
         return self.to.to_host(self.to.xp.matmul(*self.ab))
 
+    def facts(self) -> dict[str, Any]:
+        """Kernels of a step, memory of the GPU, and why Torch refused a graph."""
+        told: dict[str, Any] = {}
+        if getattr(self.compiled, "eager", None):
+            told["eager because"] = self.compiled.eager
+        if self.to.name == "cupy":
+            import cupy
 
-class OursFile:
-    """`bp.fit` over the file, or over the same rows in memory; a run is an epoch of the first rows."""
-
-    def __init__(self, work: Work, data: Data, threads: int, memory: bool = False) -> None:
-        self.learner, self.w, self.s = first(work, data, "numpy")
-        self.work, self.folder = work, data.folder
-        self.stored = (np.array(data.x), np.array(data.t)) if memory else None
-
-    def source(self, rows: int) -> Any:
-        units = self.work.widths[-1]
-        if self.stored is not None:
-            return _Rows(*(a[:rows] for a in self.stored), units)
-        source = File(self.folder, units)
-        source.n = rows
-        return source
-
-    def run(self, steps: int) -> Any:
-        source = self.source(steps * self.work.batch)
-        done = bp.fit(
-            self.learner, self.w, self.s, source, batch_size=self.work.batch, shuffle=False
-        )  # in the file's order, as the others read it
-        self.w, self.s = done.w, done.s
-        return [done.history[-1].loss]
+            pools = cupy.get_default_memory_pool().total_bytes() + internals.graph_bytes(self.compiled)
+            told["megabytes"] = pools / 1e6
+            if not self.eager:
+                told["kernels"] = self.compiled.kernels[0]
+        return told
 
 
-class _Rows:
-    """`bp.Stored` without its check of all values, which would be timed in every run."""
+class Rows:
+    """Rows for `bp.fit`, without the look at all values that `bp.data.Stored` takes in every run.
 
-    def __init__(self, x: Any, t: Any, outputs: int) -> None:
-        self.x, self.t, self.outputs = x, t, outputs
-        self.n, self.features = x.shape
-        self.window = self.n
+    Args:
+        arrays: gives inputs and targets: always the same ones, or a file mapped anew, so that memory
+            stays small.
+        n: of their rows.
+        units: of the net's output.
+        window: rows asked for, and shuffled, together.
+    """
+
+    def __init__(self, arrays: Callable[[], tuple[Any, Any]], n: int, units: int, window: int) -> None:
+        self.arrays, self.n, self.outputs, self.window = arrays, n, units, min(window, n)
+        self.features = arrays()[0].shape[1]
 
     def rows(self, start: int, stop: int) -> tuple[Any, Any]:
-        return self.x[start:stop], self.t[start:stop]
+        """The rows start, …, stop - 1, as views."""
+        x, t = self.arrays()
+        return np.asarray(x[start:stop]), np.asarray(t[start:stop])
+
+
+class FromFile:
+    """`bp.fit` over the file, or over the same rows in memory; a run is an epoch of the first rows."""
+
+    window = 4096
+
+    def __init__(self, work: Work, data: Data, threads: int, memory: bool = False) -> None:
+        self.learner, self.w, self.s = first(work, data, backend="numpy")
+        self.work = work
+        self.arrays: Callable[[], tuple[Any, Any]] = lambda: mapped(data.folder)
+        if memory:
+            stored, self.window = (np.array(data.x), np.array(data.t)), work.rows
+            self.arrays = lambda: stored
+
+    def run(self, steps: int) -> Any:
+        batch, units = self.work.batch, self.work.widths[-1]
+        source = Rows(self.arrays, steps * batch, units, self.window)
+        done = bp.fit(self.learner, self.w, self.s, source, batch_size=batch, shuffle=False)  # as others read
+        self.w, self.s = done.w, done.s
+        return [done.history[-1].loss]
 
 
 class Reading:
     """Windows of the file, and batches gathered from them as `fit` does it."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
-        self.source, self.batch = File(data.folder, work.widths[-1]), work.batch
+        self.batch, units = work.batch, work.widths[-1]
+        self.source = Rows(lambda: mapped(data.folder), work.rows, units, FromFile.window)
         self.x = np.empty((work.batch, work.widths[0]), dtype="float32")
         self.t = np.empty(work.batch, dtype="int32")
 

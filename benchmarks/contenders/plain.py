@@ -1,6 +1,9 @@
 """Plain NumPy: what one writes by hand from the textbook. In float64 it is everybody's reference."""
 
+from collections.abc import Iterator
 from functools import cached_property
+from importlib import import_module
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -9,25 +12,34 @@ from ..data import Data
 from ..works import Work
 
 
-def sigmoid(z: Any) -> Any:
-    return 1 / (1 + np.exp(-z))
+def slices(files: tuple[Any, Any], size: int, steps: int) -> Iterator[Any]:
+    """Batches as slices of mapped files."""
+    for start in range(0, steps * size, size):
+        yield tuple(np.array(file[start : start + size]) for file in files)
 
 
 class Plain:
-    """Forward, backward and update over lists of weights and biases."""
+    """Forward, backward and update over lists of weights and biases; by CuPy the same, on the GPU."""
 
-    def __init__(self, work: Work, data: Data, threads: int, dtype: str = "float32") -> None:
-        self.work = work
-        self.params = [None if p is None else p.astype(dtype) for pair in data.blocks for p in pair]
-        self.m = [p if p is None else np.zeros_like(p) for p in self.params]
-        self.v = [p if p is None else np.zeros_like(p) for p in self.params]
+    def __init__(
+        self, work: Work, data: Data, threads: int, dtype: str = "float32", library: str = "numpy"
+    ) -> None:
+        self.work, self.dtype, self.xp = work, dtype, import_module(library)
+        blocks = [p for pair in data.blocks for p in pair]
+        self.params = [None if p is None else self.xp.asarray(p.astype(dtype)) for p in blocks]
+        self.m = [p if p is None else self.xp.zeros_like(p) for p in self.params]
+        self.v = [p if p is None else self.xp.zeros_like(p) for p in self.params]
         self.count = 0
-        self.load(data, dtype)
+        if work.kind == "train":
+            self.files = data.x, data.t
+        else:
+            self.batches = list(map(self.ready, *data.batches(work)))
 
-    def load(self, data: Data, dtype: str) -> None:
-        self.x, self.t = data.batches(self.work)
-        self.x = self.x.astype(dtype, copy=False)
-        self.t = self.t if self.work.labels else self.t.astype(dtype, copy=False)
+    def ready(self, x: Any, t: Any) -> tuple[Any, Any]:
+        """A batch as the net takes it: bytes are numbers from 0 to 1."""
+        x = x.astype(self.dtype) / 255 if x.dtype == "uint8" else x.astype(self.dtype, copy=False)
+        t = t if self.work.labels else t.astype(self.dtype, copy=False)
+        return self.xp.asarray(x), self.xp.asarray(t)
 
     @cached_property
     def ab(self) -> list[Any]:
@@ -37,7 +49,9 @@ class Plain:
         return np.matmul(*self.ab)
 
     def run(self, steps: int) -> Any:
-        return [self.step(self.x[k], self.t[k]) for k in range(steps)]
+        if self.work.kind == "train":
+            return [self.step(*self.ready(x, t)) for x, t in slices(self.files, self.work.batch, steps)]
+        return [self.step(x, t) for x, t in islice(cycle(self.batches), steps)]
 
     def step(self, x: Any, t: Any) -> Any:
         outputs = self.forward(x)
@@ -63,8 +77,13 @@ class Plain:
         for k, f in enumerate(self.work.activations):
             w, b = self.params[2 * k], self.params[2 * k + 1]
             z = outputs[-1] @ w if b is None else outputs[-1] @ w + b
-            outputs.append({"relu": lambda z: np.maximum(z, 0), "sigmoid": sigmoid}.get(f, lambda z: z)(z))
+            outputs.append(self.activated(f, z))
         return outputs
+
+    def activated(self, f: str, z: Any) -> Any:
+        if f == "relu":
+            return self.xp.maximum(z, 0)
+        return 1 / (1 + self.xp.exp(-z)) if f == "sigmoid" else z
 
     @staticmethod
     def derivative(f: str, o: Any) -> Any:
@@ -72,13 +91,13 @@ class Plain:
 
     def error(self, o: Any, t: Any) -> tuple[Any, Any]:
         """The mean loss of the batch, and its derivative by the last layer's output."""
-        n = len(o)
+        xp, n = self.xp, len(o)
         if not self.work.labels:
             return ((o - t) ** 2).sum() / (2 * n), (o - t) / n
-        e = np.exp(o - o.max(axis=1, keepdims=True))
+        e = xp.exp(o - o.max(axis=1, keepdims=True))
         p = e / e.sum(axis=1, keepdims=True)
-        rows = np.arange(n)
-        loss = -np.log(p[rows, t]).mean()
+        rows = xp.arange(n)
+        loss = -xp.log(p[rows, t]).mean()
         p[rows, t] -= 1
         return loss, p / n
 
@@ -90,32 +109,14 @@ class Plain:
         self.v[k] = 0.999 * self.v[k] + 0.001 * g**2
         m = self.m[k] / (1 - 0.9**self.count)
         v = self.v[k] / (1 - 0.999**self.count)
-        self.params[k] -= self.work.rate * m / (np.sqrt(v) + 1e-8)
-
-
-class PlainFile(Plain):
-    """The same, its batches slices of a mapped file."""
-
-    def load(self, data: Data, dtype: str) -> None:
-        self.x_file, self.t_file = data.x, data.t
-
-    def run(self, steps: int) -> Any:
-        size, losses = self.work.batch, []
-        for start in range(0, steps * size, size):
-            x, t = (np.array(file[start : start + size]) for file in (self.x_file, self.t_file))
-            losses.append(self.step(x.astype(self.params[0].dtype, copy=False), t))
-        return losses
+        self.params[k] -= self.work.rate * m / (self.xp.sqrt(v) + 1e-8)
 
 
 class Reading:
-    """Batches as slices of a mapped file; the 'loss' of a batch says that the right rows came."""
+    """The slices alone; the 'loss' of a batch says that the right rows came."""
 
-    def __init__(self, work: Work, data: Data, threads: int, dtype: str = "float32") -> None:
-        self.size, self.x, self.t = work.batch, data.x, data.t
+    def __init__(self, work: Work, data: Data, threads: int) -> None:
+        self.files, self.size = (data.x, data.t), work.batch
 
     def run(self, steps: int) -> Any:
-        signs = []
-        for start in range(0, steps * self.size, self.size):
-            x, t = (np.array(file[start : start + self.size]) for file in (self.x, self.t))
-            signs.append(float(x[-1, -1]) + float(t[-1]))
-        return signs
+        return [float(x[-1, -1]) + float(t[-1]) for x, t in slices(self.files, self.size, steps)]

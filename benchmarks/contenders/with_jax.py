@@ -1,6 +1,8 @@
 """JAX as its manual writes it: the gradient of a loss over a list of (w, b), a jitted step, a scan."""
 
+from collections.abc import Iterator
 from functools import cached_property, partial
+from itertools import cycle, islice
 from math import log
 from typing import Any
 
@@ -12,10 +14,12 @@ from ..data import Data
 from ..works import Work
 
 _F = {"relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid, "identity": lambda z: z}
+_PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
 
 
 def loss_of(work: Work, params: Any, x: Any, t: Any) -> Any:
-    """The mean loss of a batch."""
+    """The mean loss of a batch; bytes are numbers from 0 to 1."""
+    x = x.astype(jnp.float32) * (1 / 255) if x.dtype == jnp.uint8 else x
     for (w, b), f in zip(params, work.activations, strict=True):
         x = _F[f](x @ w if b is None else x @ w + b)
     if not work.labels:
@@ -46,6 +50,8 @@ class Jitted:
     """One jitted step a batch; the losses are read at the end."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
+        if work.device == "cuda":  # where JAX would take tf32 unless told otherwise
+            jax.config.update("jax_default_matmul_precision", _PRECISIONS[work.precision])
         self.work = work
         params = [tuple(None if p is None else jnp.array(p) for p in pair) for pair in data.blocks]
         zeros = partial(jax.tree.map, jnp.zeros_like)
@@ -54,15 +60,17 @@ class Jitted:
         self.state = (*self.state, jnp.zeros(()))
         self.step = jax.jit(partial(step_of, work), donate_argnums=0)
         self.load(data)
-        self.mm = jax.jit(jnp.matmul)
 
     def load(self, data: Data) -> None:
         x, t = data.batches(self.work)
-        self.batches = [(jnp.array(a), jnp.array(b)) for a, b in zip(x, t, strict=True)]
+        self.stored = [(jnp.array(a), jnp.array(b)) for a, b in zip(x, t, strict=True)]
+
+    def batches(self, steps: int) -> Iterator[Any]:
+        return islice(cycle(self.stored), steps)
 
     def run(self, steps: int) -> Any:
         losses = []
-        for batch in self.batches[:steps]:
+        for batch in self.batches(steps):
             self.state, loss = self.step(self.state, batch)
             losses.append(loss)
         return np.asarray(jax.device_get(losses))
@@ -72,36 +80,47 @@ class Jitted:
         return [jnp.array(a) for a in self.work.factors()]
 
     def gemm(self) -> Any:
-        return self.mm(*self.ab).block_until_ready()
+        return jnp.matmul(*self.ab).block_until_ready()
+
+    def facts(self) -> dict[str, Any]:
+        """The most memory of the GPU."""
+        told = jax.local_devices()[0].memory_stats() or {}  # nothing on the processor
+        return {"megabytes": told["peak_bytes_in_use"] / 1e6} if "peak_bytes_in_use" in told else {}
 
 
 class Scanned(Jitted):
-    """All steps in one `lax.scan`."""
+    """All steps in one `lax.scan`, which takes the batches by their numbers."""
 
     def load(self, data: Data) -> None:
         self.x, self.t = (jnp.array(a) for a in data.batches(self.work))
-        self.parts: dict[int, Any] = {}
-        self.scan = jax.jit(
-            lambda state, batches: jax.lax.scan(partial(step_of, self.work), state, batches), donate_argnums=0
-        )
+        self.numbers: dict[int, Any] = {}
+
+        def scan(state: Any, x: Any, t: Any, numbers: Any) -> Any:
+            return jax.lax.scan(lambda s, k: step_of(self.work, s, (x[k], t[k])), state, numbers)
+
+        self.scan = jax.jit(scan, donate_argnums=0)
 
     def run(self, steps: int) -> Any:
-        if steps not in self.parts:
-            self.parts[steps] = self.x[:steps], self.t[:steps]
-        self.state, losses = self.scan(self.state, self.parts[steps])
+        if steps not in self.numbers:
+            self.numbers[steps] = jnp.arange(steps, dtype=jnp.int32) % self.work.batches
+        self.state, losses = self.scan(self.state, self.x, self.t, self.numbers[steps])
         return np.asarray(losses)
 
 
-class JaxFile(Jitted):
-    """The jitted step on slices of a file."""
+class Sliced(Jitted):
+    """The jitted step on slices of a file or of the host's memory; the next is sent while a step runs."""
 
     def load(self, data: Data) -> None:
-        self.files = data.x, data.t
+        self.x, self.t = data.x, data.t
+        if self.work.kind == "stream":
+            self.x, self.t = np.array(self.x), np.array(self.t)
 
-    def run(self, steps: int) -> Any:
-        size, losses = self.work.batch, []
-        for start in range(0, steps * size, size):
-            batch = tuple(jnp.array(a[start : start + size]) for a in self.files)
-            self.state, loss = self.step(self.state, batch)
-            losses.append(loss)
-        return np.asarray(jax.device_get(losses))
+    def batches(self, steps: int) -> Iterator[Any]:
+        coming = self.sent(0)
+        for k in range(steps):
+            batch, coming = coming, self.sent(k + 1) if k + 1 < steps else None
+            yield batch
+
+    def sent(self, k: int) -> Any:
+        start = k % self.work.batches * self.work.batch
+        return jax.device_put(tuple(np.asarray(a[start : start + self.work.batch]) for a in (self.x, self.t)))

@@ -1,6 +1,9 @@
-"""PyTorch as its manual writes it: nn.Sequential, a loss function, an optimiser."""
+"""PyTorch as its manual writes it: nn.Sequential, a loss function, an optimiser; and as one CUDA graph."""
 
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import cached_property, partial
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data import Data
 from ..works import Work
+
+_KEPT = 1 << 16  # losses of one run at most, in a graph
 
 
 def network(work: Work, data: Data) -> torch.nn.Sequential:
@@ -22,7 +27,7 @@ def network(work: Work, data: Data) -> torch.nn.Sequential:
                 layer.bias.copy_(torch.from_numpy(b))
         layers.append(layer)
         layers += {"relu": [torch.nn.ReLU()], "sigmoid": [torch.nn.Sigmoid()]}.get(f, [])
-    return torch.nn.Sequential(*layers)
+    return torch.nn.Sequential(*layers).to(work.device)
 
 
 def half_squared_error(o: Any, t: Any) -> Any:
@@ -32,35 +37,49 @@ def half_squared_error(o: Any, t: Any) -> Any:
 class Torch:
     """One batch after the other; the losses are read at the end."""
 
+    capturable = False
+
     def __init__(
         self, work: Work, data: Data, threads: int, fused: bool = True, compiled: bool = False
     ) -> None:
         torch.set_num_threads(threads)
-        self.work, net = work, network(work, data)
-        optimisers = {"adam": torch.optim.Adam, "gradient_descent": torch.optim.SGD}
-        self.optimiser = optimisers[work.update](net.parameters(), lr=work.rate, fused=fused)
+        torch.set_float32_matmul_precision("highest" if work.precision == "float32" else "high")
+        self.work, self.on_gpu = work, work.device == "cuda"
+        self.graphs_inside = compiled and self.on_gpu
+        net, low = network(work, data), work.precision == "bfloat16"
+        adam = partial(torch.optim.Adam, capturable=self.capturable)
+        optimiser = {"adam": adam, "gradient_descent": torch.optim.SGD}[work.update]
+        self.optimiser = optimiser(net.parameters(), lr=work.rate, fused=fused or None)
         loss = torch.nn.functional.cross_entropy if work.labels else half_squared_error
 
         def forward(x: Any, t: Any) -> Any:
-            return loss(net(x), t)
+            with torch.autocast(work.device, torch.bfloat16, cache_enabled=False) if low else nullcontext():
+                o = net(x)
+            return loss(o.float(), t)
 
-        self.forward = torch.compile(forward) if compiled else forward
+        mode = "max-autotune" if self.on_gpu else "default"
+        self.forward = torch.compile(forward, mode=mode) if compiled else forward
         self.load(data)
 
     def load(self, data: Data) -> None:
-        self.x, self.t = (torch.from_numpy(a) for a in data.batches(self.work))
+        self.x, self.t = (torch.from_numpy(a).to(self.work.device) for a in data.batches(self.work))
         self.t = self.t.long() if self.work.labels else self.t
+        self.stored = list(zip(self.x, self.t, strict=True))
+
+    def batches(self, steps: int) -> Iterator[Any]:
+        return islice(cycle(self.stored), steps)
 
     def step(self, x: Any, t: Any) -> Any:
+        if self.graphs_inside:
+            torch.compiler.cudagraph_mark_step_begin()
         self.optimiser.zero_grad()
         loss = self.forward(x, t)
         loss.backward()
         self.optimiser.step()
-        return loss.detach()
+        return loss.detach().clone() if self.graphs_inside else loss.detach()
 
     def run(self, steps: int) -> Any:
-        losses = [self.step(self.x[k], self.t[k]) for k in range(steps)]
-        return torch.stack(losses).numpy()
+        return torch.stack([self.step(x, t) for x, t in self.batches(steps)]).cpu().numpy()
 
     @cached_property
     def ab(self) -> list[Any]:
@@ -69,12 +88,64 @@ class Torch:
     def gemm(self) -> Any:
         return torch.mm(*self.ab)
 
+    def facts(self) -> dict[str, Any]:
+        """The most memory of the GPU."""
+        return {"megabytes": torch.cuda.max_memory_allocated() / 1e6} if self.on_gpu else {}
+
+
+class Graphed(Torch):
+    """The whole step in one `torch.cuda.graph`, which takes its batch and keeps its loss by a counter."""
+
+    capturable = True
+
+    def __init__(self, work: Work, data: Data, threads: int) -> None:
+        super().__init__(work, data, threads)
+        self.at = torch.zeros(1, dtype=torch.int64, device=work.device)
+        self.losses = torch.zeros(_KEPT, device=work.device)
+        kept = [p.detach().clone() for p in self.parameters()]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.whole()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.graph):
+            self.whole()
+        with torch.no_grad():  # the warm-up was no training
+            for p, first in zip(self.parameters(), kept, strict=True):
+                p.copy_(first)
+            for state in self.optimiser.state.values():
+                for each in state.values():
+                    each.zero_()
+
+    def parameters(self) -> list[Any]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def whole(self) -> None:
+        """A step, from the counter to the loss."""
+        k = self.at % self.work.batches
+        x, t = (a.index_select(0, k).squeeze(0) for a in (self.x, self.t))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.forward(x, t)
+        loss.backward()
+        self.optimiser.step()
+        self.losses.index_copy_(0, self.at, loss.detach().reshape(1))
+        self.at += 1
+
+    def run(self, steps: int) -> Any:
+        self.at.zero_()
+        for _ in range(steps):
+            self.graph.replay()
+        return self.losses[:steps].cpu().numpy()
+
 
 class Rows(Dataset[Any]):
     """A mapped file row by row, as data sets are written for a DataLoader."""
 
-    def __init__(self, x: Any, t: Any) -> None:
-        self.x, self.t = x, t
+    def __init__(self, x: Any, t: Any, rows: int) -> None:
+        self.x, self.t = x[:rows], t[:rows]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -83,30 +154,64 @@ class Rows(Dataset[Any]):
         return torch.from_numpy(np.array(self.x[k])), int(self.t[k])
 
 
-def batches(data: Data, rows: int, size: int, *, rowwise: bool) -> Any:
-    """The first rows of the file in batches: by a DataLoader, or as slices."""
-    if rowwise:
-        yield from DataLoader(Rows(data.x[:rows], data.t[:rows]), batch_size=size)
-        return
-    for start in range(0, rows, size):
-        x, t = (torch.from_numpy(np.array(a[start : start + size])) for a in (data.x, data.t))
-        yield x, t.long()
-
-
-class TorchFile(Torch):
-    """The same from a file."""
-
-    def __init__(self, work: Work, data: Data, threads: int, rowwise: bool = False) -> None:
-        self.rowwise = rowwise
-        super().__init__(work, data, threads)
+class Loaded(Torch):
+    """The same by a DataLoader over the file."""
 
     def load(self, data: Data) -> None:
-        self.data = data
+        self.x, self.t = data.x, data.t
 
-    def run(self, steps: int) -> Any:
+    def batches(self, steps: int) -> Iterator[Any]:
         size = self.work.batch
-        each = batches(self.data, steps * size, size, rowwise=self.rowwise)
-        return torch.stack([self.step(x, t) for x, t in each]).numpy()
+        return iter(DataLoader(Rows(self.x, self.t, steps * size), batch_size=size))
+
+
+class Sliced(Torch):
+    """The same on slices of a file, or of the host's memory."""
+
+    pinned = False
+
+    def load(self, data: Data) -> None:
+        self.x, self.t = data.x, data.t
+        if self.work.kind == "stream":
+            self.x, self.t = (torch.from_numpy(np.array(a)) for a in (data.x, data.t))
+
+    def sent(self, k: int) -> tuple[Any, Any]:
+        """A batch, sent to the device; bytes become numbers there."""
+        start = k % self.work.batches * self.work.batch
+        part = slice(start, start + self.work.batch)
+        if self.work.kind == "stream":
+            x, t = (a[part].to(self.work.device, non_blocking=self.pinned) for a in (self.x, self.t))
+        else:
+            x, t = (torch.from_numpy(np.array(a[part])) for a in (self.x, self.t))
+        return x.float() * (1 / 255) if x.dtype == torch.uint8 else x, t.long()
+
+    def batches(self, steps: int) -> Iterator[Any]:
+        return map(self.sent, range(steps))
+
+
+class Pinned(Sliced):
+    """The same on slices of pinned memory; the next is sent while a step runs."""
+
+    pinned = True
+
+    def load(self, data: Data) -> None:
+        super().load(data)
+        self.x, self.t = self.x.pin_memory(), self.t.pin_memory()
+        self.copying = torch.cuda.Stream()
+
+    def batches(self, steps: int) -> Iterator[Any]:
+        here = torch.cuda.current_stream()
+        coming = self.ahead(0)
+        for k in range(steps):
+            here.wait_stream(self.copying)
+            batch, coming = coming, self.ahead(k + 1)
+            for each in batch:
+                each.record_stream(here)
+            yield batch
+
+    def ahead(self, k: int) -> tuple[Any, Any]:
+        with torch.cuda.stream(self.copying):
+            return self.sent(k)
 
 
 class Reading:
@@ -114,8 +219,8 @@ class Reading:
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.data, self.size = data, work.batch
+        self.x, self.t, self.size = data.x, data.t, work.batch
 
     def run(self, steps: int) -> Any:
-        each = batches(self.data, steps * self.size, self.size, rowwise=True)
-        return [float(x[-1, -1]) + float(t[-1]) for x, t in each]
+        loader = DataLoader(Rows(self.x, self.t, steps * self.size), batch_size=self.size)
+        return [float(x[-1, -1]) + float(t[-1]) for x, t in loader]

@@ -1,28 +1,34 @@
-"""Kernels run on the arrays of a device library, as they are or while a graph captures them."""
+"""The executable: the kernels of a program as calls of a device library.
 
-from collections.abc import Callable
-from math import prod
+They run as they are, or while a stream captures them.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ...arrays import Array, Namespace
-from ..ir import ASSIGN, Op, Program, mapped, refs
-from .fusion import Fused, Kernel
+from ..ir import ASSIGN, BINARY, OPERATIONS, Op, Program, mapped, refs
+from ..placement import copied_parts
+from .fusion import fuse
+from .kernel import Kernel
 
-_IN_PLACE = {
-    "add": "__iadd__", "subtract": "__isub__", "multiply": "__imul__", "divide": "__itruediv__",
-    "bitwise_and": "__iand__", "bitwise_or": "__ior__", "bitwise_xor": "__ixor__",
-}  # fmt: skip
+IN_PLACE = {name: f"__i{operator}__" for operator, name in BINARY.items()}
+INDEXING = frozenset({"getitem", ASSIGN})  # written as a[key] and a[...] = b
+FROM_LIBRARY = OPERATIONS - INDEXING  # by their own names: the namespace is that of the standard
+
+Memory = dict[int, Array]  # the arrays of values
+Call = Callable[[Memory], None]
 
 
-class Device(NamedTuple):
+class DeviceLibrary(NamedTuple):
     """What an executable needs of a device library.
 
     Attributes:
         xp: its namespace; `matmul` and `sum` take out=.
         fuse: makes one kernel of an elementwise function.
-        asarray: a host array on the device.
+        asarray: puts a host array on the device.
         empty: memory of a shape and dtype.
-        rows: makes one kernel of operations that run row by row, given the arrays of values.
+        row_kernel: makes one kernel of operations that run row by row; without it they run one by one.
         matmul_with_epilogue: as `Products.matmul_with_epilogue`.
     """
 
@@ -30,7 +36,7 @@ class Device(NamedTuple):
     fuse: Callable[[Callable[..., Any]], Callable[..., Any]]
     asarray: Callable[[Any], Array]
     empty: Callable[[Any, Any], Array]
-    rows: Callable[[Kernel, list[Any]], Callable[..., Any]] | None = None
+    row_kernel: Callable[[Kernel, Sequence[Any]], Callable[..., Any]] | None = None
     matmul_with_epilogue: Callable[..., bool] = lambda *_: False
 
 
@@ -39,20 +45,23 @@ class Executable:
 
     Args:
         program: of step(w, s, x, t) -> (w, s, loss).
-        device: its library.
+        library: of the device.
     """
 
-    def __init__(self, program: Program, device: Device) -> None:
-        self.fused, self.device = Fused(program), device
-        self.constants = {v: device.asarray(a) for v, a in self.fused.program.constants.items()}
-        self.calls = [(kernel, self._function(kernel)) for kernel in self.fused.kernels]
-        self.apart: set[int] = set()  # products that the library does not let take anything along
+    def __init__(self, program: Program, library: DeviceLibrary) -> None:
+        self.fused, self.library = fuse(program), library
+        self.program = self.fused.program
+        self.inputs = [ref.value for ref in refs(self.program.inputs)]
+        self.constants = {v: library.asarray(a) for v, a in self.program.constants.items()}
+        self.calls = [(kernel, self._call(kernel)) for kernel in self.fused.kernels]
+        self.without_epilogue: set[int] = set()  # results of products whose epilogue ran as a second kernel
 
     @property
     def kernels(self) -> int:
-        """The kernels of a step; known when it has run, since that shows what the library can do."""
-        joined = [each.reads for each in self.fused.kernels if each.kind == "concat"]
-        return len(self.calls) - len(joined) + sum(map(len, joined)) + len(self.apart)
+        """The kernels of a step; known after the first, which shows which epilogues cuBLASLt supports."""
+        copies = sum(len(kernel.reads) for kernel in self.fused.kernels if kernel.kind == "concat")
+        others = sum(kernel.kind != "concat" for kernel in self.fused.kernels)
+        return others + copies + len(self.without_epilogue)
 
     def run(self, state: list[Array], batch: list[Array]) -> Array:
         """One step; changes the state in place.
@@ -64,110 +73,109 @@ class Executable:
         Returns:
             The loss.
         """
-        numbers = (*self.fused.state, *self.fused.batch)
-        memory = self.constants | dict(zip(numbers, (*state, *batch), strict=True))
-        for kernel, function in self.calls:
-            function(memory)
+        memory = self.constants | dict(zip(self.inputs, (*state, *batch), strict=True))
+        for kernel, call in self.calls:
+            call(memory)
             for value in kernel.ends:
                 memory.pop(value, None)
-        return self._value(self.fused.loss, memory)
+        return self._value(self.program.outputs[2].value, memory)
 
     # ------------------------------------------------------------ values
-    def _value(self, v: int, memory: dict[int, Array]) -> Array:
-        """A value of the record: memory, or a view of it."""
-        if v in memory:
-            return memory[v]
-        op = self.fused.views[v]
-        xp, source = self.device.xp, self._value(op.args[0].value, memory)
-        return (
-            source[op.args[1]]
-            if op.name == "getitem"
-            else getattr(xp, op.name)(source, *op.args[1:], **op.kw)
-        )
+    def _value(self, value: int, memory: Memory) -> Array:
+        """The array of a value; a view is taken anew."""
+        if value in memory:
+            return memory[value]
+        op = self.fused.views[value]
+        source = self._value(op.args[0].value, memory)
+        if op.name == "getitem":
+            return source[op.args[1]]
+        return getattr(self.library.xp, op.name)(source, *op.args[1:], **op.kw)
 
-    def _allocated(self, v: int, memory: dict[int, Array]) -> Array:
-        """Memory for a value: its place in a larger vector, or its own."""
-        if v not in memory:
-            like, place = self.fused.values[v], self.fused.program.slices.get(v)
-            if place is None:
-                memory[v] = self.device.empty(like.shape, like.dtype)
+    def _allocated(self, value: int, memory: Memory) -> Array:
+        """Memory for a value: its slice of a larger vector, else memory of its own."""
+        if value not in memory:
+            like, where = self.program.values[value], self.program.slices.get(value)
+            if where is None:
+                memory[value] = self.library.empty(like.shape, like.dtype)
             else:
-                part = slice(place.start, place.start + like.size)
-                memory[v] = self.device.xp.reshape(self._allocated(place.whole, memory)[part], like.shape)
-        return memory[v]
+                part = self._allocated(where.whole, memory)[where.start : where.start + like.size]
+                memory[value] = self.library.xp.reshape(part, like.shape)
+        return memory[value]
 
-    # ------------------------------------------------------------ kernels
-    def _function(self, kernel: Kernel) -> Callable[[dict[int, Array]], None]:
+    # ------------------------------------------------------------ calls
+    def _call(self, kernel: Kernel) -> Call:
         op = kernel.ops[0]
         if kernel.kind == "concat":
-            return lambda memory: self._join(op, memory)
+            return lambda memory: self._concat(op, memory)
         if kernel.kind == "matmul" and len(kernel.ops) > 1:
-            return self._product(kernel)
+            return self._with_epilogue(kernel)
         if kernel.kind in ("matmul", "sum"):
             return lambda memory: self._into(op, memory)
-        fused = chain(kernel, self.device.xp)
-        if kernel.kind == "rows" and self.device.rows:
-            fused = self.device.rows(kernel, self.fused.values)
+        function = chain(kernel, self.library.xp)
+        if kernel.kind == "rows" and self.library.row_kernel:
+            function = self.library.row_kernel(kernel, self.program.values)
         elif len(kernel.ops) > 1:
-            fused = self.device.fuse(fused)
+            function = self.library.fuse(function)
 
-        def run(memory: dict[int, Array]) -> None:
-            made = fused(*(self._value(v, memory) for v in kernel.reads))
+        def call(memory: Memory) -> None:
+            made = function(*(self._value(v, memory) for v in kernel.reads))
             memory.update(zip(kernel.makes, made if isinstance(made, tuple) else (made,), strict=False))
 
-        return run
+        return call
 
-    def _product(self, kernel: Kernel) -> Callable[[dict[int, Array]], None]:
-        """A product with what it takes along; where the library cannot do that, one after the other."""
-        parts = kernel.parts()
-        first, then = (self._function(part) for part in parts)
-        names = " ".join(op.name for op in kernel.ops[1:])
-        (a, b), (other, *_) = refs(kernel.ops[0].args), kernel.ops[1:]
-        made = kernel.ops[0].out if names == "sum" else kernel.ops[-1].out
+    def _with_epilogue(self, kernel: Kernel) -> Call:
+        """A product with its epilogue; as two kernels where cuBLASLt cannot do both in one."""
+        product, *epilogue = kernel.ops
+        names = " ".join(op.name for op in epilogue)
+        left, right = (ref.value for ref in refs(product.args))
+        result = product.out if names == "sum" else epilogue[-1].out
+        separate = kernel.split_epilogue()
+        run_product, run_epilogue = map(self._call, separate)
 
-        def run(memory: dict[int, Array]) -> None:
-            out = self._allocated(made, memory)
-            vector = (
-                self._allocated(other.out, memory) if names == "sum" else self._value(other.args[1].value, memory)
-            )
-            if self.device.matmul_with_epilogue(names, *(self._value(r.value, memory) for r in (a, b)), out, vector):
+        def call(memory: Memory) -> None:
+            out = self._allocated(result, memory)
+            if names == "sum":
+                vector = self._allocated(epilogue[0].out, memory)
+            else:
+                vector = self._value(epilogue[0].args[1].value, memory)
+            a, b = self._value(left, memory), self._value(right, memory)
+            if self.library.matmul_with_epilogue(names, a, b, out, vector):
                 return
-            self.apart.add(made)
-            first(memory)
-            then(memory)
-            if parts[0].makes[0] not in kernel.makes:
-                memory.pop(parts[0].makes[0])
+            self.without_epilogue.add(result)
+            run_product(memory)
+            run_epilogue(memory)
+            if product.out not in kernel.makes:
+                memory.pop(product.out)
 
-        return run
+        return call
 
-    def _into(self, op: Op, memory: dict[int, Array]) -> None:
-        args = mapped(op.args, lambda r: self._value(r.value, memory))
-        getattr(self.device.xp, op.name)(*args, **op.kw, out=self._allocated(op.out, memory))
+    def _into(self, op: Op, memory: Memory) -> None:
+        args = mapped(op.args, lambda ref: self._value(ref.value, memory))
+        getattr(self.library.xp, op.name)(*args, **op.kw, out=self._allocated(op.out, memory))
 
-    def _join(self, op: Op, memory: dict[int, Array]) -> None:
-        """Arrays joined; those that were computed in their place are there already."""
-        copied = self.fused.copied_parts(op)
+    def _concat(self, op: Op, memory: Memory) -> None:
+        """Copy the parts of a vector that were not computed inside it."""
+        copied = copied_parts(op, self.program, self.fused.aliases)
         if len(copied) == len(op.args[0]):
-            memory[op.out] = self.device.xp.concat(
-                [self._value(r.value, memory) for r in op.args[0]], **op.kw
-            )
+            parts = [self._value(ref.value, memory) for ref in op.args[0]]
+            memory[op.out] = self.library.xp.concat(parts, **op.kw)
             return
         whole = self._allocated(op.out, memory)
-        for start, v in copied.items():
-            whole[start : start + prod(self.fused.values[v].shape)] = self._value(v, memory)
+        for start, value in copied.items():
+            whole[start : start + self.program.values[value].size] = self._value(value, memory)
 
 
 def chain(kernel: Kernel, xp: Namespace) -> Callable[..., Any]:
-    """The operations of a kernel as a function of what it reads, in the order of `reads`."""
+    """The operations of a kernel as a function of the values it reads, in the order of `reads`."""
 
     def chain(*given: Any) -> Any:
         local = dict(zip(kernel.reads, given, strict=True))
         for op in kernel.ops:
-            args = mapped(op.args, lambda r: local[r.value])
+            args = mapped(op.args, lambda ref: local[ref.value])
             if op.name == ASSIGN:
                 args[0][...] = args[1]
             elif op.inplace:
-                local[op.out] = getattr(args[0], _IN_PLACE[op.name])(args[1])
+                local[op.out] = getattr(args[0], IN_PLACE[op.name])(args[1])
             else:
                 local[op.out] = getattr(xp, op.name)(*args, **op.kw)
         made = tuple(local[v] for v in kernel.makes)

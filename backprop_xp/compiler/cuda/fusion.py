@@ -1,190 +1,179 @@
-"""Fusion: operations become kernels, and results land where they belong.
+"""Fusion: which operations run together as one kernel.
 
-One kernel are elementwise operations of one shape; operations that run row by row, sums over columns
-among them; and a product with its epilogue: the bias and the ReLU behind it, or the sum of its right
-factor, which is the bias gradient beside a weight's. This is decided from the program alone, so that
-it can be counted and tested without a device.
+Three patterns are fused: elementwise operations of one shape; operations that run row by row, with
+reductions over the columns; a matrix product with its epilogue. This is decided from the program alone,
+so it can be counted and tested without a GPU.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from ..ir import ASSIGN, ELEMENTWISE, REDUCTIONS, VIEWS, Aliases, Op, Program, Ref, reads, refs
 from ..placement import concat_in_place, conflict, copied_parts, last_uses, write_back
 from ..simplify import simplify
 from . import row_kernel
+from .kernel import Kernel
 
-WRITES_INTO = frozenset({"matmul", "sum", "concat"})  # can write into memory they are given
+WRITES_INTO = frozenset({"matmul", "sum", "concat"})  # these can write into memory they are given
 
-
-class Kernel(NamedTuple):
-    """What runs as one kernel: operations that are fused, or a single other operation.
-
-    Attributes:
-        ops: in order.
-        reads: the values they need from outside.
-        makes: the values they make for others.
-        ends: the values whose memory nobody needs after this kernel.
-    """
-
-    ops: tuple[Op, ...]
-    reads: tuple[int, ...]
-    makes: tuple[int, ...]
-    ends: tuple[int, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """'elementwise', 'rows', or the operation it begins with: 'matmul', 'concat' or one alone."""
-        first = self.ops[0].name
-        if first in ("matmul", "concat") or (len(self.ops) == 1 and first not in ELEMENTWISE):
-            return first
-        return "rows" if any(op.name in REDUCTIONS for op in self.ops) else "elementwise"
-
-    def parts(self) -> "tuple[Kernel, Kernel]":
-        """A product, and its epilogue, as kernels of their own."""
-        product, *rest = self.ops
-        within = {op.out for op in rest}
-        needed = [v for op in rest for v in reads(op) if v not in within]
-        made = (product.out,)
-        return (
-            Kernel((product,), tuple(reads(product)), made),
-            Kernel(tuple(rest), tuple(dict.fromkeys(needed)), tuple(v for v in self.makes if v not in made)),
-        )
+Readers = dict[int, list[Op]]
 
 
+@dataclass(frozen=True)
 class Fused:
-    """The kernels of a program of step(w, s, x, t) -> (w, s, loss).
-
-    Args:
-        program: of the step; its new state is written back into the old.
+    """A program as kernels.
 
     Attributes:
-        kernels: in order.
-        program: simplified and placed.
-        views: of each view the operation that makes it.
-        aliases: which memory each value lies in.
-        state: the numbers of w and the leaves of s.
-        batch: those of x and t.
-        loss: that of the loss.
+        program: simplified; its state is written back, its slices are placed.
+        kernels: in the order they run.
+        views: for each view, the operation that makes it.
+        aliases: for each value, the one whose memory it is in.
     """
 
-    def __init__(self, program: Program) -> None:
-        program = write_back(simplify(program), donated=2)
-        self.views = {op.out: op for op in program.ops if op.name in VIEWS}
-        self.aliases, self.values = Aliases(program.ops), program.values
-        self.state = [r.value for r in refs(program.inputs[:2])]
-        self.batch = [r.value for r in refs(program.inputs[2:])]
-        self.loss = program.outputs[2].value
-        ops = self._gate_from_output([op for op in program.ops if op.name not in VIEWS])
-        kernels = [self._kernel(group, ops) for group in self._grouped(ops)]
-        alone = {op.out for each in kernels if each.kind in WRITES_INTO for op in each.ops}
-        self.program = concat_in_place(program, lambda op: op.name in WRITES_INTO and op.out in alone)
-        self.kernels = self._with_ends([self._with_copies(kernel) for kernel in kernels])
+    program: Program
+    kernels: tuple[Kernel, ...]
+    views: dict[int, Op]
+    aliases: Aliases
 
-    # ------------------------------------------------------------ grouping
-    def _gate_from_output(self, ops: list[Op]) -> list[Op]:
-        """Where max(net, 0) > 0 there net > 0: a gate that is open above 0 reads o, and nobody needs net."""
-        changed = {self.aliases[op.out] for op in ops if op.inplace}
-        outputs: dict[int, int] = {}
-        told = []
-        for op in ops:
-            net = op.args[0].value if _with_zero(op, "maximum", "greater") else -1
-            if op.name == "greater" and net in outputs:
-                told.append(op._replace(args=(Ref(outputs[net]), 0)))
-                continue
-            if op.name == "maximum" and net >= 0 and not changed & {self.aliases[net], op.out}:
-                outputs[net] = op.out
-            told.append(op)
-        return told
 
-    def _memory(self, op: Op) -> set[int]:
-        """The memory an operation reads."""
-        return {self.aliases[v] for v in reads(op)}
+def fuse(program: Program) -> Fused:
+    """The kernels of a program of step(w, s, x, t) -> (w, s, loss)."""
+    program = write_back(simplify(program), donated=2)
+    aliases = Aliases(program.ops)
+    views = {op.out: op for op in program.ops if op.name in VIEWS}
+    ops = _gate_from_output([op for op in program.ops if op.name not in VIEWS], aliases)
+    kernels = [_kernel(group, ops, program, aliases) for group in _groups(ops, program, aliases)]
+    can_write = {op.out for each in kernels if each.kind in WRITES_INTO for op in each.ops}
+    program = concat_in_place(program, lambda op: op.name in WRITES_INTO and op.out in can_write)
+    kernels = [_without_parts_in_place(kernel, program, aliases) for kernel in kernels]
+    return Fused(program, _with_ends(kernels, program, aliases), views, aliases)
 
-    def _grouped(self, ops: list[Op]) -> list[list[Op]]:
-        """Each operation in the latest group that it fits into, if none behind that one holds it."""
-        groups: list[list[Op]] = []
-        readers: dict[int, list[Op]] = {}
-        for op in ops:
-            for root in self._memory(op):
-                readers.setdefault(root, []).append(op)
-        for op in ops:
-            for group in reversed(groups):
-                together = [*group, op]
-                if (
-                    self._follows(together, readers)
-                    or self._elementwise(together)
-                    or row_kernel.fits(together, self.values, self.aliases)
-                ):
-                    group.append(op)
-                    break
-                if conflict(group, op, self.aliases):
-                    groups.append([op])
-                    break
-            else:
+
+def _gate_from_output(ops: list[Op], aliases: Aliases) -> list[Op]:
+    """Replace net > 0 by o > 0 where o = max(net, 0) is there: then net need not be stored."""
+    written = {aliases[op.out] for op in ops if op.inplace}
+    outputs: dict[int, int] = {}
+    rewritten = []
+    for op in ops:
+        net = op.args[0].value if _with_zero(op, "maximum", "greater") else None
+        if op.name == "greater" and net in outputs:
+            rewritten.append(op._replace(args=(Ref(outputs[net]), 0)))
+            continue
+        if op.name == "maximum" and net is not None and not written & {aliases[net], op.out}:
+            outputs[net] = op.out
+        rewritten.append(op)
+    return rewritten
+
+
+# ---------------------------------------------------------------- groups
+def _groups(ops: list[Op], program: Program, aliases: Aliases) -> list[list[Op]]:
+    """Each operation in the latest group that it fits and may move to, else in a group of its own."""
+    readers: Readers = {}
+    for op in ops:
+        for memory in _memory_read(op, aliases):
+            readers.setdefault(memory, []).append(op)
+    groups: list[list[Op]] = []
+    for op in ops:
+        for group in reversed(groups):
+            if _fits(group, op, program, aliases, readers):
+                group.append(op)
+                break
+            if conflict(group, op, aliases):
                 groups.append([op])
-        return groups
-
-    def _elementwise(self, together: list[Op]) -> bool:
-        """Whether element i of all of them depends on elements i of what they share."""
-        shape = self.values[together[0].out].shape
-        if not all(_fusable(op) and self.values[op.out].shape == shape for op in together):
-            return False
-        whole = {self.aliases[g.out]: g.out for g in together if g.inplace or g is not together[-1]}
-        return all(whole.get(self.aliases[v], v) == v for g in together for v in reads(g))
-
-    def _follows(self, together: list[Op], readers: dict[int, list[Op]]) -> bool:
-        """Whether a product takes the last operation along: the sum of its right factor, its bias, ReLU."""
-        product, *between, op = together
-        if product.name != "matmul" or self.values[product.out].ndim != 2 or op.inplace:
-            return False
-        if _with_zero(op, "maximum"):
-            return [each.name for each in between] == ["add"] and op.args[0].value == between[0].out
-        if between:
-            return False
-        if op.name == "sum":
-            return op.args == product.args[1:] and op.kw == {"axis": 0}
-        return op.name == "add" and op.args[0] == Ref(product.out) and self._is_bias(op, readers)
-
-    def _is_bias(self, op: Op, readers: dict[int, list[Op]]) -> bool:
-        """Whether the product should add this: only ReLU comes behind, or nothing that adds it in passing."""
-        net, bias = op.args
-        width, behind = self.values[op.out].shape[1:], readers.get(op.out, [])
-        if not isinstance(bias, Ref) or self.values[bias.value].shape != width or readers[net.value] != [op]:
-            return False
-        if len(behind) == 1 and _with_zero(behind[0], "maximum"):
-            return True
-        return op.out != self.loss and not any(_fusable(each) or each.name in REDUCTIONS for each in behind)
-
-    def _kernel(self, group: list[Op], ops: list[Op]) -> Kernel:
-        inside = set(map(id, group))
-        outer = [op for op in ops if id(op) not in inside]
-        needed = set().union(*map(self._memory, outer)) | {self.aliases[self.loss]}
-        fresh = [op.out for op in group if not op.inplace]
-        given = [v for op in group for v in reads(op) if v not in fresh]
-        return Kernel(tuple(group), tuple(dict.fromkeys(given)), tuple(v for v in fresh if v in needed))
-
-    # ------------------------------------------------------------ memory
-    def copied_parts(self, op: Op) -> dict[int, int]:
-        """The parts of a joined vector that are not computed inside it, by where they begin."""
-        return copied_parts(op, self.program, self.aliases)
-
-    def _with_copies(self, kernel: Kernel) -> Kernel:
-        """Joining reads only what is not in its place."""
-        if kernel.kind != "concat":
-            return kernel
-        return kernel._replace(reads=tuple(dict.fromkeys(self.copied_parts(kernel.ops[0]).values())))
-
-    def _with_ends(self, kernels: list[Kernel]) -> list[Kernel]:
-        """Each kernel with the values that end with it."""
-        kept = {*self.state, *self.batch, self.aliases[self.loss], *self.program.constants}
-        ends = last_uses([{self.aliases[v] for v in (*k.reads, *k.makes)} for k in kernels], kept)
-        return [k._replace(ends=tuple(sorted(own))) for k, own in zip(kernels, ends, strict=True)]
+                break
+        else:
+            groups.append([op])
+    return groups
 
 
-def _fusable(op: Op) -> bool:
+def _fits(group: list[Op], op: Op, program: Program, aliases: Aliases, readers: Readers) -> bool:
+    together = [*group, op]
+    return (
+        _is_epilogue(group, op, program, readers)
+        or _are_elementwise(together, program.values, aliases)
+        or row_kernel.fits(together, program.values, aliases)
+    )
+
+
+def _are_elementwise(ops: list[Op], values: Sequence[Any], aliases: Aliases) -> bool:
+    """Whether element i of each result depends only on elements i of the other results."""
+    shape = values[ops[0].out].shape
+    if not all(_elementwise(op) and values[op.out].shape == shape for op in ops):
+        return False
+    made = {aliases[op.out]: op.out for op in ops if op.inplace or op is not ops[-1]}
+    return all(made.get(aliases[v], v) == v for op in ops for v in reads(op))  # a view would shift elements
+
+
+def _is_epilogue(group: list[Op], op: Op, program: Program, readers: Readers) -> bool:
+    """Whether cuBLASLt may compute `op` with the product that opens the group.
+
+    That is its bias, the ReLU after the bias, or the sum of its right factor over the rows: beside the
+    product for a weight's gradient this is the gradient of the bias.
+    """
+    product, *between = group
+    if product.name != "matmul" or program.values[product.out].ndim != 2 or op.inplace:
+        return False
+    if _with_zero(op, "maximum"):
+        return [each.name for each in between] == ["add"] and op.args[0].value == between[0].out
+    if between:
+        return False
+    if op.name == "sum":
+        return op.args == product.args[1:] and op.kw == {"axis": 0}
+    return op.name == "add" and op.args[0] == Ref(product.out) and _is_bias(op, program, readers)
+
+
+def _is_bias(op: Op, program: Program, readers: Readers) -> bool:
+    """Whether product + bias belongs to the product.
+
+    It does if ReLU alone follows, or if no later kernel is of a kind that could add the bias as well.
+    """
+    product, bias = op.args
+    is_row = isinstance(bias, Ref) and program.values[bias.value].shape == program.values[op.out].shape[1:]
+    if not is_row or readers[product.value] != [op]:
+        return False
+    followers = readers.get(op.out, [])
+    if len(followers) == 1 and _with_zero(followers[0], "maximum"):
+        return True
+    could_add_it = any(_elementwise(each) or each.name in REDUCTIONS for each in followers)
+    return op.out != program.outputs[2].value and not could_add_it
+
+
+def _elementwise(op: Op) -> bool:
     return op.name in ELEMENTWISE or op.name == ASSIGN
 
 
 def _with_zero(op: Op, *names: str) -> bool:
     """Whether an operation is one of these, of an array and the constant 0."""
     return op.name in names and isinstance(op.args[0], Ref) and op.args[1] == 0
+
+
+def _memory_read(op: Op, aliases: Aliases) -> set[int]:
+    return {aliases[v] for v in reads(op)}
+
+
+# ---------------------------------------------------------------- kernels
+def _kernel(group: list[Op], ops: list[Op], program: Program, aliases: Aliases) -> Kernel:
+    inside = set(map(id, group))
+    needed = {aliases[program.outputs[2].value]}
+    for op in ops:
+        if id(op) not in inside:
+            needed |= _memory_read(op, aliases)
+    made = [op.out for op in group if not op.inplace]
+    given = dict.fromkeys(v for op in group for v in reads(op) if v not in made)
+    return Kernel(tuple(group), tuple(given), tuple(v for v in made if v in needed))
+
+
+def _without_parts_in_place(kernel: Kernel, program: Program, aliases: Aliases) -> Kernel:
+    """A concatenation reads only the parts that it must copy."""
+    if kernel.kind != "concat":
+        return kernel
+    copied = copied_parts(kernel.ops[0], program, aliases)
+    return kernel._replace(reads=tuple(dict.fromkeys(copied.values())))
+
+
+def _with_ends(kernels: list[Kernel], program: Program, aliases: Aliases) -> tuple[Kernel, ...]:
+    """Each kernel with the values that no later one uses."""
+    kept = {r.value for r in refs(program.inputs)} | {aliases[program.outputs[2].value], *program.constants}
+    ends = last_uses([{aliases[v] for v in (*k.reads, *k.makes)} for k in kernels], kept)
+    return tuple(k._replace(ends=tuple(sorted(own))) for k, own in zip(kernels, ends, strict=True))

@@ -1,8 +1,8 @@
-"""Steps as CUDA graphs: captured once at fixed addresses, then launched with no work on the host.
+"""Steps as CUDA graphs: captured once at fixed addresses, then replayed with no work on the host.
 
-A graph holds bare addresses. So each compiled step has a stream and a memory pool of its own, state
-lives in memory that only graphs write, and the data are gathered by the graph itself from where
-they lie, along an index and a counter on the device.
+A graph holds bare addresses. So each device has a stream and a memory pool for graphs alone, state is in
+memory that only graphs write, and the graph itself gathers the rows of a batch from the data, by an index
+and a step counter on the device.
 """
 
 import gc
@@ -16,83 +16,90 @@ from ..ir import leaves
 from .executable import Executable
 from .feed import BatchGather, same_memory
 
-UPDATES = 16  # steps of one graph in a long scan: the cost of a launch is shared
-_WARM_UPS = 2  # kernels compile and products are planned, then memory is as it will be
+UPDATES = 16  # steps in one graph of a long scan, which share the cost of its launch
+_WARM_UPS = 2  # the first run compiles kernels and plans products, the second allocates as a capture will
 
 
 class CaptureStream:
-    """A stream and a memory pool of their own, on one device.
+    """A stream and a memory pool for graphs, on one device.
 
-    Graphs of a stream never run at the same time, so they share the pool: what one graph needs only
-    while it runs, the next may use too. Nothing else may, since CuPy takes memory that was freed
-    during capture for free.
+    Graphs of one stream never run at the same time, so they share the pool: memory that one graph needs
+    only while it runs, the next may use too. Nothing else may use it: for CuPy, memory freed during
+    capture is free, while for the graph it is not.
     """
 
     def __init__(self, cupy: Any) -> None:
         self.cupy, self.pool = cupy, cupy.cuda.MemoryPool()
-        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.cuda_stream = cupy.cuda.Stream(non_blocking=True)
 
     @contextmanager
-    def _inside(self) -> Iterator[None]:
-        with self.stream, self.cupy.cuda.using_allocator(self.pool.malloc):
+    def as_current(self) -> Iterator[None]:
+        """Within the block kernels go to this stream, and memory comes from its pool."""
+        with self.cuda_stream, self.cupy.cuda.using_allocator(self.pool.malloc):
             yield
 
     @contextmanager
     def ordered_after_caller(self) -> Iterator[None]:
-        """Within the block the stream follows what the caller's stream was given, and precedes the rest."""
-        current = self.cupy.cuda.get_current_stream()
-        self.stream.wait_event(current.record())
+        """Work of the block runs after earlier and before later work of the caller's stream."""
+        caller = self.cupy.cuda.get_current_stream()
+        self.cuda_stream.wait_event(caller.record())
         try:
             yield
         finally:
-            current.wait_event(self.stream.record())
+            caller.wait_event(self.cuda_stream.record())
 
     def warm_up(self, run: Callable[[], Any]) -> None:
-        """Run as it is, so that nothing is left to be compiled, planned or allocated in a capture."""
-        with self.ordered_after_caller(), self._inside():
+        """Run without capture, so that a capture need not compile, plan or allocate anything."""
+        with self.ordered_after_caller(), self.as_current():
             for _ in range(_WARM_UPS):
                 run()
-            self.stream.synchronize()
+            self.cuda_stream.synchronize()
 
     def capture(self, run: Callable[[], Any]) -> tuple[Any, Any]:
-        """The graph of what a function launches, and what it returns."""
-        with self.ordered_after_caller(), self._inside():
+        """The graph of what a function does, and what the function returns."""
+        with self.ordered_after_caller(), self.as_current():
             gc.collect()
             collecting = gc.isenabled()
-            gc.disable()  # no finalizer may call CUDA while the stream is captured
+            gc.disable()  # a finalizer that calls CUDA would break the capture
             try:
-                graph, made = self._captured(run)
+                graph, made = self._capture(run)
             finally:
                 if collecting:
                     gc.enable()
-            graph.upload(self.stream)
+            graph.upload(self.cuda_stream)
         return graph, made
 
-    def _captured(self, run: Callable[[], Any]) -> tuple[Any, Any]:
-        self.stream.begin_capture()
+    def _capture(self, run: Callable[[], Any]) -> tuple[Any, Any]:
+        self.cuda_stream.begin_capture()
         try:
             made = run()
         except BaseException:
-            with suppress(Exception):  # leave the capture; the error in it is what counts
-                self.stream.end_capture()
+            with suppress(Exception):  # ending a broken capture may fail; the first error counts
+                self.cuda_stream.end_capture()
             raise
-        return self.stream.end_capture(), made
+        return self.cuda_stream.end_capture(), made
 
 
 class GraphInstance:
     """A program at fixed addresses, and the graphs that run it there.
 
     Args:
-        stream: where graphs are captured and launched.
-        executable: a step.
-        w: the weights to begin with; they are copied.
-        s: the state, likewise.
-        hidden: state that is not handed out, likewise.
+        stream: where graphs are captured and replayed.
+        executable: of a step.
+        w: the first weights; copied.
+        s: the first state; copied.
+        hidden: further state that callers do not receive; copied.
         batch: arrays for x and t.
     """
 
     def __init__(
-        self, stream: CaptureStream, executable: Executable, w: Array, s: Any, hidden: tuple[Array, ...], batch: list[Array]
+        self,
+        stream: CaptureStream,
+        executable: Executable,
+        w: Array,
+        s: Any,
+        hidden: tuple[Array, ...],
+        batch: list[Array],
     ) -> None:
         self.stream, self.executable, self.batch = stream, executable, batch
         given = leaves((w, s))
@@ -101,65 +108,66 @@ class GraphInstance:
         stream.warm_up(self._step)
         for mine, first in zip(self.state[len(given) :], hidden, strict=True):
             mine[...] = first
-        self.unheld = [getrefcount(a.data.mem) for a in self.state]
+        self._own_references = [getrefcount(a.data.mem) for a in self.state]
 
     def _step(self) -> Array:
         return self.executable.run(self.state, self.batch)
 
-    def of(self, w: Array) -> bool:
-        """Whether these are the weights that were handed out here."""
+    def owns(self, w: Array) -> bool:
+        """Whether these weights are the ones of this instance."""
         return same_memory(w, self.state[0])
 
     def in_use(self) -> bool:
-        """Whether somebody still holds what was handed out here, or a view of it."""
-        return any(getrefcount(a.data.mem) > n for a, n in zip(self.state, self.unheld, strict=True))
+        """Whether a caller still references weights or state of this instance, or a view of them."""
+        counts = zip(self.state, self._own_references, strict=True)
+        return any(getrefcount(a.data.mem) > own for a, own in counts)
 
-    def take(self, w: Array, s: Any) -> None:
+    def load(self, w: Array, s: Any) -> None:
         """Go on from these weights and this state."""
         for mine, given in zip(self.state, leaves((w, s)), strict=False):
             if not same_memory(mine, given):
                 mine[...] = given
 
-    def handed_out(self) -> Iterator[Array]:
+    def state_views(self) -> Iterator[Array]:
         """The weights and the leaves of the state, as new views."""
         return (a[...] for a in self.state)
 
-    def graph(self, feed: BatchGather | None, updates: int) -> tuple[Any, Any]:
-        """The graph of so many steps, and the loss it leaves; captured when first asked for."""
+    def graph(self, gather: BatchGather | None, steps: int) -> tuple[Any, Any]:
+        """The graph of so many steps and the loss of the last; captured at the first request."""
 
         def run() -> Array:
-            for _ in range(updates):
-                if feed is not None:
-                    feed.gather(self.batch)
+            for _ in range(steps):
+                if gather is not None:
+                    gather.gather(self.batch)
                 loss = self._step()
-                if feed is not None:
-                    feed.keep(loss)
+                if gather is not None:
+                    gather.store_loss(loss)
             return loss
 
-        key = (feed, updates)
+        key = (gather, steps)
         if key not in self.graphs:
             self.graphs[key] = self.stream.capture(run)
         return self.graphs[key]
 
-    def forget(self, feed: BatchGather) -> None:
+    def drop_graphs(self, gather: BatchGather) -> None:
         """Drop the graphs that gather from there."""
-        self.graphs = {key: graph for key, graph in self.graphs.items() if key[0] is not feed}
+        self.graphs = {key: graph for key, graph in self.graphs.items() if key[0] is not gather}
 
     def step(self) -> Array:
-        """One step on what is in `batch`."""
+        """One step on what is in `batch`; the loss."""
         graph, loss = self.graph(None, 1)
         with self.stream.ordered_after_caller():
-            graph.launch(self.stream.stream)
+            graph.launch(self.stream.cuda_stream)
         return loss.copy()
 
-    def scan(self, feed: BatchGather, steps: int) -> Array:
-        """One step for each of the first rows of the feed's index; the losses."""
-        feed.at[...] = 0
-        many, rest = divmod(steps, UPDATES)
-        graphs = [self.graph(feed, n)[0] for n, times in ((UPDATES, many), (1, rest)) for _ in range(times)]
+    def scan(self, gather: BatchGather, steps: int) -> Array:
+        """One step for each of the first rows of the index; the losses."""
+        gather.step[...] = 0
+        full, rest = divmod(steps, UPDATES)
+        graphs = [self.graph(gather, n)[0] for n, times in ((UPDATES, full), (1, rest)) for _ in range(times)]
         with self.stream.ordered_after_caller():
-            feed.begins(self.stream.stream)
+            gather.wait_for_data(self.stream.cuda_stream)
             for graph in graphs:
-                graph.launch(self.stream.stream)
-            feed.ended(self.stream.stream)
-        return feed.losses[:steps].copy()
+                graph.launch(self.stream.cuda_stream)
+            gather.record_read(self.stream.cuda_stream)
+        return gather.losses[:steps].copy()

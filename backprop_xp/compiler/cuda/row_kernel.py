@@ -1,10 +1,11 @@
-"""Operations that run row by row, sums over the columns among them, as one CUDA kernel.
+"""Operations that run row by row, with reductions over the columns, as one CUDA kernel.
 
-The lanes of a warp share a row of up to 256 columns. What is one number for the whole batch (the mean
-loss, the scalars of an update rule) is computed at the end, by the block that is done last. The source
-is written from the program: no formula stands here.
+The lanes of a warp share a row of up to 256 columns. Numbers of the whole batch (the mean loss, the
+scalars of an update rule) are computed at the end, by the last block to finish. The CUDA source is
+generated from the program.
 """
 
+from collections.abc import Callable, Sequence
 from math import isfinite
 from string import Template
 from typing import Any
@@ -12,109 +13,124 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..ir import ASSIGN, REDUCTIONS, Op, Ref, refs
+from ..ir import ASSIGN, CREATION, OTHER, REDUCTIONS, VIEWS, Aliases, Op, Ref, reads
+from .kernel import Kernel
 
-WIDEST = 256  # columns: 8 of a lane, which registers hold
+WIDEST = 256  # columns: 8 for each lane, which fit into registers
 THREADS = 128  # of a block
 
 _TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "long long",
           "uint32": "unsigned int", "uint8": "unsigned char", "int8": "signed char",
           "bool": "bool"}  # fmt: skip
-_COMPARED = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
-             "greater_equal": ">="}  # fmt: skip
+_COMPARISONS = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
+                "greater_equal": ">="}  # fmt: skip
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "bitwise_and": "&", "bitwise_or": "|",
           "bitwise_xor": "^", "bitwise_left_shift": "<<", "bitwise_right_shift": ">>",
-          "logical_and": "&&", "logical_or": "||", **_COMPARED}  # fmt: skip
+          "logical_and": "&&", "logical_or": "||", **_COMPARISONS}  # fmt: skip
 _OF_FLOATS = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "pow", "isfinite", "isnan")
-_TEXTS = {
+EXPRESSIONS = {
     **{name: f"{{0}} {sign} {{1}}" for name, sign in _INFIX.items()},
     **{name: f"{name}({{0}}, {{1}})" if name == "pow" else f"{name}({{0}})" for name in _OF_FLOATS},
     "abs": "fabs({0})", "negative": "-{0}", "positive": "{0}", "square": "{0} * {0}", "astype": "{0}",
     "where": "{0} ? {1} : {2}", "logical_not": "!{0}", "bitwise_invert": "~{0}", ASSIGN: "{1}",
     "maximum": "({0} >= {1} || {0} != {0}) ? {0} : {1}", "minimum": "({0} <= {1} || {0} != {0}) ? {0} : {1}",
 }  # fmt: skip
-_COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
+COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}  # the operations of reductions
+# CuPy runs the rest. Views are no kernels; created arrays are mostly constants; products, concatenation
+# and gathering do not go row by row; C rounds remainders otherwise than NumPy; no loss uses the other
+# reductions.
+FROM_LIBRARY = VIEWS | CREATION | OTHER | {"remainder", "prod", "all", "any", "argmax"}
 
 
-# ---------------------------------------------------------------- what fits
-def fits(ops: list[Op], values: list[Any], roots: Any) -> bool:
-    """Whether operations can be one kernel of rows: none needs another row, but for numbers at the end."""
+# ---------------------------------------------------------------- which operations fit
+def fits(ops: list[Op], values: Sequence[Any], aliases: Aliases) -> bool:
+    """Whether operations can be one kernel: no row needs another, except for numbers of the whole batch."""
     shape = _shape(ops, values)
-    if shape is None or not 1 < shape[1] <= WIDEST or not all(_known(op, values) for op in ops):
+    if shape is None or not 1 < shape[1] <= WIDEST or not all(_has_expression(op, values) for op in ops):
         return False
-    made: dict[int, int] = {}
+    made: dict[int, int] = {}  # by memory
     for op in ops:
         out = values[op.out]
         if out.shape not in (shape, (shape[0], 1), shape[:1], ()) or (op.inplace and op.name != ASSIGN):
             return False
-        for v in (r.value for r in refs(op.args)):
-            here = roots[v] in made
-            if (here and made[roots[v]] != v) or not _reaches(op, values[v], out, shape, here=here):
+        for v in reads(op):
+            local = aliases[v] in made
+            if local and made[aliases[v]] != v:  # a view of a local
                 return False
-        made[roots[op.out]] = op.out
+            if not _is_at_hand(op, values[v], out, shape, local=local):
+                return False
+        made[aliases[op.out]] = op.out
     return True
 
 
-def _shape(ops: list[Op], values: list[Any]) -> tuple[int, int] | None:
-    """Rows and columns of what is summed over its columns."""
+def _shape(ops: Sequence[Op], values: Sequence[Any]) -> tuple[int, int] | None:
+    """Rows and columns of the first array that is reduced."""
     for op in ops:
         if op.name in REDUCTIONS and values[op.args[0].value].ndim == 2:
             return values[op.args[0].value].shape  # type: ignore[no-any-return]
     return None
 
 
-def _reaches(op: Op, source: Any, out: Any, shape: tuple[int, int], *, here: bool) -> bool:
-    """Whether a row of `out`, or the one number it is, has what it needs of `source`."""
+def _is_at_hand(op: Op, source: Any, out: Any, shape: tuple[int, int], *, local: bool) -> bool:
+    """Whether the lanes of one row, or the last block for a single number, have what `out` needs of `source`.
+
+    Args:
+        op: makes `out`.
+        source: an argument.
+        out: the result.
+        shape: rows and columns of the kernel.
+        local: whether the kernel has computed `source`.
+    """
     if op.name in REDUCTIONS:
         if out.ndim:
             return op.kw.get("axis") in (-1, 1) and bool(source.shape == shape)
-        return here and _COMBINED[op.name] == "add" and source.shape in (shape[:1], (shape[0], 1))
-    return not here or bool(source.ndim == out.ndim)
+        return local and COMBINED[op.name] == "add" and source.shape in (shape[:1], (shape[0], 1))
+    return not local or bool(source.ndim == out.ndim)
 
 
-def _known(op: Op, values: list[Any]) -> bool:
-    """Whether there is a text for an operation on these types."""
-    types: list[np.dtype[Any]] = [values[v].dtype for v in (op.out, *(r.value for r in refs(op.args)))]
+def _has_expression(op: Op, values: Sequence[Any]) -> bool:
+    """Whether an operation can be written in CUDA for these types."""
+    types: list[np.dtype[Any]] = [values[v].dtype for v in (op.out, *reads(op))]
     if not all(dtype.name in _TYPES for dtype in types):
         return False
     if any(isinstance(a, float) and not isfinite(a) for a in op.args):
         return False
     if op.name in REDUCTIONS:
-        return op.name in _COMBINED and op.kw.keys() <= {"axis", "keepdims"} and types[0].kind == "f"
+        return op.name in COMBINED and op.kw.keys() <= {"axis", "keepdims"} and types[0].kind == "f"
     if op.name in (*_OF_FLOATS, "abs"):
         return types[-1].kind == "f"
-    return op.name in _TEXTS
+    return op.name in EXPRESSIONS
 
 
 # ---------------------------------------------------------------- the source
-_SOURCE = Template("""\
+_KERNEL = Template("""\
 extern "C" __global__ void rows($parameters) {
-    const long long place = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / $lanes;
+    const long long group = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / $lanes;
     const int lane = threadIdx.x % $lanes;
-    const long long row = place < $rows ? place : $rows - 1;
+    const long long row = group < $rows ? group : $rows - 1;
 $body
 }
 """)
-_EACH = """\
+_FOR_COLUMNS = """\
     #pragma unroll
-    for (int k = 0; k < {deep}; ++k) {{
+    for (int k = 0; k < {columns_of_a_lane}; ++k) {{
         const int j = lane + k * {lanes} < {columns} ? lane + k * {lanes} : {columns} - 1;
-        {text}
+        {statement}
     }}"""
-_LAST = """\
+_ONLY_LAST_BLOCK = """\
     __threadfence();
     __shared__ bool last;
     __syncthreads();
-    if (threadIdx.x == 0) last = atomicInc(turn, gridDim.x - 1) == gridDim.x - 1;
+    if (threadIdx.x == 0) last = atomicInc(finished, gridDim.x - 1) == gridDim.x - 1;
     __syncthreads();
     if (!last) return;
     __threadfence();"""
-_TOTAL = """\
+_SUM_OVER_ROWS = """\
     __shared__ {type} parts{v}[{threads}];
     {{
-        const volatile {type}* each = q{source};
+        const volatile {type}* stored = q{source};
         {type} part = 0;
-        for (long long i = threadIdx.x; i < {rows}; i += {threads}) part += each[i];
+        for (long long i = threadIdx.x; i < {rows}; i += {threads}) part += stored[i];
         parts{v}[threadIdx.x] = part;
         for (int half = {threads} / 2; half; half /= 2) {{
             __syncthreads();
@@ -122,11 +138,11 @@ _TOTAL = """\
         }}
         __syncthreads();
     }}
-    const {type} v{v} = parts{v}[0]{share};"""
+    const {type} v{v} = parts{v}[0]{divided};"""
 
 
 class Source:
-    """The text of a kernel of rows.
+    """The CUDA source of a kernel: local v7 is value 7, p7 points to it as an input, q7 as an output.
 
     Args:
         kernel: of operations that fit.
@@ -134,118 +150,133 @@ class Source:
         strides: in elements, of each value that the kernel reads.
 
     Attributes:
-        outputs: the values that are stored: those made for others, then those that are summed up.
-        blocks: how many of them run.
+        outputs: the values that are stored: those made for other kernels, then those summed over all rows.
+        blocks: the size of the grid.
         text: the source.
     """
 
-    def __init__(self, kernel: Any, values: list[Any], strides: list[tuple[int, ...]]) -> None:
-        ops, shape = kernel.ops, _shape(kernel.ops, values)
+    def __init__(self, kernel: Kernel, values: Sequence[Any], strides: list[tuple[int, ...]]) -> None:
+        shape = _shape(kernel.ops, values)
         assert shape is not None
         self.values, self.shape = values, shape
         self.strides = dict(zip(kernel.reads, strides, strict=True))
         self.lanes = min(32, 1 << (shape[1] - 1).bit_length())
-        self.deep = -(-shape[1] // self.lanes)
+        self.columns_of_a_lane = -(-shape[1] // self.lanes)
         self.blocks = -(-shape[0] * self.lanes // THREADS)
-        self.here: set[int] = set()
-        early, late = [op for op in ops if values[op.out].ndim], [op for op in ops if not values[op.out].ndim]
-        summed = [op.args[0].value for op in late if op.name in REDUCTIONS]
-        self.outputs = tuple(dict.fromkeys((*kernel.makes, *summed)))
-        lines = [self._line(op) for op in early]
+        self.locals: set[int] = set()
+        by_row = [op for op in kernel.ops if values[op.out].ndim]
+        of_batch = [op for op in kernel.ops if not values[op.out].ndim]
+        sums = [op for op in of_batch if op.name in REDUCTIONS]
+        self.outputs = tuple(dict.fromkeys((*kernel.makes, *(op.args[0].value for op in sums))))
+        lines = [self._statement(op) for op in by_row]
         lines += [self._store(v) for v in self.outputs if values[v].ndim]
-        if late:
-            late.sort(key=lambda op: op.name not in REDUCTIONS)
-            totals = [self._total(op) for op in late if op.name in REDUCTIONS]
-            rest = [self._line(op) for op in late if op.name not in REDUCTIONS]
-            rest += [f"    q{v}[0] = v{v};" for v in self.outputs if not values[v].ndim]
-            lines += [_LAST, *totals, "    if (threadIdx.x) return;", *rest]
+        if of_batch:
+            lines += [_ONLY_LAST_BLOCK, *map(self._sum_over_rows, sums), "    if (threadIdx.x) return;"]
+            lines += [self._statement(op) for op in of_batch if op.name not in REDUCTIONS]
+            lines += [f"    q{v}[0] = v{v};" for v in self.outputs if not values[v].ndim]
         parameters = [f"{self._type(v)}* p{v}" for v in kernel.reads]
         parameters += [f"{self._type(v)}* q{v}" for v in self.outputs]
-        self.text = _SOURCE.substitute(
-            parameters=", ".join([*parameters, "unsigned int* turn"]), lanes=self.lanes, rows=shape[0],
-            body="\n".join(lines),
-        )  # fmt: skip
+        parameters += ["unsigned int* finished"]
+        self.text = _KERNEL.substitute(
+            parameters=", ".join(parameters), lanes=self.lanes, rows=shape[0], body="\n".join(lines)
+        )
 
     def _type(self, v: int) -> str:
         return _TYPES[self.values[v].dtype.name]
 
-    def _wide(self, v: int) -> bool:
+    def _has_columns(self, v: int) -> bool:
         return bool(self.values[v].shape == self.shape)
 
-    def _each(self, text: str) -> str:
-        return _EACH.format(deep=self.deep, lanes=self.lanes, columns=self.shape[1], text=text)
+    def _for_columns(self, statement: str) -> str:
+        """A loop over the columns of a lane: the k-th of them is column j."""
+        return _FOR_COLUMNS.format(
+            columns_of_a_lane=self.columns_of_a_lane,
+            lanes=self.lanes,
+            columns=self.shape[1],
+            statement=statement,
+        )
 
-    # ------------------------------------------------------------ operations
-    def _line(self, op: Op) -> str:
+    def _statement(self, op: Op) -> str:
         if op.name in REDUCTIONS:
-            return self._across(op)
-        text = self._expression(op)
-        known, v = op.out in self.here, op.out
-        self.here.add(v)
+            return self._reduction_over_columns(op)
+        v, kind, expression = op.out, self._type(op.out), self._expression(op)
+        declared = v in self.locals
+        self.locals.add(v)
         if op.name == ASSIGN:
-            return f"    {'' if known else f'{self._type(v)} '}v{v} = {text};\n    p{v}[0] = v{v};"
-        if self._wide(v):
-            return f"    {self._type(v)} v{v}[{self.deep}];\n" + self._each(f"v{v}[k] = {text};")
-        return f"    {self._type(v)} v{v} = {text};"
+            return f"    {'' if declared else f'{kind} '}v{v} = {expression};\n    p{v}[0] = v{v};"
+        if self._has_columns(v):
+            loop = self._for_columns(f"v{v}[k] = {expression};")
+            return f"    {kind} v{v}[{self.columns_of_a_lane}];\n{loop}"
+        return f"    {kind} v{v} = {expression};"
 
     def _expression(self, op: Op) -> str:
-        """An operation on what it reads, each in the type in which NumPy computes it."""
-        kind = self.values[op.out].dtype
-        if op.name in _COMPARED or op.name in ("isfinite", "isnan"):
-            kind = np.result_type(*(self.values[a.value].dtype if isinstance(a, Ref) else a for a in op.args))
+        """An operation on its arguments, each cast to the type in which NumPy computes it."""
+        dtype = self.values[op.out].dtype
+        if op.name in _COMPARISONS or op.name in ("isfinite", "isnan"):
+            given = (self.values[a.value].dtype if isinstance(a, Ref) else a for a in op.args)
+            dtype = np.result_type(*given)
         args = op.args[:1] if op.name == "astype" else op.args
-        kinds = [_TYPES[kind.name]] * len(args)
+        kinds = [_TYPES[dtype.name]] * len(args)
         if op.name == "where":
             kinds[0] = "bool"
-        texts = [f"(({kind}){self._read(a, op.out)})" for a, kind in zip(args, kinds, strict=True)]
-        name = "logical_not" if op.name == "bitwise_invert" and kind == np.bool_ else op.name
-        return f"({self._type(op.out)})({_TEXTS[name].format(*texts)})"
+        operands = [f"(({kind}){self._operand(a, op.out)})" for a, kind in zip(args, kinds, strict=True)]
+        name = "logical_not" if op.name == "bitwise_invert" and dtype == np.bool_ else op.name
+        return f"({self._type(op.out)})({EXPRESSIONS[name].format(*operands)})"
 
-    def _read(self, a: Any, into: int) -> str:
-        """An operand of an operation that makes `into`: a constant, a local or an element in memory."""
+    def _operand(self, a: Any, out: int) -> str:
+        """An argument of the operation that makes `out`: a constant, a local, or an element in memory."""
         if not isinstance(a, Ref):
             return f"({float(a)!r})" if isinstance(a, float) else f"({int(a)})"
-        v, ndim = a.value, self.values[into].ndim
-        if v in self.here:
-            return f"v{v}[k]" if self._wide(v) else f"v{v}"
-        axes = zip(("row", "j")[:ndim][::-1], self.values[v].shape[::-1], self.strides[v][::-1], strict=False)
-        terms = [f"{name} * {stride}" for name, length, stride in axes if length > 1]
+        v, ndim = a.value, self.values[out].ndim
+        if v in self.locals:
+            return f"v{v}[k]" if self._has_columns(v) else f"v{v}"
+        indices = ("row", "j")[:ndim][::-1]  # aligned at the last axis, as broadcasting is
+        axes = zip(indices, self.values[v].shape[::-1], self.strides[v][::-1], strict=False)
+        terms = [f"{index} * {stride}" for index, length, stride in axes if length > 1]
         return f"p{v}[{' + '.join(terms) or '0'}]"
 
-    def _across(self, op: Op) -> str:
-        """A sum, or the like, over the columns: of each lane's own, then of the lanes."""
+    def _reduction_over_columns(self, op: Op) -> str:
+        """First over the columns of each lane, then over the lanes."""
         v, kind = op.out, self._type(op.out)
-        element = f"(({kind}){self._read(op.args[0], op.args[0].value)})"
-        combined = _TEXTS[_COMBINED[op.name]]
-        own = f"if (k == 0) v{v} = {element}; else v{v} = {combined.format(f'v{v}', element)};"
-        if _COMBINED[op.name] == "add":
-            own = f"if (lane + k * {self.lanes} < {self.shape[1]}) v{v} += {element};"
-        lines = [f"    {kind} v{v} = 0;", self._each(own)]
+        element = f"(({kind}){self._operand(op.args[0], op.args[0].value)})"
+        combine = EXPRESSIONS[COMBINED[op.name]]
+        if COMBINED[op.name] == "add":
+            of_lane = f"if (lane + k * {self.lanes} < {self.shape[1]}) v{v} += {element};"
+        else:
+            of_lane = f"if (k == 0) v{v} = {element}; else v{v} = {combine.format(f'v{v}', element)};"
+        lines = [f"    {kind} v{v} = 0;", self._for_columns(of_lane)]
         for distance in (1 << bit for bit in reversed(range((self.lanes - 1).bit_length()))):
             other = f"const {kind} other = __shfl_xor_sync(0xffffffffu, v{v}, {distance});"
-            lines.append(f"    {{ {other} v{v} = {combined.format(f'v{v}', 'other')}; }}")
+            lines.append(f"    {{ {other} v{v} = {combine.format(f'v{v}', 'other')}; }}")
         if op.name == "mean":
             lines.append(f"    v{v} /= {self.shape[1]};")
-        self.here.add(v)
+        self.locals.add(v)
         return "\n".join(lines)
 
     def _store(self, v: int) -> str:
-        if self._wide(v):
-            there = f"place < {self.shape[0]} && lane + k * {self.lanes} < {self.shape[1]}"
-            return self._each(f"if ({there}) q{v}[row * {self.shape[1]} + j] = v{v}[k];")
-        return f"    if (place < {self.shape[0]} && lane == 0) q{v}[row] = v{v};"
+        rows, columns = self.shape
+        if self._has_columns(v):
+            exists = f"group < {rows} && lane + k * {self.lanes} < {columns}"
+            return self._for_columns(f"if ({exists}) q{v}[row * {columns} + j] = v{v}[k];")
+        return f"    if (group < {rows} && lane == 0) q{v}[row] = v{v};"
 
-    def _total(self, op: Op) -> str:
-        """The sum or the mean of what each row has stored."""
-        self.here.add(op.out)
-        share = f" / {self.shape[0]}" if op.name == "mean" else ""
-        return _TOTAL.format(v=op.out, type=self._type(op.out), source=op.args[0].value, rows=self.shape[0],
-                             threads=THREADS, share=share)  # fmt: skip
+    def _sum_over_rows(self, op: Op) -> str:
+        """The sum or the mean of what all rows have stored."""
+        self.locals.add(op.out)
+        rows = self.shape[0]
+        return _SUM_OVER_ROWS.format(
+            v=op.out,
+            type=self._type(op.out),
+            source=op.args[0].value,
+            rows=rows,
+            threads=THREADS,
+            divided=f" / {rows}" if op.name == "mean" else "",
+        )
 
 
-def compiled(cupy: Any, kernel: Any, values: list[Any]) -> Any:
+def compiled(cupy: Any, kernel: Kernel, values: Sequence[Any]) -> Callable[..., tuple[Array, ...]]:
     """A kernel as a function of the arrays it reads; compiled when it first runs."""
-    turn = cupy.zeros((1,), dtype=cupy.uint32)
+    finished = cupy.zeros((1,), dtype=cupy.uint32)  # blocks; the last one sets it back to 0
     sources: dict[Any, tuple[Source, Any]] = {}
 
     def run(*given: Array) -> tuple[Array, ...]:
@@ -256,7 +287,7 @@ def compiled(cupy: Any, kernel: Any, values: list[Any]) -> Any:
             sources[key] = source, cupy.RawKernel(source.text, "rows")
         source, function = sources[key]
         made = [cupy.empty(values[v].shape, dtype=values[v].dtype) for v in source.outputs]
-        function((source.blocks,), (THREADS,), (*given, *made, turn))
+        function((source.blocks,), (THREADS,), (*given, *made, finished))
         return tuple(made[: len(kernel.makes)])
 
     return run

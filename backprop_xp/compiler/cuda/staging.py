@@ -1,7 +1,7 @@
-"""Data that stay on the host: rows go to the device through two slots of pinned memory, used in turn.
+"""Data that stay on the host: double buffering through pinned memory.
 
-While a graph learns from one slot, the rows of the next steps are gathered on the host and sent to the
-other. The host waits for a slot only where the device is slower.
+While a graph trains on one staging buffer, the host gathers the rows of the next steps and copies them
+to the other. The host waits for a buffer only where the device is the slower one.
 """
 
 from math import prod
@@ -13,15 +13,17 @@ from ...arrays import Array
 from .feed import BatchGather
 from .graph import UPDATES, GraphInstance
 
-_ROWS = 65536  # of a slot, where batches are large
+_ROWS = 65536  # the most rows of a buffer, where a batch has fewer
 
 
 class StagingBuffer(BatchGather):
-    """A feed for the steps of one graph, filled from the host.
+    """The rows of a few steps on the device, and pinned memory through which the host fills them.
+
+    Two events guard them: `filled` against reading too early, `read` against the write-after-read hazard.
 
     Args:
         cupy: the module.
-        x: inputs on the host, whose row shape and dtype are read.
+        x: inputs on the host; only their row shape and dtype are looked at.
         t: targets, likewise.
         batch: rows of a step.
         dtype: of the losses.
@@ -33,47 +35,47 @@ class StagingBuffer(BatchGather):
         super().__init__(cupy, inputs, targets, batch, dtype, steps)
         self.index[...] = cupy.reshape(cupy.arange(steps * batch, dtype=cupy.int32), self.index.shape)
         self.pinned = [_pinned(cupy, a.shape, a.dtype) for a in (inputs, targets)]
-        self.landed, self.freed = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+        self.filled, self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
 
-    def fill(self, x: Array, t: Array, rows: Array, copying: Any) -> None:
-        """Send rows of the host's data; returns when they are on their way."""
-        self.landed.synchronize()  # what was sent from this memory has arrived
-        copying.wait_event(self.freed)
-        for data, pinned, place in zip((x, t), self.pinned, self.data, strict=True):
+    def fill(self, x: Array, t: Array, rows: Array, copy_stream: Any) -> None:
+        """Copy rows of the host's data; returns while the copy is under way."""
+        self.filled.synchronize()  # the last copy out of pinned memory is done
+        copy_stream.wait_event(self.read)
+        for data, pinned, on_device in zip((x, t), self.pinned, self.data, strict=True):
             np.take(data, rows, axis=0, out=pinned[: rows.size], mode="clip")
-            place[: rows.size].set(pinned[: rows.size], stream=copying)
-        self.landed.record(copying)
+            on_device[: rows.size].set(pinned[: rows.size], stream=copy_stream)
+        self.filled.record(copy_stream)
 
-    def begins(self, stream: Any) -> None:
-        """The stream reads the data once they have landed."""
-        stream.wait_event(self.landed)
+    def wait_for_data(self, stream: Any) -> None:
+        """Make a stream wait until the copy is done."""
+        stream.wait_event(self.filled)
 
-    def ended(self, stream: Any) -> None:
-        """The data may be replaced once the stream has read them."""
-        self.freed.record(stream)
+    def record_read(self, stream: Any) -> None:
+        """Mark the place in a stream where the buffer may be filled again."""
+        self.read.record(stream)
 
 
 class DoubleBuffer:
-    """Two slots and the stream that fills them; arguments as for a slot."""
+    """Two staging buffers and the stream that copies into them; arguments as for a staging buffer."""
 
     def __init__(self, cupy: Any, x: Array, t: Array, batch: int, dtype: Any) -> None:
-        self.slots = [StagingBuffer(cupy, x, t, batch, dtype) for _ in range(2)]
-        self.copying = cupy.cuda.Stream(non_blocking=True)
+        self.buffers = [StagingBuffer(cupy, x, t, batch, dtype) for _ in range(2)]
+        self.copy_stream = cupy.cuda.Stream(non_blocking=True)
 
-    def scan(self, bound: GraphInstance, x: Array, t: Array, index: Any) -> list[Array]:
+    def scan(self, instance: GraphInstance, x: Array, t: Array, index: Any) -> list[Array]:
         """One step for each row of an index on the host; the losses, in parts."""
         losses = []
-        length = self.slots[0].steps
-        for start in range(0, index.shape[0], length):
-            self.slots.reverse()
-            rows = index[start : start + length]
-            self.slots[0].fill(x, t, rows.ravel(), self.copying)
-            losses.append(bound.scan(self.slots[0], rows.shape[0]))
+        steps = self.buffers[0].steps
+        for start in range(0, index.shape[0], steps):
+            self.buffers.reverse()
+            rows = index[start : start + steps]
+            self.buffers[0].fill(x, t, rows.ravel(), self.copy_stream)
+            losses.append(instance.scan(self.buffers[0], rows.shape[0]))
         return losses
 
 
 def _pinned(cupy: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Host memory that a device reads while the host goes on."""
+    """An array in pinned memory, from which the device copies while the host goes on."""
     count = prod(shape)
     memory = cupy.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
     return np.frombuffer(memory, dtype, count).reshape(shape)

@@ -1,7 +1,7 @@
-"""The nets of sigmoids: "How a standard neural network learns" and "A Closer Look …".
+"""The articles "How a standard neural network learns" and "A Closer Look …", on nets of sigmoids.
 
-The first writes u for our net, z and y for our o, delta for our delta. The second writes z for our
-net and a for our o; its figures were pictures and are lost, so the numbers are ours.
+Notation: the first writes u for our net, z and y for our o, delta for our delta. The second writes z
+for our net and a for our o; its figures were images and are lost, so its numbers are ours.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def slope(net: list[Number], o: list[Number], arithmetic: Arithmetic) -> list[Nu
 
 
 def each_loss(name: str, o: list[Number], t: list[Any], arithmetic: Arithmetic) -> list[Number]:
-    """The loss of each output taken alone."""
+    """The loss of each output by itself."""
     o_, t_ = (arithmetic.array([[value] for value in values]) for values in (o, t))
     found: list[Number] = arithmetic.plain(LOSSES[name].value(o_, t_, xp=arithmetic.xp))
     return found
@@ -31,7 +31,7 @@ def each_loss(name: str, o: list[Number], t: list[Any], arithmetic: Arithmetic) 
 # -------------------------------------------------------------- how a standard neural network learns
 
 
-def sugden(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
+def step_of_article_3(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """One step of the 2-3-2 net, with every intermediate value."""
     layers = [
         linear(transposed(inputs["w_ij"])),
@@ -75,7 +75,7 @@ def losses(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def formula_4_4(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """The derivatives of sigmoid units: the learning flow for the error 1."""
+    """The derivatives of sigmoid units: the learning flow (the backward pass) for the error 1."""
     form = {"layers": [linear(transposed(inputs["w_ij"])), {"kind": "sigmoid"}], "loss": "half_squared_error"}
     seen = model(form, arithmetic).flow(inputs["x_i"], ["1"] * len(inputs["w_ij"][0]))
     by_net, by_weight = seen.delta[2], seen.grad["v1.w"]
@@ -84,14 +84,14 @@ def formula_4_4(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def formula_4_10(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
-    """The gradient before a hidden unit, beside the plain sum of the deltas behind it."""
-    rows = [_behind(row, arithmetic) for row in inputs["rows"]]
+    """The gradient of a weight into a hidden unit, beside the plain sum of the next layer's deltas."""
+    rows = [_hidden_unit(row, arithmetic) for row in inputs["rows"]]
     a, b = rows
     same = a["dE_dw_ij"] * b["sum_delta"] == b["dE_dw_ij"] * a["sum_delta"]
     return {"rows": rows, "proportional_to_plain_sum": same}
 
 
-def _behind(row: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
+def _hidden_unit(row: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     def one_layer(weights: list[Any]) -> Model:
         return model({"layers": [linear(weights)], "loss": "half_squared_error"}, arithmetic)
 
@@ -106,11 +106,11 @@ def _behind(row: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 # -------------------------------------------------------------- a closer look
 
 
-def closer_look(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
+def step_of_article_5(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """One step of the 2-2-2-1 net, node by node.
 
-    w1 … w10 are the weights in out × in order, layer after layer. The article updates the weights
-    alone; both readings are given.
+    w1 … w10 are the weights in out × in order, layer after layer. The article updates only the
+    weights; the result with updated biases is given too.
     """
     w, b = inputs["w"], inputs["b"]
     second = linear([w[4:6], w[6:8]], b[2:4])

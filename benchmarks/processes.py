@@ -1,4 +1,4 @@
-"""Processes that are ended when their time is spent: contenders, and programs that print JSON."""
+"""Processes that are ended when their time is spent: contenders, and programs that print something."""
 
 import json
 import os
@@ -13,12 +13,14 @@ from threading import Timer
 from time import monotonic
 from typing import Any
 
-from .. import worker
-from ..contenders import Contender
-from ..engine import Failed, Remote
-from ..works import Work
+from . import worker
+from .contenders import Contender
+from .worker import Failed
+from .works import Work
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+_SECONDS = {"cpu": 900.0, "cuda": 75.0}  # of a contender, where the table says no other
+_SLOW = 2.4  # times that, for one that is slow to get ready
 
 
 class Clock:
@@ -40,34 +42,50 @@ class Clock:
         return max(0.0, self.seconds - self.spent())
 
 
-def end(process: subprocess.Popen[Any]) -> None:
+def environment(threads: int, device: str) -> dict[str, str]:
+    """Environment variables that hold every library to a device and a number of threads."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NPROC")
+    found = {**os.environ, **dict.fromkeys(names, str(threads))}
+    if device == "cuda":
+        shared = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        return {**found, **shared, "CUPY_NVRTC_USE_PCH": "1"}
+    if threads == 1:
+        found["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    return {**found, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
     """Kill a process that leads a session, with the processes it has started."""
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     with suppress(OSError):
         process.kill()
+    process.wait()
 
 
-class Bounded(Remote):
-    """A contender in a process of its own that has so much time to answer in, all answers together.
+class Process:
+    """A worker in a process of its own that has so much time to answer in, all answers together.
+
+    What it waits for others is not counted.
 
     Args:
+        clock: of the run.
         contender: from the table.
         work: the work.
         folder: its data.
-        clock: of the run.
-        seconds: the contender's own; what it waits for others is not counted.
+        threads: it may use.
     """
 
-    def __init__(self, contender: Contender, work: Work, folder: Path, clock: Clock, seconds: float) -> None:
-        self.clock, self.seconds, self.left = clock, seconds, seconds
-        threads = work.threads[0]
+    def __init__(self, clock: Clock, contender: Contender, work: Work, folder: Path, threads: int) -> None:
+        usual = _SECONDS[work.device] * (_SLOW if contender.slow else 1)
+        self.clock, self.seconds = clock, contender.seconds or usual
+        self.left = self.seconds
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in close)
         self.process = subprocess.Popen(
-            worker.start(contender, work, folder, threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.log, text=True, cwd=ROOT, env=worker.environment(threads, work.device),
-            start_new_session=True,
+            [sys.executable, *worker.command(contender, work, folder, threads)], cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True,
+            env=environment(threads, work.device),
         )  # fmt: skip
 
     def ask(self, what: str, steps: int = 0) -> dict[str, Any]:
@@ -77,7 +95,7 @@ class Bounded(Remote):
             Failed: there was none, or none in time.
         """
         allowed, begin = min(self.left, self.clock.left()), monotonic()
-        timer = Timer(allowed, end, [self.process])
+        timer = Timer(allowed, _end, [self.process])
         timer.start()
         try:
             print(json.dumps({"what": what, "steps": steps}), file=self.process.stdin, flush=True)
@@ -96,9 +114,8 @@ class Bounded(Remote):
         return answer
 
     def _late(self) -> str:
-        if self.left <= 0:
-            return f"ended: its {self.seconds:g} s are spent"
-        return "ended: the time of the whole run is spent"
+        whose = "the time of the whole run is" if self.left > 0 else f"its {self.seconds:g} s are"
+        return f"ended: {whose} spent"
 
     def _told(self) -> str:
         self.log.seek(0)
@@ -111,24 +128,23 @@ class Bounded(Remote):
             return
         with suppress(OSError):
             self.process.stdin.close()  # type: ignore[union-attr]
-        with suppress(subprocess.TimeoutExpired):
+        try:
             self.process.wait(0 if self.left <= 0 else 10)
-        if self.process.poll() is None:
-            end(self.process)
-            self.process.wait()
+        except subprocess.TimeoutExpired:
+            _end(self.process)
         self.process.stdout.close()  # type: ignore[union-attr]
         self.log.close()
 
 
-def run(command: Sequence[str], seconds: float, *, device: str = "gpu") -> tuple[int | None, str, str]:
-    """A program's status, None where it was ended, and what it wrote to its output and its errors."""
-    environment = worker.environment(os.cpu_count() or 1, device)
-    if device == "gpu" and "JAX_PLATFORMS" not in os.environ:
-        del environment["JAX_PLATFORMS"]  # tests are left out where JAX finds no GPU
+def program(words: Sequence[str], seconds: float, device: str) -> tuple[int | None, str, str]:
+    """A Python program's status, None where it was ended, and what it wrote to its output and its errors."""
+    found = environment(os.cpu_count() or 1, device) | {"COLUMNS": "400"}
+    if device == "cuda" and "JAX_PLATFORMS" not in os.environ:
+        del found["JAX_PLATFORMS"]  # tests are left out where JAX finds no GPU
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT,
-            env=environment, start_new_session=True,
+            [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT, env=found,
+            start_new_session=True,
         )  # fmt: skip
         try:
             status: int | None = process.wait(seconds)
@@ -136,8 +152,7 @@ def run(command: Sequence[str], seconds: float, *, device: str = "gpu") -> tuple
             status = None
         finally:
             if process.poll() is None:
-                end(process)
-                process.wait()
+                _end(process)
         out.seek(0)
         err.seek(0)
         return status, out.read(), err.read()

@@ -1,0 +1,107 @@
+"""A whole run, part by part, within its time; the JSON is written after each part."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from . import goals, gpu_tests, limits, machine, results
+from .contenders import Contender, missing
+from .processes import Clock, Process
+from .race import Race, Start, note
+from .worker import Worker
+from .works import Work
+
+
+@dataclass
+class Run:
+    """What is run.
+
+    Attributes:
+        device: whose works they are, 'cpu' or 'cuda'.
+        works: in order.
+        contenders: who takes part, where they can.
+        rounds: how often each contender is timed.
+        budget: seconds of everything together.
+        out: the folder of the JSON.
+        quick: on the processor, small.
+        tests: the file of tests that are a part of a GPU's run, empty for none.
+        found: the results so far.
+    """
+
+    device: str
+    works: Sequence[Work]
+    contenders: Sequence[Contender]
+    rounds: int
+    budget: float
+    out: Path
+    quick: bool = False
+    tests: str = gpu_tests.PATH
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.budget)
+        self.start: Start = Worker if self.quick else partial(Process, self.clock)  # quick: in this process
+        self.found = {
+            "device": self.device, "gpu": machine.gpu() if self.runs_on == "cuda" else {},
+            "quick": self.quick, "date": machine.today(), "rounds": self.rounds, "budget": self.budget,
+            "seconds": 0.0, "machine": machine.host(), "versions": machine.versions(),
+            "missing": missing(self.runs_on), "ceilings": {}, "tests": {}, "works": [], "failed": {},
+            "goals": [],
+        }  # fmt: skip
+
+    @property
+    def runs_on(self) -> str:
+        """Where the works are run: a quick run tries those of a GPU on the processor."""
+        return "cpu" if self.quick else self.device
+
+    @property
+    def path(self) -> Path:
+        """The JSON."""
+        return self.out / f"{self.found['date']}-{self.device}{'-quick' if self.quick else ''}.json"
+
+    def all(self) -> dict[str, Any]:
+        """Every part that time allows; the results."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if self.device == "cuda":
+            self.part("ceilings", self.measure_ceilings)
+            if self.tests:
+                self.part("tests", self.run_tests)
+        for work in self.works:
+            self.part(work.name, partial(self.race, work))
+        return self.found
+
+    def part(self, name: str, run: Callable[[], None]) -> None:
+        """One part: what goes wrong in it is a result too."""
+        if self.clock.left() < (0.5 if self.quick else 20.0):
+            self.found["failed"][name] = "not begun: the time of the whole run is spent"
+        else:
+            note(f"{name} ({self.clock.left():.0f} s left)")
+            try:
+                run()
+            except Exception as error:  # one part may not cost the others
+                self.found["failed"][name] = f"{type(error).__name__}: {error}"
+                note(f"{name}: {self.found['failed'][name]}")
+        self.found["seconds"] = round(self.clock.spent(), 1)
+        self.found["goals"] = goals.judge(self.found["works"], self.found["tests"], self.device)
+        results.write(self.found, self.path)
+
+    def measure_ceilings(self) -> None:
+        """What the machine can do at most."""
+        memory = self.found["gpu"].get("gigabytes", 1.0) * 1e9
+        seconds = min(120.0, self.clock.left() / 4)
+        self.found["ceilings"] = limits.measure(memory, seconds, self.runs_on)
+        self.found["versions"] |= self.found["ceilings"]["versions"]
+
+    def run_tests(self) -> None:
+        """The tests that need a GPU."""
+        seconds = min(300.0, self.clock.left() / 3)
+        self.found["tests"] = gpu_tests.run(self.tests, seconds, self.runs_on)
+
+    def race(self, work: Work) -> None:
+        """One work by all contenders that do it."""
+        able = [each for each in self.contenders if each.does(work) and not each.missing]
+        rest = 0.25 if self.runs_on == "cpu" and not self.quick else 0.0
+        race = Race(work, self.start, self.clock, rest).run(able, self.rounds)
+        self.found["works"].append(results.of_race(race, self.found["ceilings"].get("best", {})))
