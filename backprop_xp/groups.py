@@ -85,7 +85,7 @@ def _rule_of(block: Block, update: Updates, layout: Layout) -> Update:
     if not isinstance(rule.rate, Mapping):
         return rule
     check_patterns(rule.rate, [b.name for b in layout.blocks], "rates")
-    rate = first_match(rule.rate, block.name)
+    rate = rule.rate.get(block.name, first_match(rule.rate, block.name))  # its own name wins
     if rate is None:
         layer = block.name.rpartition(".")[0]
         msg = f"a mapping of rates must name every layer that learns; '{layer}' is not in {listed(rule.rate)}"

@@ -5,7 +5,7 @@ they are now, a backward pass, and an update of that layer alone.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -37,9 +37,7 @@ class LayerwiseStep(Step):
                 watched.seen = {key: a for key, a in here.seen.items() if key[0] in shown} | watched.seen
             first = first or gradient
         assert first is not None
-        state = s._replace(
-            rule=s.rule._replace(count=count), layers=first.layers, step=s.step + 1
-        )
+        state = s._replace(rule=s.rule._replace(count=count), layers=first.layers, step=s.step + 1)
         return (w, state, first.loss) if watched is None else (w, state, first.loss, watched.found)
 
     @cached_property

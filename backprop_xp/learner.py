@@ -121,7 +121,14 @@ class Learner:
         """The step as a pure function of the namespace, unchecked."""
         kind = LayerwiseStep if self.order == "layer by layer" else Step
         return kind(
-            self.net, self.loss, self.update, self.reduction, self.to_input, self.penalty, self.clip, self.shards
+            self.net,
+            self.loss,
+            self.update,
+            self.reduction,
+            self.to_input,
+            self.penalty,
+            self.clip,
+            self.shards,
         )
 
     def init(
@@ -303,7 +310,7 @@ class Learner:
         Args:
             w: the weights; their library, and nothing else, is looked at.
             rows: of the whole batch, where gradients of parts of it are to be added up by `step.total`;
-                `first` says where a part begins, as a 0-d integer array.
+                `first`, a 0-d integer array, is the row of it with which a part begins.
         """
 
         def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Gradient:
@@ -312,7 +319,7 @@ class Learner:
         def check(w: Array, s: State, first: Array, *batch: Any) -> None:  # noqa: ARG001
             self.check(w, s, *batch)
 
-        return self._to(w).compile(gradient, hold=3, check=check)
+        return self._to(w).compile(gradient, hold=2, check=check)
 
     def compile_apply(self, w: Array) -> Compiled:
         """The second half, `apply(w, s, gradient) -> (w, s, loss)`, in its fastest form; consumes w and s."""

@@ -22,9 +22,7 @@ def first_scale(like: Array, *, xp: Namespace, device: object) -> Scale:
     )
 
 
-def kept(
-    w: Array, rule: RuleState, *, xp: Namespace
-) -> tuple[Array, RuleState]:
+def kept(w: Array, rule: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
     """Copies of what an update consumes, to go back to."""
     return mapped((w, rule), lambda a: xp.asarray(a, copy=True))  # type: ignore[no-any-return]
 

@@ -372,7 +372,7 @@ class Step:
             if not block.learns:
                 new.append(old)
                 continue
-            rule, (grad, *mine) = rule_of[block], next(own)
+            rule, (grad, *mine) = rule_of[block.name], next(own)
             here = layout.gradient_slices[block.name]
             each = [
                 xp.reshape(v[here], block.shape) if getattr(v, "ndim", 0) else v for v in scalars[id(rule)]

@@ -136,9 +136,9 @@ def test_jit_compiles_a_step_once(name, ready, places):
 
     def step(*arguments, xp):
         traces.append(1)
-        return learner.pure_step(*arguments, xp=xp)
+        return learner.pure(*arguments, xp=xp)
 
-    compiled = place.backend.compile(step)
+    compiled = place.backend.compile(step, donate=2)
     w, s = place.init(learner)
     for seed in range(4):
         _, _, x, t = ready(learner, place, seed=seed)
@@ -455,13 +455,13 @@ def test_jax_multiplies_in_the_precision_that_is_asked_for(precision, operands, 
     w, s = learner.init(backend="jax", dtype="float32")
     x, t = bp.asarray(np.ones((2, 4)), like=w), bp.asarray([0, 2], like=w, dtype="int32")
     xp = backends.get("jax").with_precision(precision).xp
-    text = jax.jit(lambda *given: learner.pure_step(*given, xp=xp)).lower(w, s, x, t).as_text()
+    text = jax.jit(lambda *given: learner.pure(*given, xp=xp)).lower(w, s, x, t).as_text()
     products = [line for line in text.splitlines() if "dot_general" in line]
     assert len(products) == 5
     assert all(f"precision = [{told}, {told}]" in line for line in products)
     assert all(line.count(f"x{operands}>") >= 2 and line.endswith("xf32>") for line in products)
     _, _, eager = learner.step(*learner.snapshot(w, s), x, t)
-    w, s, loss = learner.compile(w, precision=precision)(w, s, x, t)
+    w, s, loss = replace(learner, precision=precision).compile(w)(w, s, x, t)
     assert w.dtype == np.float32
     assert abs(loss - eager) <= {"bfloat16": 2e-2}.get(precision, 1e-6) * eager
 

@@ -7,7 +7,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
-from backprop_xp.compiler.cpu import scalar_scan, scalar_source
+from backprop_xp.compiler.cpu import scalar_source
 
 NET = bp.chain(6, bp.Dense(5, bp.tanh), bp.Dense(3))
 LEARNERS = {
@@ -56,17 +56,14 @@ def test_replayed_bytes_are_the_numbers_bit_for_bit(name, home, monkeypatch):
     assert all(map(np.array_equal, found, expected))
 
 
-@pytest.mark.parametrize("soon", [0, scalar_scan.SOON])
-def test_bytes_go_through_single_numbers(soon, home, monkeypatch):
-    """In plain Python, and where Numba is installed compiled by it."""
-    monkeypatch.setattr(scalar_scan, "SOON", soon)
+def test_bytes_go_through_single_numbers(home, monkeypatch):
     monkeypatch.setattr(scalar_source, "MOST", 10_000)
     learner = bp.Learner(bp.chain(6, bp.layers.Linear(3)))
     x, z = both(home)
     w, s = home.init(learner)
     step = learner.compile(w)
     found, _, _ = step.scan(*learner.snapshot(w, s), x, z[:, :3], ROWS)
-    assert list(step.scalars.values()) != [None]
+    assert list(step.unrolled.values()) != [None]
     for rows in ROWS:
         w, s, _ = learner.step(w, s, z[rows], z[rows, :3])
     np.testing.assert_allclose(found, w, rtol=1e-12)

@@ -117,7 +117,7 @@ def test_wrong_labels_are_drawn_alike_in_every_dtype():
 
 def _jumps(dtype):
     source = bp.data.Teacher(1, 5000, 2, 5, task="classification", noise=0.3, dtype=dtype)
-    return backends.host(source._mislabelled(np.zeros(source._block, dtype=np.int32), 0))
+    return backends.host(source._mislabelled(np.zeros(source.block, dtype=np.int32), 0))
 
 
 def test_wrong_labels_are_as_many_as_said_and_every_other_class_is_met():

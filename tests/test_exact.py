@@ -508,7 +508,7 @@ def test_a_step_holds_fractions_alone(f, loss):
         learner = bp.Learner(net.freeze("dense1.b"), loss, update)
         w, s = learner.init(backend="exact")
         x, t = bp.asarray([[0.5, -1], [0.1, 2]], like=w), bp.asarray([[1, 0], [0.3, -1]], like=w)
-        seen = learner.forward_loss(w, s, x, t, xp=xp)
+        seen = learner.pure.forward_loss(w, s, x, t, xp=xp)
         for _ in range(2):
             w, s, loss_value = learner.step(w, s, x, t)
         found = [w, loss_value, seen.loss, seen.e, *(a for flow in seen.flows for a in (flow.net, flow.o))]

@@ -136,7 +136,9 @@ def of_layout() -> dict[str, Formula]:
         "split_learning": Formula(lambda given, kept, *, xp: layout.split_learning(*given, xp=xp), (w,)),
         "learning_part": Formula(lambda given, kept, *, xp: layout.learning_part(*given, xp=xp), (w,)),
         "pack": Formula(lambda given, kept, *, xp: layout.pack(layout.views(*given, xp=xp), xp=xp), (w,)),
-        "merge": Formula(lambda given, kept, *, xp: layout.merge(given[0], [*given[1]], xp=xp), (w, new)),
+        "merge": Formula(
+            lambda given, kept, *, xp: layout.merge(given[0], [*zip(layout.spans, given[1])], xp=xp), (w, new)
+        ),
     }
 
 
@@ -171,15 +173,18 @@ def of_step(learner: Any) -> dict[str, Formula]:
     def stepped(scale):
         def run(given, kept, *, xp):
             s = state(given[0], kept[1:])
-            return learner.pure_step(kept[0], s, *given[1:], xp=xp, scale=scale)
+            if scale is None:
+                return learner.pure(kept[0], s, *given[1:], xp=xp)
+            good = xp.astype(0 * s.rule.count, xp.int32)
+            s = s._replace(scale=(0 * xp.sum(given[1]) + scale, good))
+            return learner.pure(kept[0], s, *given[1:], xp=xp)
 
         return run
 
     def looked(given, kept, *, xp):
         w, s = given[3], state(given[0], ())
-        seen = learner.forward_loss(w, s, *given[1:3], xp=xp)
-        o = learner.forward(w, s, given[1], training=False, xp=xp)[1][-1].o
-        return learner.gradient_of(seen, xp=xp), seen.loss, learner.loss.link(o, xp=xp)
+        found = learner.pure.gradient(w, s, *given[1:3], xp=xp)
+        return found.g, found.loss, learner.pure.predict(w, s, given[1], xp=xp)
 
     given, kept = (rest, NET / 1000, t), (w, *s.rule.moments)
     made = {
@@ -187,7 +192,8 @@ def of_step(learner: Any) -> dict[str, Formula]:
         "step from bytes": Formula(stepped(None), (rest, abs(NET).astype(np.uint8), t), kept),
         "gradient and prediction": Formula(looked, (*given, w)),
     }
-    if layout := learner.splits:
+    if learner.order == "together":
+        layout = learner.net.layout
         moments = (layout.split_learning(m, xp=np) for m in s.rule.moments)
         made["step with errors scaled"] = Formula(stepped(64.0), given, kept)
         made["step on weights split"] = Formula(stepped(None), given, (layout.split(w, xp=np), *moments))

@@ -212,7 +212,7 @@ def test_gradients_of_random_nets_equal_torch_autograd(chunk):
         assert list(got) == list(learning), seed
         assert relative(flat(got), flat(learning)) < 1e-10, seed
 
-        seen = learner.forward_loss(w, s, spec.x, spec.t, xp=np)
+        seen = learner.pure.forward_loss(w, s, spec.x, spec.t, xp=np)
         assert abs(float(seen.loss) - loss) <= 1e-12 * max(abs(loss), 1), seed
         *_, last = learning_flow(learner.net, seen.params, seen.flows, seen.e, xp=np, to_input=True)
         assert last.k == 0
@@ -292,7 +292,7 @@ def test_input_gradient_equals_central_differences(f, loss):
     spec = small(f, loss, seed=1)
     learner = spec.learner()
     w, s = learner.init(dtype="float64", weights=spec.weights)
-    seen = learner.forward_loss(w, s, spec.x, spec.t, xp=np)
+    seen = learner.pure.forward_loss(w, s, spec.x, spec.t, xp=np)
     *_, last = learning_flow(learner.net, seen.params, seen.flows, seen.e, xp=np, to_input=True)
     v = np.random.default_rng(2).normal(size=spec.x.shape)
     v *= 1e-5 / np.linalg.norm(v)

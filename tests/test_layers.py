@@ -151,12 +151,12 @@ def test_throw_away_layers_agree_with_central_differences_step_by_step(name, bat
     w, s = learner.init(3, dtype="float64")
     for k in range(4):
         x, t = batch(learner, 6, seed=k)
-        g = learner.gradient_of(learner.forward_loss(w, s, x, t, xp=np), xp=np)
+        g = learner.pure.gradient(w, s, x, t, xp=np).g
         v = np.zeros_like(w)
         for run in learner.net.layout.spans:
             v[run.start : run.stop] = np.random.default_rng(k).normal(size=run.stop - run.start)
         v *= 1e-5 / np.linalg.norm(v)
-        ahead, behind = (float(learner.forward_loss(w + d, s, x, t, xp=np).loss) for d in (v, -v))
+        ahead, behind = (float(learner.pure.forward_loss(w + d, s, x, t, xp=np).loss) for d in (v, -v))
         along = g @ learner.net.layout.learning_part(v, xp=np)
         assert abs((ahead - behind) / 2 - along) <= 1e-8 * 1e-5 * np.linalg.norm(g)
         w, s, _ = learner.step(w, s, x, t)
@@ -245,7 +245,7 @@ def masks(learner, place, seed, steps, batch):
     found = []
     for k in range(steps):
         x, t = (place.array(a) for a in batch(learner, 16, seed=k))
-        _, flows, _ = learner.forward(w, s, x, training=True, xp=place.xp)
+        _, flows, _ = learner.pure.forward(w, s, x, training=True, xp=place.xp)
         found += [backends.host(flow.aux) for flow in flows if not isinstance(flow.aux, tuple)]
         w, s, _ = learner.step(w, s, x, t)
     return np.concatenate([mask.ravel() for mask in found]).astype("float64")
@@ -313,7 +313,7 @@ def test_learning_flow_goes_to_the_input_where_asked(batch):
 def test_learning_flow_yields_every_node_on_the_path_last_first(batch):
     learner = bp.Learner(NETS["nested residuals"].freeze("outer", "inner"))
     w, s = learner.init(dtype="float64")
-    seen = learner.forward_loss(w, s, *batch(learner), xp=np)
+    seen = learner.pure.forward_loss(w, s, *batch(learner), xp=np)
     yielded = list(learning_flow(learner.net, seen.params, seen.flows, seen.e, xp=np))
     names = [learner.net.nodes[each.k].name for each in yielded]
     assert names == ["dense3", "add1", "dense2", "sum", "dense1"]
@@ -393,7 +393,7 @@ def test_layout_packs_and_merges_the_learning_blocks(made):
     w = np.arange(float(layout.size))
     packed = layout.pack(layout.views(w, xp=np), xp=np)
     assert packed.tolist() == layout.learning_part(w, xp=np).tolist()
-    merged = layout.merge(w, [-packed[run.first : run.last] - 1 for run in layout.spans], xp=np)
+    merged = layout.merge(w, [(s, -packed[s.first : s.last] - 1) for s in layout.spans], xp=np)
     want = w.copy()
     for block in layout.learning:
         want[block.start : block.stop] = -w[block.start : block.stop] - 1

@@ -12,7 +12,7 @@ from backprop_xp import activations, layers, losses, rng, updates
 from backprop_xp.backends import get
 from backprop_xp.backends import host as to_host
 from backprop_xp.compiler import ir
-from backprop_xp.compiler.cpu import scalar_scan, scalar_source
+from backprop_xp.compiler.cpu import scalar_source
 from backprop_xp.compiler.recorder import record
 
 ONE_OF_EACH = bp.chain(
@@ -129,7 +129,7 @@ JUMPS = "rule gradient_descent, bounded"  # a floor turns rounding into another 
 def test_unrolled_scan_equals_its_steps(name, dtype, close, monkeypatch):
     monkeypatch.setattr(scalar_source, "MOST", 10_000)
     step, found, eager = scanned(LEARNERS[name], dtype)
-    assert list(step.scalars.values()) != [None]
+    assert list(step.unrolled.values()) != [None]
     for one, other in zip(found, eager, strict=True):
         np.testing.assert_allclose(one, other, rtol=close, atol=close / 10)
 
@@ -171,16 +171,6 @@ def test_numbers_out_of_range_leave_the_unrolled_loop():
     w, s, losses = learner.compile(w).scan(w, s, x, x, np.arange(20)[:, None])
     assert not np.isfinite(losses[-1])
     assert int(s.step) == 20
-
-
-def test_numba_gives_the_numbers_of_python(monkeypatch):
-    pytest.importorskip("numba", reason="numba is not installed")
-    learner = LEARNERS["rule adam"]
-    _, plain, _ = scanned(learner, "float64")
-    monkeypatch.setattr(scalar_scan, "SOON", 0)
-    _, compiled, _ = scanned(learner, "float64")
-    for one, other in zip(plain, compiled, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -239,7 +229,7 @@ def test_random_state_is_replayed_bit_for_bit(rule):
     step, masks = learner.compile(w), set()
     for k in range(6):
         x, t = batch(learner, k)
-        _, flows, _ = learner.forward(w_eager, s_eager, x, training=True, xp=np)
+        _, flows, _ = learner.pure.forward(w_eager, s_eager, x, training=True, xp=np)
         masks.add(flows[2].aux.tobytes())
         w, s, loss = step(w, s, x, t)
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
@@ -425,10 +415,10 @@ def replayed(step, *states):
 
     x = np.zeros((1, 1))
     first = record(lambda w, s, x, t, *, xp: (*step(w, s, xp=xp), xp.sum(w)), *states[0], x, x)
-    replay = BoundPlan(Plan(first), *states[0], get("numpy"))
+    bound = BoundPlan(Plan(first, donate=2, hold=0), states[0], (), get("numpy"))
     for _ in range(3):
-        replay.run()
-    return replay.w, replay.s
+        bound.run()
+    return bound.state
 
 
 def test_a_counter_that_is_no_array_is_frozen_and_shows():

@@ -35,7 +35,10 @@ class Compiled:
 
     Attributes:
         compilations: how often the function was compiled, once for each signature.
+        any_length: whether scans of other lengths are run without compiling again.
     """
+
+    any_length = True
 
     def __init__(
         self,
@@ -167,3 +170,6 @@ def check_rows(index: Array, x: Array) -> None:
     if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
         msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
         raise BackpropError(msg)
+
+
+Step = Function  # TEMPORARY

@@ -6,7 +6,7 @@ from ..arrays import Array
 from ..errors import no_memory
 from ..library import Library
 from .compiled import Compiled, batch_size
-from .ir import leaves, mapped
+from .ir import leaves, mapped, signature
 
 
 class Jitted(Compiled):
@@ -17,9 +17,12 @@ class Jitted(Compiled):
     scan's they would keep XLA from running products on several threads.
     """
 
+    any_length = False
+
     def __init__(self, library: Library, jax: Any, function: Any, **settings: Any) -> None:
         super().__init__(library, function, **settings)
         n, xp = self.donate, library.xp
+        self._shapes = jax.eval_shape
 
         def one(*args: Any) -> Any:
             self.check(*args)
@@ -40,8 +43,9 @@ class Jitted(Compiled):
         self._one, self._many = (jax.jit(f, donate_argnums=donated) for f in (one, many))
         pack, unpack = self.carry or (None, None)
         self._pack, self._unpack = (
-            f and jax.jit(lambda *state, f=f: f(*state, xp=xp), donate_argnums=donated) for f in (pack, unpack)
+            f and jax.jit(lambda *state, f=f: f(*state, xp=xp)) for f in (pack, unpack)
         )
+        self._packs: dict[Any, bool] = {}
 
     @property
     def compilations(self) -> int:
@@ -53,16 +57,23 @@ class Jitted(Compiled):
         """Counted by JAX."""
 
     def pack(self, *state: Any) -> Any:
-        """The state in the form that scans keep; consumes it."""
-        return self._pack(*state) if self._pack else state
+        """The state in the form that scans keep, in either form."""
+        return self._pack(*state) if self._changes(self._pack, state) else state
 
     def unpack(self, *state: Any) -> Any:
-        """The state in its own form; consumes it."""
-        return self._unpack(*state) if self._unpack else state
+        """The state in its own form, from either."""
+        return self._unpack(*state) if self._changes(self._unpack, state) else state
+
+    def _changes(self, function: Any, state: Any) -> bool:
+        """Whether packing or unpacking gives another form than the state has."""
+        key = id(function), signature(state)
+        if function is not None and key not in self._packs:
+            self._packs[key] = len(leaves(self._shapes(function, *state))) != len(leaves(state))
+        return function is not None and self._packs[key]
 
     def __call__(self, *args: Any) -> Any:
         """One call; the state may be packed."""
-        return self._run(self._one, args, leaves(self._parts(args)[2])[:1])
+        return self._run(self._one, args, leaves(self._parts(args)[2]))
 
     def scan(self, *args: Any) -> Any:
         """Many calls in one; the state comes back in the form it had."""
@@ -72,9 +83,12 @@ class Jitted(Compiled):
         index = self.index_to_device(rows, index)
         self.check(*args)
         packed = self.pack(*state)
-        own = packed is state or len(leaves(packed)) == len(leaves(state))
         result = self._run(self._many, (*packed, *held, *rows, index), [index[0]])
-        return result if own else (*self.unpack(*result[: self.donate]), *result[self.donate :])
+        if packed is state:
+            return result
+        for a in leaves(state):
+            a.delete()  # consumed, as the packed one was
+        return (*self.unpack(*result[: self.donate]), *result[self.donate :])
 
     def _run(self, function: Any, args: Any, rows: list[Any]) -> Any:
         try:
@@ -87,4 +101,5 @@ class Jitted(Compiled):
                 raise
             state = leaves(args)[:1]
             usable = not (self.donate and state and state[0].is_deleted())
-            raise no_memory(rows[0].shape[0] if rows else 0, error, usable=usable) from error
+            n = max((a.shape[0] for a in rows if a.ndim), default=0)
+            raise no_memory(n, error, usable=usable) from error

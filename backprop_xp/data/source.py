@@ -4,9 +4,11 @@ from typing import Any, Protocol
 
 from .. import backends
 from ..arrays import Array
-from ..checks import check_data, described
+from ..checks import check_data, check_finite, described
 from ..errors import BackpropError
 from ..losses import Loss
+
+WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not all are
 
 
 class Source(Protocol):
@@ -35,8 +37,11 @@ class Source(Protocol):
     def window(self) -> int:
         """The number of rows that are in memory, and shuffled, together."""
 
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        """The rows start, …, stop - 1: inputs (rows, features), targets (rows, outputs) or (rows,)."""
+    def rows(self, start: int, stop: int) -> tuple[Array, ...]:
+        """The rows start, …, stop - 1: inputs, targets and, if there are some, weights of rows.
+
+        Their shapes are (rows, features), (rows, outputs) or (rows,) for labels, and (rows,).
+        """
 
 
 def check_slice(start: int, stop: int, n: int) -> None:
@@ -55,6 +60,9 @@ class Stored:
         t: targets, shape (rows, units), or integer labels (rows,).
         loss: the loss they are meant for; with it the range of the targets is checked too.
         units: the number of output units. Without it: the columns of t, or the largest label + 1.
+        weight: a weight for each row, shape (rows,), in the dtype of x; None for 1.
+
+    Arrays that are mapped from a file (np.load(..., mmap_mode="r")) are read a window at a time.
 
     Raises:
         BackpropError: shapes that do not fit, NaN or infinity, labels or probabilities out of range.
@@ -67,21 +75,42 @@ class Stored:
     [[[2.0], [3.0]], [[4.0], [6.0]]]
     """
 
-    def __init__(self, x: Array, t: Array, loss: Loss | None = None, units: int | None = None) -> None:
+    def __init__(
+        self,
+        x: Array,
+        t: Array,
+        loss: Loss | None = None,
+        units: int | None = None,
+        *,
+        weight: Array | None = None,
+    ) -> None:
         _check_pair(x, t)
         self.n: int = x.shape[0]
         self.features: int = x.shape[1]
-        self.window = self.n
+        mapped_from_file = any(hasattr(a, "filename") for a in (x, t))  # as numpy.memmap has
+        self.window = min(self.n, WINDOW) if mapped_from_file else self.n
         self.outputs = _outputs(t, units)
         check_data(x, t, loss, self.outputs)
-        self.x, self.t = x, t
+        self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))
 
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        """The rows start, …, stop - 1; for all rows x and t themselves, not copies."""
+    def rows(self, start: int, stop: int) -> tuple[Array, ...]:
+        """The rows start, …, stop - 1; for all rows the arrays themselves, not copies."""
         check_slice(start, stop, self.n)
         if (start, stop) == (0, self.n):
-            return self.x, self.t
-        return self.x[start:stop, ...], self.t[start:stop, ...]
+            return self._batch
+        return tuple(a[start:stop, ...] for a in self._batch)
+
+
+def _checked(weight: Array, n: int) -> Array:
+    xp = backends.of(weight).xp
+    if tuple(weight.shape) != (n,) or not xp.isdtype(weight.dtype, "real floating"):
+        msg = f"weights of rows must be numbers of shape ({n},), got {described(weight)}"
+        raise BackpropError(msg)
+    check_finite(weight, "weights of rows")
+    if bool(xp.any(weight < 0)):
+        msg = f"weights of rows must be 0 or more, got {float(xp.min(weight))}"
+        raise BackpropError(msg)
+    return weight
 
 
 def _check_pair(x: Any, t: Any) -> None:

@@ -102,12 +102,12 @@ class Teacher:
         self._dtype = dtype
         given = {name: self._to.asarray(v, dtype, self._device) for name, v in self.weights.items()}
         self._w, self._s = self._learner.init(like=given["dense1.w"], weights=given)
-        self._block = _block(features)
+        self.block = _block(features)
 
     def rows(self, start: int, stop: int) -> tuple[Array, Array]:
         """The rows start, …, stop - 1: inputs (rows, features), and targets."""
         check_slice(start, stop, self.n)
-        size, xp = self._block, self._to.xp
+        size, xp = self.block, self._to.xp
         first, last = start // size, -(-stop // size)
         blocks = [self._rows_of_block(k * size) for k in range(first, last)]
         x, t = blocks[0] if len(blocks) == 1 else (xp.concat(column) for column in zip(*blocks, strict=True))
@@ -144,17 +144,17 @@ class Teacher:
 
     def _rows_of_block(self, start: int) -> tuple[Array, Array]:
         """The rows of the block that begins at `start`."""
-        x = _normals(self.seed, _INPUTS, start, self._block, self.features, self._where)
+        x = _normals(self.seed, _INPUTS, start, self.block, self.features, self._where)
         y = self._learner.predict(self._w, self._s, x, net_input=True)
         if self.task == "regression":
-            z = _normals(self.seed, _NOISE, start, self._block, self.outputs, self._where)
+            z = _normals(self.seed, _NOISE, start, self.block, self.outputs, self._where)
             return x, y + self.noise * z
         return x, self._mislabelled(self._to.xp.argmax(y, axis=1), start)
 
     def _mislabelled(self, label: Array, start: int) -> Array:
         """Labels (rows,), each replaced with probability `noise` by another label."""
         xp, others = self._to.xp, self.outputs - 1
-        first, second = rng.bits(self.seed, _NOISE, start, self._block, xp=xp, device=self._device)
+        first, second = rng.bits(self.seed, _NOISE, start, self.block, xp=xp, device=self._device)
         label = xp.astype(label, xp.int32)
         u, v = (rng.uniform((a, a), xp.float32, xp=xp) for a in (first, second))
         jump = 1 + xp.minimum(xp.astype(v * others, xp.int32), others - 1)

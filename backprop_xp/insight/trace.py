@@ -99,9 +99,7 @@ def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
     return from_watched(learner, batch, loss, watched)
 
 
-def trace_each(
-    learner: Learner, w: Array, s: State, *batch: Any
-) -> tuple[Array, State, list[Trace]]:
+def trace_each(learner: Learner, w: Array, s: State, *batch: Any) -> tuple[Array, State, list[Trace]]:
     """Train on one sample at a time, in the given order, and trace every step.
 
     Args:

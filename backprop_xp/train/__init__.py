@@ -1,7 +1,10 @@
-"""Training: epochs over a data source in batches, or one sample at a time, and progress reports."""
+"""Training: epochs over a source of data, one sample at a time, evaluation, and progress."""
 
+from .evaluate import evaluate as evaluate
 from .fit import Fitted as Fitted
+from .fit import epochs as epochs
 from .fit import fit as fit
 from .fit import per_sample as per_sample
 from .loop import Epoch as Epoch
+from .loop import Trained as Trained
 from .progress import Report as Report

@@ -15,7 +15,7 @@ from ..arrays import Array
 
 ORDER = 2  # the version of these orders: another one resumes no run
 _SHUFFLE = 1 << 24  # the stream of random bits; 0 and 1 << 16 onwards are the learner's
-_CHUNK = 1 << 16  # rows whose order is made in one call
+LARGEST_ORDER = 1 << 16  # rows whose order is computed in one call
 _EPOCHS = 64  # at most whose orders are made in one call
 
 
@@ -38,8 +38,8 @@ class Window(NamedTuple):
 def window_and_block(n: int, size: int, window: int, block: int) -> tuple[int, int]:
     """Rows of a window and of its blocks, such that one batch an epoch at most is short.
 
-    Windows are whole batches and whole blocks. Where that makes them more than twice as large as
-    asked for, blocks are made smaller.
+    Windows are whole batches and whole blocks. Where these do not go together within three quarters
+    of the window asked for, blocks are made smaller.
 
     Args:
         n: rows of the source.
@@ -47,19 +47,18 @@ def window_and_block(n: int, size: int, window: int, block: int) -> tuple[int, i
         window: rows that may be in memory together.
         block: rows that are cheap to read together.
 
-    >>> window_and_block(1_000_000, 128, 65_536, 1024)
-    (65536, 1024)
-    >>> window_and_block(1_000_000, 100, 65_536, 1024)
-    (51200, 1024)
+    >>> window_and_block(1_000_000, 128, 65_536, 1024), window_and_block(1_000_000, 33, 65_536, 1024)
+    ((65536, 1024), (65472, 1023))
     >>> window_and_block(300, 100, 65_536, 1024)
     (300, 300)
     """
     if window >= n:
         return n, n
-    largest = max(2 * window, 4 * size)
-    block = next(b for b in range(max(1, min(block, window)), 0, -1) if lcm(b, size) <= largest)
-    unit = lcm(block, size)
-    return max(1, window // unit) * unit, block
+    window = max(window, size)
+    blocks = range(min(block, window), 0, -1)
+    whole = {b: window // lcm(b, size) * lcm(b, size) for b in blocks}
+    block = next((b for b in blocks if whole[b] >= 0.75 * window), 1)
+    return whole[block] or size, block
 
 
 @dataclass
@@ -131,7 +130,7 @@ class Batches:
         """The orders of epochs in one window, from the one that begins at step `begin` on: (count, n)."""
         begins = [begin + k * self.steps for k in range(count)]
         if any(each not in self._orders for each in begins):
-            ahead = max(count, min(_EPOCHS, _CHUNK // self.n))
+            ahead = max(count, min(_EPOCHS, LARGEST_ORDER // self.n))
             begins_ahead = [begin + k * self.steps for k in range(ahead)]
             keys = _host().asarray([self._keys(each, 1)[0] for each in begins_ahead], dtype="uint32")
             orders = self._order((keys[:, :1], keys[:, 1:]), self.n, 0, self.n)
@@ -146,7 +145,7 @@ class Batches:
             length: how many steps are wanted next.
         """
         full = window.n // self.size
-        steps = 1 << max(1, _CHUNK // self.size).bit_length() - 1
+        steps = 1 << max(1, LARGEST_ORDER // self.size).bit_length() - 1
         for first in range(window.skip, full, steps):
             last = min(first + steps, full)
             order = self._order(window.key, window.n, first * self.size, last * self.size)

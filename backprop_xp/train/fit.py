@@ -1,19 +1,24 @@
 """Training: epochs over a source in batches, or one sample at a time."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from .. import backends
-from ..arrays import Array
+from ..arrays import Array, leaves
 from ..checks import check_finite
+from ..compiler.compiled import Compiled
 from ..errors import BackpropError
 from ..layers import check_count
 from ..learner import Learner
 from ..params import join
 from ..step import State
-from .batches import Batches
+from .batches import Batches, window_and_block
 from .chunk_length import LONGEST
-from .loop import Epoch, Loop, Rows, as_int, compiled_step
-from .progress import Progress, opened
+from .evaluate import evaluate
+from .loop import Epoch, Loop, Trained, as_int
+from .progress import Progress, Show, opened
+
+_BLOCK = 1024  # rows that are read together, unless a source knows better
 
 
 class Fitted(NamedTuple):
@@ -30,16 +35,79 @@ class Fitted(NamedTuple):
     history: tuple[Epoch, ...]
 
 
+def epochs(
+    learner: Learner,
+    w: Array,
+    s: State,
+    source: Any,
+    *,
+    epochs: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    show: Show | None = None,
+    step: Compiled | None = None,
+    each: bool = True,
+    began: int | None = None,
+) -> Iterator[Trained]:
+    """Train as `fit` does, and yield w, s and the figures after every epoch.
+
+    Args:
+        learner: the net, its loss and its update rule.
+        w: weights, from `learner.init` or an earlier training.
+        s: the state, likewise.
+        source: the data.
+        epochs: how many, counted from the step `began`.
+        batch_size: rows of a step.
+        shuffle: a new random order in every epoch.
+        show: is called with a `Report` about five times a second, and stops the training by returning
+            False.
+        step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
+        each: yield after each epoch; else several short epochs may come in one record, which is faster.
+        began: to resume a training, the value of s.step when it began.
+
+    Raises:
+        BackpropError: data that do not fit the learner, settings out of range.
+        Diverged: a loss or a weight is not finite.
+        KeyboardInterrupt: after Ctrl-C, when the steps under way are done; its attributes w and s hold
+            the weights and the state.
+
+    >>> import backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+    >>> source = bp.data.Teacher(seed=1, n=100, features=2)
+    >>> for w, s, (epoch,) in epochs(learner, *learner.init(), source, epochs=2):
+    ...     print(epoch.epoch, epoch.rows)
+    1 100
+    2 100
+    """
+    check_count(epochs, "the number of epochs")
+    check_count(batch_size, "the batch size")
+    if not hasattr(source, "rows"):
+        msg = f"a source of data must be one such as bp.data.Stored(x, t), got {type(source).__name__}"
+        raise BackpropError(msg)
+    at = as_int(s.step)
+    began = at if began is None else began
+    if not 0 <= began <= at:
+        msg = f"began must be a step from 0 to {at}, the number of steps made so far; got began={began!r}"
+        raise BackpropError(msg)
+    check_finite(w, "weights")
+    window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
+    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
+    step, show = step or learner.compile(w), show or (lambda _: None)
+    yield from Loop(learner, step, source, batches, epochs, show, each, w, s, began, at).records()
+
+
 def fit(
     learner: Learner,
     w: Array,
     s: State,
-    source: Rows,
+    source: Any,
     *,
     epochs: int = 1,
     batch_size: int = 32,
     shuffle: bool = True,
     progress: Progress = None,
+    validate: Any = None,
+    step: Compiled | None = None,
     began: int | None = None,
 ) -> Fitted:
     """Train on every row of a source, `epochs` times; the given w and s are not changed.
@@ -47,7 +115,8 @@ def fit(
     The rows of a step are determined by (s.seed, s.step) alone. To resume a stopped run, call fit with
     the w and s it returned, the same settings, and `began`: the result is the same, bit for bit, as
     without the stop. Without `began`, fit trains for `epochs` more epochs. The short last batch of an
-    epoch is used too. Each epoch begins with a copy of w and s, which `Diverged` returns.
+    epoch is used too. Each epoch begins with a copy of w and s, which `Diverged` returns; so do several
+    short epochs that are passed to the backend in one call.
 
     Args:
         learner: the net, its loss and its update rule.
@@ -61,6 +130,8 @@ def fit(
         shuffle: a new random order in every epoch: of the source's windows, and of the rows in each.
         progress: 'auto' shows it on standard error; a function is called with a `Report` about five
             times a second, and stops the training by returning False; None shows nothing.
+        validate: further data; after each epoch its mean loss is computed and recorded.
+        step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
         began: to resume a training, the value of s.step when it began: 0 if that was directly after
             `learner.init`. None: the training begins now.
 
@@ -81,27 +152,31 @@ def fit(
     >>> abs(history[-1].loss - source.floor(learner.loss)) < 0.001
     True
     """
-    check_count(epochs, "the number of epochs")
-    check_count(batch_size, "the batch size")
-    if not hasattr(source, "rows"):
-        msg = f"a source of data must be one such as bp.data.Stored(x, t), got {type(source).__name__}"
-        raise BackpropError(msg)
-    at = as_int(s.step)
-    began = at if began is None else began
-    if not 0 <= began <= at:
-        msg = f"began must be a step from 0 to {at}, the number of steps made so far; got began={began!r}"
-        raise BackpropError(msg)
-    window = max(1, min(source.n, source.window) // batch_size) * batch_size
-    batches = Batches(source.n, batch_size, window, as_int(s.seed), shuffle)
-    check_finite(w, "weights")
+    history: list[Epoch] = []
+    judge = None if validate is None else learner.compile_evaluate(w)
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "began": began,
+    }
     with opened(progress) as show:
-        loop = Loop(learner, source, batches, epochs, show, w, s, began, at)
-        while loop.at < began + epochs * batches.steps and loop.epoch():
-            pass
-    return Fitted(loop.w, loop.s, tuple(loop.history))
+        each = validate is not None or progress is not None
+        for record in _epochs(learner, w, s, source, **settings, show=show, step=step, each=each):
+            w, s, found = record
+            if judge is not None:
+                loss = evaluate(learner, w, s, validate, compiled=judge)
+                found = (*found[:-1], found[-1]._replace(validation=loss))
+            history += found
+    return Fitted(w, s, tuple(history))
 
 
-def per_sample(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tuple[Array, State, Array]:
+_epochs = epochs  # which `fit` has as an argument
+
+
+def per_sample(
+    learner: Learner, w: Array, s: State, *batch: Any, step: Compiled | None = None
+) -> tuple[Array, State, Array]:
     """Train on one sample at a time, in the given order; the given w and s are not changed.
 
     Each update is made before the next sample is used (stochastic gradient descent), as in the articles.
@@ -110,8 +185,9 @@ def per_sample(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tupl
         learner: the net, its loss and its update rule.
         w: the weights.
         s: the state.
-        x: inputs, shape (samples, features).
-        t: targets, shape (samples, units), or integer labels (samples,).
+        batch: inputs, shape (samples, features); targets, shape (samples, units), or integer labels
+            (samples,); and optionally weights, shape (samples,).
+        step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
 
     Returns:
         The new w and s, and the loss of each sample before its update, shape (samples,).
@@ -126,12 +202,12 @@ def per_sample(learner: Learner, w: Array, s: State, x: Array, t: Array) -> tupl
     >>> per_sample(learner, w, s, x, 0 * x)[2]
     exact.asarray(['1/2', '1/8'])
     """
-    to = learner.check(w, s, x, t)
-    step, losses = compiled_step(learner, to), []
-    host = backends.get("numpy").xp
-    w, s = learner.snapshot(w, s)
-    for first in range(0, x.shape[0], LONGEST):
-        rows = host.arange(first, min(first + LONGEST, x.shape[0]))
-        w, s, part = step.scan(w, s, x, t, rows[:, None])
+    to = learner.check(w, s, *batch)
+    step, losses = step or learner.compile(w), []
+    host, n = backends.get("numpy").xp, leaves(batch)[0].shape[0]
+    state = step.pack(*learner.snapshot(w, s))
+    for first in range(0, n, LONGEST):
+        rows = host.arange(first, min(first + LONGEST, n))
+        *state, part = step.scan(*state, *batch, rows[:, None])
         losses.append(part)
-    return w, s, join(losses, xp=to.xp)
+    return *step.unpack(*state), join(losses, xp=to.xp)

@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
 from ..compiled import Compiled, batch_size, check_rows, check_stack
 from ..ir import leaves, mapped, signature
 from ..recorder import NotRecorded, record
+from . import scalar_source
 from .blas_threads import fitted
 from .emit import BoundPlan
 from .plan import Plan
-from .scalar_source import MOST, NotUnrolled, Unrolled
-
-_KEPT = 4  # bindings of a plan: as many states can be run in turn without binding again
+from .scalar_source import NotUnrolled, Unrolled
 
 
 class Planned(Compiled):
@@ -29,7 +27,7 @@ class Planned(Compiled):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.plans: dict[Any, Plan] = {}
-        self.bindings: dict[Any, list[BoundPlan]] = {}
+        self.bound: dict[Any, BoundPlan] = {}
         self.unrolled: dict[Plan, Unrolled | None] = {}
         self.eager: str | None = None
 
@@ -72,12 +70,9 @@ class Planned(Compiled):
             return None
         state, held, rows = self._parts(args)
         key = batch, signature((state, held)), signature(rows, skip=batch is not None), self._uneven(rows)
-        known = self.bindings.setdefault(key, [])
-        for k, bound in enumerate(known):
-            if bound.holds(state, held):
-                if k:
-                    known.insert(0, known.pop(k))
-                return bound
+        bound = self.bound.get(key)
+        if bound is not None and bound.holds(state, held):
+            return bound
         self.check(*args)
         if key not in self.plans:
             try:
@@ -87,9 +82,7 @@ class Planned(Compiled):
                 warnings.warn(f"{why}; this step runs eagerly", RuntimeWarning, stacklevel=3)
                 return None
             self.compilations += 1
-        bound = BoundPlan(self.plans[key], state, held, self.library)
-        known.insert(0, bound)
-        del known[_KEPT:]
+        bound = self.bound[key] = BoundPlan(self.plans[key], state, held, self.library)
         return bound
 
     def _uneven(self, rows: Any) -> bool:
@@ -118,7 +111,7 @@ class Planned(Compiled):
         It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
         """
         plan = bound.plan
-        if self.hold or sum(a.size for a in bound.memory[:1]) > MOST:
+        if self.hold or sum(a.size for a in bound.memory[:1]) > scalar_source.MOST:
             return None
         if plan not in self.unrolled:
             try:
@@ -126,3 +119,6 @@ class Planned(Compiled):
             except NotUnrolled:
                 self.unrolled[plan] = None
         return self.unrolled[plan]
+
+
+CompiledStep = Planned  # TEMPORARY

@@ -1,0 +1,53 @@
+"""Evaluation: the mean loss on a source of data, in bounded memory."""
+
+from typing import Any
+
+from .. import backends
+from ..arrays import Array, leaves, mapped
+from ..compiler.compiled import Compiled
+from ..learner import Learner
+from ..step import State
+
+
+def evaluate(
+    learner: Learner,
+    w: Array,
+    s: State,
+    source: Any,
+    *,
+    batch_size: int = 1024,
+    compiled: Compiled | None = None,
+) -> float:
+    """The mean loss on the rows of a source, Σ v E / Σ v with their weights v (or 1); nothing is updated.
+
+    Args:
+        learner: the net and its loss.
+        w: the weights.
+        s: the state.
+        source: the data.
+        batch_size: rows at a time.
+        compiled: what `learner.compile_evaluate(w)` returned, to be used again.
+
+    Raises:
+        BackpropError: data that do not fit the learner.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(1, bp.layers.Linear(1, bias=False)))
+    >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[1]]})
+    >>> rows = bp.data.Stored(np.asarray([[1.0], [3.0]]), np.zeros((2, 1)))
+    >>> evaluate(learner, w, s, rows)
+    2.5
+    """
+    to, compiled = backends.of(w), compiled or learner.compile_evaluate(w)
+    host, sums, weighted = backends.get("numpy").xp, [], False
+    for start in range(0, source.n, source.window):
+        stop = min(start + source.window, source.n)
+        batch = mapped(tuple(source.rows(start, stop)), lambda a: compiled.to_device(w, a))
+        n = leaves(batch)[0].shape[0]
+        full = n // batch_size * batch_size
+        parts = [host.arange(full).reshape(-1, batch_size), host.arange(full, n)[None, :]]
+        found = [compiled.scan(w, s, *batch, index) for index in parts if index.size]
+        sums += [[to.to_host(column).astype("float64").sum() for column in each] for each in found]
+        weighted = len(batch) > 2
+    totals = host.asarray(sums).sum(axis=0)
+    return float(totals[0] / (totals[1] if weighted else source.n))
