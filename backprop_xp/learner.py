@@ -35,8 +35,8 @@ class Learner:
     """A net with a loss and an update rule: all that is needed to train it.
 
     `step(w, s, x, t) -> (w, s, loss)` consumes w and s: it may overwrite them, so use only what it
-    returned. To keep old ones, make copies with `snapshot`. A batch is (x, t) or (x, t, weight); a weight multiplies its row's loss and
-    error, and 'mean' divides by the number of rows.
+    returned. To keep old ones, make copies with `snapshot`. A batch is (x, t) or (x, t, weight); a
+    weight multiplies the loss and the error of its row, and 'mean' divides by the number of rows.
 
     Args:
         net: from `chain`.
@@ -113,7 +113,7 @@ class Learner:
             msg = f"order='layer by layer' needs GradientDescent, got {rule}: write order='together'"
             raise BackpropError(msg)
         if self.penalty is not None or self.clip is not None or self.shards > 1:
-            msg = "order='layer by layer' has no whole gradient for penalty=, clip= or shards=: write order='together'"
+            msg = "penalty=, clip= and shards= need the whole gradient: write order='together'"
             raise BackpropError(msg)
 
     @cached_property

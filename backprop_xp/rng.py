@@ -124,9 +124,9 @@ def _mix(x: Array, key: Array) -> Array:
 def permutation(seed: Any, stream: Any, n: int, start: int, stop: int, *, xp: Namespace) -> Array:
     """Entries start, …, stop - 1 of a random permutation of 0, …, n - 1, without storing the rest.
 
-    A Feistel network over the smallest even number of bits that holds n, applied again until the
-    value is below n: cycle walking (Black and Rogaway: Ciphers with arbitrary finite domains, 2002).
-    Runs on the host, as the number of repetitions depends on values.
+    A Feistel network over the smallest number of bits that holds n, applied again until the value is
+    below n: cycle walking (Black and Rogaway: Ciphers with arbitrary finite domains, 2002). Runs on
+    the host, as the number of repetitions depends on values.
 
     Args:
         seed: selects the permutation, together with `stream`; or words of shape (k, 1), for k
@@ -135,25 +135,33 @@ def permutation(seed: Any, stream: Any, n: int, start: int, stop: int, *, xp: Na
         n: how many entries, up to 2³² - 1.
         start: the first entry wanted.
         stop: one past the last.
-        xp: an eager namespace with unsigned 32-bit integers, such as NumPy.
+        xp: NumPy, or what else takes indices in arrays and unsigned 32-bit integers.
 
     Returns:
-        int64 array of length stop - start, or of shape (orders, stop - start).
+        int64 array of length stop - start, or of shape (k, stop - start).
 
     >>> import numpy as np
     >>> sorted(permutation(1, 0, 10, 0, 10, xp=np).tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
-    half = max(1, ceil(max(n - 1, 1).bit_length() / 2))
-    mask = (1 << half) - 1
     keys, _ = bits(seed, stream, 0, _ROUNDS_OF_SHUFFLE, xp=xp)
-    x = xp.astype(xp.arange(start, stop, dtype=xp.int64), xp.uint32)
-    outside = None
-    while outside is None or xp.any(outside):
-        left, right = x >> half, x & mask
-        for r in range(_ROUNDS_OF_SHUFFLE):
-            left, right = right, left ^ (_mix(right, keys[..., r : r + 1]) & mask)
-        walked = (left << half) | right
-        x = walked if outside is None else xp.where(outside, walked, x)
-        outside = x >= n
-    return xp.astype(x, xp.int64)
+    entries = xp.astype(xp.arange(start, stop, dtype=xp.int64), xp.uint32)
+    x = _feistel(entries, [keys[..., r : r + 1] for r in range(_ROUNDS_OF_SHUFFLE)], n)
+    shape, x = x.shape, xp.reshape(x, (-1,))
+    outside = xp.nonzero(x >= n)[0]
+    while outside.size:
+        own = xp.reshape(keys, (-1, _ROUNDS_OF_SHUFFLE))[outside // shape[-1], :]
+        walked = _feistel(x[outside], [own[:, r] for r in range(_ROUNDS_OF_SHUFFLE)], n)
+        x[outside] = walked
+        outside = outside[walked >= n]
+    return xp.reshape(xp.astype(x, xp.int64), shape)
+
+
+def _feistel(x: Array, keys: list[Array], n: int) -> Array:
+    """Words below the power of two that holds n, one to one to such words (Luby and Rackoff, 1988)."""
+    high = max(2, (n - 1).bit_length()) // 2
+    low = max(2, (n - 1).bit_length()) - high
+    left, right, masks = x >> low, x & ((1 << low) - 1), ((1 << high) - 1, (1 << low) - 1)
+    for r, key in enumerate(keys):
+        left, right = right, left ^ (_mix(right, key) & masks[r % 2])
+    return (left << low) | right

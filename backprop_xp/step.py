@@ -9,6 +9,7 @@ and is recorded by ours.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from . import groups, loss_scale
@@ -206,7 +207,7 @@ class Step:
         cuts = [rows * k // self.shards for k in range(self.shards + 1)]
         return total([
             self.gradient(w, s, *mapped(batch, lambda a, i=i, j=j: a[i:j, ...]), xp=xp, rows=rows, first=i)
-            for i, j in zip(cuts, cuts[1:], strict=False)
+            for i, j in pairwise(cuts)
             if i < j
         ])  # fmt: skip
 

@@ -137,7 +137,10 @@ def of_layout() -> dict[str, Formula]:
         "learning_part": Formula(lambda given, kept, *, xp: layout.learning_part(*given, xp=xp), (w,)),
         "pack": Formula(lambda given, kept, *, xp: layout.pack(layout.views(*given, xp=xp), xp=xp), (w,)),
         "merge": Formula(
-            lambda given, kept, *, xp: layout.merge(given[0], [*zip(layout.spans, given[1])], xp=xp), (w, new)
+            lambda given, kept, *, xp: layout.merge(
+                given[0], [*zip(layout.spans, given[1], strict=True)], xp=xp
+            ),
+            (w, new),
         ),
     }
 

@@ -50,7 +50,10 @@ class Jitted(Compiled):
     @property
     def compilations(self) -> int:
         """How often XLA compiled the function, by itself or in a scan."""
-        return sum(f._cache_size() for f in (self._one, self._many))
+        return sum(
+            f._cache_size()  # noqa: SLF001 (JAX has no public count)
+            for f in (self._one, self._many)
+        )
 
     @compilations.setter
     def compilations(self, value: int) -> None:

@@ -25,13 +25,13 @@ class Window(NamedTuple):
     Attributes:
         blocks: ranges (start, stop) of the source, in the order in which they are read.
         n: rows in all of them.
-        key: of their order, two words.
+        key: of their order, words of shape (1, 1).
         skip: batches done already.
     """
 
     blocks: tuple[tuple[int, int], ...]
     n: int
-    key: tuple[int, int]
+    key: tuple[Any, Any]
     skip: int
 
 
@@ -107,20 +107,26 @@ class Batches:
             return [((start, min(start + self.window, self.n)),) for start in starts]
         full, each = self.n // self.block, self.window // self.block
         order = rng.permutation(*self._keys(begin, count)[count], full, 0, full, xp=_host())
-        starts = (order * self.block).tolist()
+        starts = (order[0] * self.block).tolist()
         blocks = [(start, start + self.block) for start in starts]
         blocks += [(full * self.block, self.n)] if full * self.block < self.n else []
         found = [blocks[k * each : (k + 1) * each] for k in range(count)]
         found[-1] += blocks[count * each :]
         return [_merged(own) for own in found]
 
-    def _keys(self, begin: int, count: int) -> list[tuple[int, int]]:
-        """Keys for the order of rows in each of `count` windows, and one for that of the blocks."""
+    def _keys(self, begin: Any, count: int) -> list[tuple[Any, Any]]:
+        """Keys for the order of rows in each of `count` windows, and one for the order of blocks.
+
+        For an array of steps at which epochs begin, each key is two columns of words.
+        """
         if not self.shuffle:
             return [(0, 0)] * (count + 1)
-        seed, stream = (int(a[0]) for a in rng.bits(self.seed, _SHUFFLE, begin, 1, xp=_host()))
-        first, second = rng.bits(seed, stream, 0, count + 1, xp=_host())
-        return list(zip(first.tolist(), second.tolist(), strict=True))
+        host = _host()
+        steps = host.asarray(begin, dtype="uint64").reshape(-1, 1)
+        low, high = (steps & 0xFFFFFFFF).astype("uint32"), (steps >> 32).astype("uint32")
+        seed, stream = rng.threefry((self.seed, _SHUFFLE), (low, high), xp=host)
+        first, second = rng.bits(seed, stream, 0, count + 1, xp=host)
+        return [(first[:, k : k + 1], second[:, k : k + 1]) for k in range(count + 1)]
 
     def left(self, windows: list[Window]) -> int:
         """The rows in these windows that are not done."""
@@ -131,10 +137,10 @@ class Batches:
         begins = [begin + k * self.steps for k in range(count)]
         if any(each not in self._orders for each in begins):
             ahead = max(count, min(_EPOCHS, LARGEST_ORDER // self.n))
-            begins_ahead = [begin + k * self.steps for k in range(ahead)]
-            keys = _host().asarray([self._keys(each, 1)[0] for each in begins_ahead], dtype="uint32")
-            orders = self._order((keys[:, :1], keys[:, 1:]), self.n, 0, self.n)
-            self._orders = dict(zip(begins_ahead, _host().broadcast_to(orders, (ahead, self.n)), strict=True))
+            begins_ahead = begin + self.steps * _host().arange(ahead)
+            orders = self._order(self._keys(begins_ahead, 1)[0], self.n, 0, self.n)
+            orders = _host().broadcast_to(orders, (ahead, self.n))
+            self._orders = dict(zip(begins_ahead.tolist(), orders, strict=True))
         return _host().stack([self._orders[each] for each in begins])
 
     def chunks(self, window: Window, length: Callable[[], int]) -> Iterator[Array]:
@@ -160,7 +166,8 @@ class Batches:
     def _order(self, key: tuple[Any, Any], n: int, start: int, stop: int) -> Any:
         if not self.shuffle or n == 1:
             return _host().arange(start, stop)
-        return rng.permutation(*key, n, start, stop, xp=_host())
+        order = rng.permutation(*key, n, start, stop, xp=_host())
+        return order if len(order) > 1 else order[0]
 
 
 def _host() -> Any:

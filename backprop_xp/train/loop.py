@@ -176,7 +176,7 @@ class Loop:
             yield rows, index, 0, 1
 
     def _rows(self, blocks: tuple[tuple[int, int], ...]) -> Any:
-        """The rows of a source in these ranges, where the weights are; kept, as they may be asked for again."""
+        """The rows of a source in these ranges, on the device of the weights; kept for the next epoch."""
         if self.data is None or self.data[0] != blocks:
             parts = [self.source.rows(start, stop) for start, stop in blocks]
             batch = parts[0] if len(parts) == 1 else _joined(parts)
@@ -213,12 +213,14 @@ class Loop:
 
     def _diverged(self, *, of: str) -> Diverged:
         rate, last = getattr(self.learner.update, "rate", None), self.number + len(self.losses) - 1
-        where = f"epoch {last}" if last == self.number else f"epochs {self.number} to {last}"
+        several = last > self.number
+        where = f"epochs {self.number} to {last}" if several else f"epoch {last}"
+        begun = "these epochs" if several else "the epoch"
         smaller = f", such as {rate / 10:g}" if isinstance(rate, (int, float)) else ""
         msg = (
             f"training diverged: between steps {self.seen} and {self.at}, in {where}, {of} "
             f"is not finite; use a smaller rate{smaller}, or scale inputs and targets down "
-            f"(the error's w and s are from the beginning of {'the epoch' if last == self.number else 'these epochs'})"
+            f"(the error's w and s are from the beginning of {begun})"
         )
         return Diverged(msg, *self.good)
 
