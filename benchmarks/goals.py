@@ -47,7 +47,6 @@ GOALS: tuple[Goal, ...] = (
     Goal("W1", _NUMPY, "times", _PLAIN, must=2.5, goal=25),
     Goal("W1", _NUMPY, "times", _EAGER, goal=150),
     Goal("W1", _JAX, "times", _SCAN, must=0.95),
-    Goal("W1", "ours numpy+numba", "times", _SCAN, stretch=1),
     Goal("W2", _NUMPY, "times", _TORCH, must=5, goal=6.5),
     Goal("W2", _NUMPY, "times", _PLAIN, must=1.8),
     Goal("W2", _NUMPY, "times", _JIT, goal=1, stretch=1.5),

@@ -94,7 +94,6 @@ def _torch(name: str, cls: str, works: tuple[str, ...], devices: tuple[str, ...]
 
 CONTENDERS: tuple[Contender, ...] = (
     _ours("numpy", (), (*_STORED, *_GPU, *_STREAMS), _CPU),  # in quick runs all works are on the processor
-    _ours("numpy+numba", ("numba",), ("W1",), _CPU, warm=True),
     _ours("cupy", (), (*_GPU, *_STREAMS), _CUDA, backend="cupy"),
     _ours("cupy 256 a graph", (), ("G4",), _CUDA, backend="cupy", steps_of_a_graph=256),
     _ours("cupy eager", (), ("G1", "G2", "G4"), _CUDA, backend="cupy", eager=True),

@@ -1,6 +1,7 @@
 """The library, through its one call: `learner.compile(w)`, then `scan` over the stored batches, or `fit`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -8,17 +9,16 @@ import numpy as np
 
 import backprop_xp as bp
 from backprop_xp import backends
+from backprop_xp.arrays import leaves
 
 from .. import internals
 from ..data import Data, mapped
 from ..works import Work
 
-_WARM = 600_000  # steps after which the NumPy backend has called Numba, where it may
 
-
-def first(work: Work, data: Data, **where: Any) -> tuple[bp.Learner, Any, Any]:
+def first(work: Work, data: Data, precision: str | None = None, **where: Any) -> tuple[bp.Learner, Any, Any]:
     """The learner with the shared first weights."""
-    learner = work.learner()
+    learner = replace(work.learner(), precision=precision)
     weights = {}
     for k, (w, b) in enumerate(data.blocks, 1):
         weights |= {f"dense{k}.w": w} | ({} if b is None else {f"dense{k}.b": b})
@@ -33,32 +33,30 @@ class Ours:
         data: its data.
         threads: for Torch; the others are told by their environment.
         backend: 'numpy', 'cupy', 'torch' or 'jax'.
-        warm: train for as long as it takes until Numba is called.
         eager: by `learner.step`, one call for each step.
         steps_of_a_graph: other than the library's own number.
         resident: the rows of a work that streams are on the GPU.
     """
 
     def __init__(
-        self, work: Work, data: Data, threads: int, backend: str = "numpy", warm: bool = False,
-        eager: bool = False, steps_of_a_graph: int = 0, resident: bool = False,
+        self, work: Work, data: Data, threads: int, backend: str = "numpy", eager: bool = False,
+        steps_of_a_graph: int = 0, resident: bool = False,
     ) -> None:  # fmt: skip
         if steps_of_a_graph:
             internals.set_steps_of_a_graph(steps_of_a_graph)
         if backend == "torch":
             self.set_torch(work, threads)
         device = work.device if backend == "torch" else None
-        self.learner, self.w, self.s = first(work, data, backend=backend, device=device)
+        settable = work.device == "cuda" and backend != "torch"
+        self.learner, self.w, self.s = first(
+            work, data, work.precision if settable else None, backend=backend, device=device
+        )
         self.work, self.eager, self.to = work, eager, backends.of(self.w)
         self.on_host = work.kind == "stream" and not resident
         self.x, self.t = (a if self.on_host else self.put(a) for a in (np.array(data.x), np.array(data.t)))
         self.index: dict[int, Any] = {}
-        settable = work.device == "cuda" and backend != "torch"
-        self.compiled = self.learner.compile(self.w, precision=work.precision if settable else None)
-        if warm:  # on copies, since this is no training
-            w, s = self.learner.snapshot(self.w, self.s)
-            for _ in range(-(-_WARM // work.batches)):
-                w, s, _ = self.compiled.scan(w, s, self.x, self.t, self.rows(work.batches))
+        self.compiled = self.learner.compile(self.w)
+        self.w, self.s = self.compiled.pack(self.w, self.s)  # the form that scans keep, as rivals have it
 
     @staticmethod
     def set_torch(work: Work, threads: int) -> None:
@@ -73,7 +71,7 @@ class Ours:
 
     def put(self, a: Any) -> Any:
         """An array beside the weights, its type kept."""
-        return bp.asarray(a, like=self.w, dtype=str(a.dtype))
+        return bp.asarray(a, like=leaves(self.w)[0], dtype=str(a.dtype))
 
     def rows(self, steps: int) -> Any:
         """The numbers of the rows of each step."""
