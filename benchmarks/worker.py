@@ -101,8 +101,6 @@ def serve(argument: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     work, contender = _made(Work, told["work"]), _made(Contender, told["contender"])
-    if "numba" not in contender.needs:
-        sys.modules["numba"] = None  # type: ignore[assignment]  # the library would use it if it were found
     with suppress(Exception):  # it is told when the contender is opened
         contender.load()  # before it is asked for, so that contenders load at the same time
     worker = Worker(contender, work, Path(told["folder"]), told["threads"])
