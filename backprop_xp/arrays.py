@@ -42,3 +42,15 @@ def leaves(tree: Any, is_leaf: Callable[[Any], bool] = is_array) -> list[Any]:
     found: list[Any] = []
     mapped(tree, found.append, is_leaf)
     return found
+
+
+def mark(xp: Namespace, part: str, equation: str) -> None:
+    """Tell a recorder which equation of which part of a step the next operations belong to."""
+    if hasattr(type(xp), "mark"):
+        xp.mark(part, equation)
+
+
+def label(xp: Namespace, array: Array, name: str) -> None:
+    """Tell a recorder the name under which people know an array."""
+    if hasattr(type(xp), "label"):
+        xp.label(array, name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .arrays import Array, Namespace, Shape
+from .arrays import Array, Namespace, Shape, label, mark
 from .errors import BackpropError, listed
 from .layers import Add, Concat, Context, Flow, Input, Layer
 from .params import Layout, Param
@@ -257,7 +257,10 @@ def forward(
     states = []
     for k, node in enumerate(net.nodes):
         inputs = [flows[j].o for j in net.wires[k]] if k else [x]
+        mark(xp, node.name, "forward")
         flow, state = node.layer.forward(params[k], *inputs, ctx=contexts[k], xp=xp)
+        label(xp, flow.net, f"{node.name}.net")
+        label(xp, flow.o, f"{node.name}.o")
         flows.append(flow)
         states.append(state)
     return flows, tuple(states)
@@ -283,12 +286,19 @@ def learning_flow(
     errors = {len(net.nodes) - 1: e}
     for k in sorted(path, reverse=True):
         layer, wires, error = net.nodes[k].layer, net.wires[k], errors.pop(k)
-        inputs = [flows[j].o for j in wires]
+        inputs, name = [flows[j].o for j in wires], net.nodes[k].name
+        label(xp, error, f"{name}.e")
+        mark(xp, name, "delta")
         delta = layer.delta(params[k], flows[k], error, xp=xp)
+        label(xp, delta, f"{name}.delta")
+        mark(xp, name, "grad")
         learns = k in net.trainable
         grad = layer.grad(params[k], flows[k], delta, *inputs, xp=xp) if learns else ()
+        for block, each in net.named(k, grad).items():
+            label(xp, each, f"{block}.grad")
         yield Learn(k, error, delta, grad)
         if any(j in path for j in wires):
+            mark(xp, name, "pull")
             pulled = layer.pull(params[k], flows[k], delta, *inputs, xp=xp)
             for j, more in zip(wires, pulled, strict=True):
                 if j in path:

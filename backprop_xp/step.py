@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from . import groups, loss_scale
 from . import net as walks
-from .arrays import Array, Namespace, leaves, mapped
+from .arrays import Array, Namespace, label, leaves, mapped, mark
 from .groups import Part, Updates
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
@@ -188,7 +188,9 @@ class Step:
             for k, flow in enumerate(passed.flows):
                 watched.see(k, "net", flow.net)
                 watched.see(k, "o", flow.o)
+        mark(xp, "step", "gradient")
         g = self.net.layout.pack(grads, xp=xp, split=isinstance(w, tuple)) if grads else ()
+        label(xp, g, "g")
         return Gradient(g, passed.loss, passed.layers)
 
     def _see(self, watched: Watched, found: walks.Learn, s: State) -> None:
@@ -226,8 +228,11 @@ class Step:
         """The forward pass of a training step, its loss and the error at the output."""
         params, flows, layers = self.forward(w, s, x, training=True, xp=xp, first=first)
         o = flows[-1].o
+        mark(xp, "loss", "E")
         t = self.loss.encode(t, o, xp=xp)
-        values, e = self.loss.value(o, t, xp=xp), self.loss.error(o, t, xp=xp)
+        values = self.loss.value(o, t, xp=xp)
+        mark(xp, "loss", "e")
+        e = self.loss.error(o, t, xp=xp)
         if weight is not None:
             values, e = values * weight, e * xp.reshape(weight, (-1,) + (1,) * (e.ndim - 1))
         if self.reduction == "sum":
@@ -240,7 +245,11 @@ class Step:
         self, w: Array, s: State, x: Any, *, training: bool, xp: Namespace, first: Array = 0
     ) -> tuple[tuple[Any, ...], list[Flow], tuple[tuple[Array, ...], ...]]:
         """The forward pass: each node's parameters, flow and new state."""
-        params = self.net.by_node(self.net.layout.views(w, xp=xp))
+        mark(xp, "step", "inputs")
+        blocks = self.net.layout.views(w, xp=xp)
+        for name, block in blocks.items():
+            label(xp, block, name)
+        params = self.net.by_node(blocks)
         contexts = tuple(
             Context(training, s.seed, s.step, LAYER_STREAMS + k, own, first) for k, own in enumerate(s.layers)
         )
@@ -278,6 +287,8 @@ class Step:
             watched: keeps what it wants.
         """
         g, loss, layers = gradient
+        mark(xp, "update", "gradient")
+        label(xp, loss, "loss")
         before = self._watch_before(w, watched, xp=xp)
         if s.scale:
             g = _each(g, lambda a: a / s.scale[0])
@@ -333,6 +344,7 @@ class Step:
     def updated(self, g: Array, w: Array, state: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
         """The update rules on the learning weights."""
         layout, split = self.net.layout, isinstance(w, tuple)
+        mark(xp, "update", type(self.parts[0].rule).__name__ if self.parts else "none")
         dtype = (w[0] if split else w).dtype
         scalars = {
             id(rule): rule.scalars(state, dtype=dtype, xp=xp)

@@ -53,6 +53,7 @@ class Op(NamedTuple):
         kw: keyword arguments, static.
         out: the value it makes; for an operation in place, the value it changes.
         inplace: whether it writes into the value it was given.
+        origin: the part of the step and the equation it comes from, such as ("dense1", "delta").
     """
 
     name: str
@@ -60,6 +61,7 @@ class Op(NamedTuple):
     kw: dict[str, Any]
     out: int
     inplace: bool = False
+    origin: tuple[str, str] = ("", "")
 
 
 class Slice(NamedTuple):
@@ -80,6 +82,7 @@ class Program:
         outputs: what it returns, likewise.
         constants: the arrays of values that depend on no input.
         slices: of the values that are computed inside a larger vector, where.
+        names: of values, as people know them.
     """
 
     ops: tuple[Op, ...]
@@ -88,6 +91,7 @@ class Program:
     outputs: Any
     constants: dict[int, Any] = field(default_factory=dict)
     slices: dict[int, Slice] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
 
 
 class Aliases:

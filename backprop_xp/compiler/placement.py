@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from .ir import ASSIGN, VIEWS, Aliases, Op, Program, Ref, Slice, reads, refs
 
+_STATE = ("state", "new")
+
 
 def write_back(program: Program, donated: int) -> Program:
     """The first inputs receive the first outputs, each as soon as nobody reads the old value any more.
@@ -25,9 +27,9 @@ def write_back(program: Program, donated: int) -> Program:
         if aliases[other] in old:  # two states that change places
             values.append(values[other])
             pairs[k] = mine, len(values) - 1
-            ops.append(Op("astype", (Ref(other), values[other].dtype), {}, pairs[k][1]))
+            ops.append(Op("astype", (Ref(other), values[other].dtype), {}, pairs[k][1], origin=_STATE))
     for mine, other in pairs:
-        assign = Op(ASSIGN, (Ref(mine), Ref(other)), {}, mine, inplace=True)
+        assign = Op(ASSIGN, (Ref(mine), Ref(other)), {}, mine, inplace=True, origin=_STATE)
         last = max((k for k, op in enumerate(ops) if conflict([op], assign, aliases)), default=-1)
         ops.insert(last + 1, assign)
     return replace(program, ops=tuple(ops), values=tuple(values))

@@ -6,7 +6,7 @@ value on the host, a shape that depends on data, a host array in the middle of a
 So the layers stay the only text of the mathematics.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -37,13 +37,16 @@ class NotRecorded(BackpropError):
     """The function does what cannot be replayed or captured."""
 
 
-def record(function: Callable[..., Any], *inputs: Any, word: Any = np.uint32) -> Program:
+def record(
+    function: Callable[..., Any], *inputs: Any, word: Any = np.uint32, names: Sequence[str] = ()
+) -> Program:
     """Run function(*inputs, xp=namespace) once on abstract arrays, and write down what it does.
 
     Args:
         function: a pure function of arrays and a namespace.
         inputs: arrays, in tuples of tuples, whose shapes and dtypes alone are looked at.
         word: the 32-bit integer type of random bits.
+        names: of the inputs.
 
     Raises:
         NotRecorded: the function reads a value, or does what cannot be replayed.
@@ -55,9 +58,13 @@ def record(function: Callable[..., Any], *inputs: Any, word: Any = np.uint32) ->
     """
     recorder = Recorder(word)
     given = mapped(inputs, lambda a: recorder.new(abstract(a.shape, a.dtype)))
+    for name, tree in zip(names, given, strict=False):
+        for path, a in _paths(name, tree):
+            recorder.label(a, path)
     with np.errstate(all="ignore"):
         returned = function(*given, xp=recorder)
-    return Program(tuple(recorder.ops), tuple(recorder.values), mapped(given, _ref), mapped(returned, _ref))
+    inputs, outputs = mapped(given, _ref), mapped(returned, _ref)
+    return Program(tuple(recorder.ops), tuple(recorder.values), inputs, outputs, names=recorder.names)
 
 
 class Recorder:
@@ -76,6 +83,17 @@ class Recorder:
         self.word = word
         self.ops: list[Op] = []
         self.values: list[Any] = []
+        self.names: dict[int, str] = {}
+        self.origin = ("", "")
+
+    def mark(self, part: str, equation: str) -> None:
+        """From here on operations belong to this equation of this part of a step."""
+        self.origin = (part, equation)
+
+    def label(self, a: Any, name: str) -> None:
+        """The name under which people know an array; the first one counts."""
+        if isinstance(a, AbstractArray):
+            self.names.setdefault(a.number, name)
 
     def new(self, value: Any) -> "AbstractArray":
         """An abstract array that stands for a new value."""
@@ -86,13 +104,13 @@ class Recorder:
         """Write down an operation."""
         kw.pop("device", None)
         out = self.new(_result(name, mapped(args, self._value), kw))
-        self.ops.append(Op(name, mapped(args, _ref), kw, out.number))
+        self.ops.append(Op(name, mapped(args, _ref), kw, out.number, origin=self.origin))
         return out
 
     def write(self, name: str, into: "AbstractArray", other: Any) -> "AbstractArray":
         """Write down an operation in place."""
         self._value(other)
-        self.ops.append(Op(name, (_ref(into), _ref(other)), {}, into.number, inplace=True))
+        self.ops.append(Op(name, (_ref(into), _ref(other)), {}, into.number, inplace=True, origin=self.origin))
         return into
 
     def _value(self, a: Any) -> Any:
@@ -180,6 +198,21 @@ def _operators() -> None:
 
 
 _operators()
+
+
+def _paths(name: str, tree: Any) -> Iterator[tuple[str, Any]]:
+    """The arrays of a tree, each with its path, such as 's.rule.count'."""
+    if isinstance(tree, dict):
+        parts = [(f"{name}.{key}", each) for key, each in tree.items()]
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        parts = [(f"{name}.{key}", each) for key, each in zip(tree._fields, tree, strict=True)]
+    elif isinstance(tree, (tuple, list)):
+        parts = [(f"{name}[{k}]", each) for k, each in enumerate(tree)]
+    else:
+        yield name, tree
+        return
+    for path, each in parts:
+        yield from _paths(path, each)
 
 
 def _ref(a: Any) -> Any:

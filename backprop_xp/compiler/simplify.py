@@ -36,7 +36,10 @@ def common_subexpressions(program: Program) -> Program:
     if any(aliases[value] in written for value in same):
         return program  # two equal arrays of which one is changed later are two
     outputs = mapped(program.outputs, lambda r: Ref(same.get(r.value, r.value)))
-    return replace(program, ops=tuple(ops), outputs=outputs)
+    names: dict[int, str] = {}
+    for value, name in program.names.items():
+        names.setdefault(same.get(value, value), name)
+    return replace(program, ops=tuple(ops), outputs=outputs, names=names)
 
 
 def fold_constants(program: Program) -> Program:

@@ -1,0 +1,132 @@
+"""Programs as text: one operation a line, with its type and the equation it comes from.
+
+A line reads `name: type = operation`, and at its right stand the part of the step and the equation.
+Views cost nothing and are written where they are used: `x.T`, `w[0:6]`. Types are written as in XLA:
+f32[32,64] is an array of float32 of shape (32, 64), f32[] a single number.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .ir import ASSIGN, VIEWS, Op, Program, Ref, reads, refs
+
+_INFIX = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "remainder": "%", "pow": "**",
+    "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
+    "greater_equal": ">=", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "bitwise_left_shift": "<<", "bitwise_right_shift": ">>",
+}  # fmt: skip
+_SHORT = {"f": "f", "i": "i", "u": "u", "b": "bool"}
+
+
+def type_of(a: Any) -> str:
+    """The type of an array.
+
+    >>> type_of(np.zeros((2, 3), dtype="float32")), type_of(np.asarray(True))
+    ('f32[2,3]', 'bool[]')
+    """
+    kind = _SHORT[a.dtype.kind] + ("" if a.dtype.kind == "b" else str(8 * a.dtype.itemsize))
+    return f"{kind}[{','.join(map(str, a.shape))}]"
+
+
+class Listing:
+    """The lines of a program.
+
+    Args:
+        program: to be shown.
+        columns: further columns, each a title and what stands in it beside an operation.
+    """
+
+    def __init__(self, program: Program, columns: Mapping[str, Mapping[int, str]] | None = None) -> None:
+        self.program, self.columns = program, columns or {}
+        self.views = {op.out: op for op in program.ops if op.name in VIEWS}
+        self.names = dict(program.names)
+        for op in program.ops:
+            if op.name not in VIEWS:
+                self.names.setdefault(op.out, f"%{op.out}")
+
+    def __str__(self) -> str:
+        rows = [self._row(k, op) for k, op in enumerate(self.program.ops) if op.name not in VIEWS]
+        titles = ("", "from", *self.columns)
+        table = aligned([titles, *rows] if self.columns else rows)
+        returned = ", ".join(self.name(ref.value) for ref in refs(self.program.outputs))
+        return "\n".join([self._head(), *(f"  {line}" for line in table), f"  return {returned}"])
+
+    def name(self, value: int) -> str:
+        """How a value is written: its name, a view of another, a constant, or its number."""
+        if value in self.names:
+            return self.names[value]
+        if value in self.program.constants:
+            return _constant(self.program.constants[value])
+        if value in self.views:
+            return self._view(self.views[value])
+        return f"%{value}"
+
+    def _head(self) -> str:
+        given = [(ref.value, self.name(ref.value)) for ref in refs(self.program.inputs)]
+        used = {v for op in self.program.ops for v in reads(op)} | {r.value for r in refs(self.program.outputs)}
+        typed = ", ".join(f"{name}: {type_of(self.program.values[v])}" for v, name in given if v in used)
+        return f"step({typed}):"
+
+    def _row(self, number: int, op: Op) -> tuple[str, ...]:
+        value = type_of(self.program.values[op.out])
+        text = f"{self.name(op.out)}: {value} = {self.operation(op)}"
+        if op.name == ASSIGN:
+            text = f"{self.name(op.out)} <- {self._operand(op.args[1])}"
+        elif op.inplace:
+            text = f"{self.name(op.out)} {_INFIX[op.name]}= {self._operand(op.args[1])}"
+        origin = " ".join(op.origin).strip()
+        return (text, origin, *(column.get(number, "") for column in self.columns.values()))
+
+    def operation(self, op: Op) -> str:
+        """An operation on its operands, as Python would write it."""
+        if op.name in _INFIX:
+            a, b = (self._operand(a, inside=True) for a in op.args)
+            return f"{a} {_INFIX[op.name]} {b}"
+        args = [self._operand(a) for a in op.args]
+        args += [f"{key}={value}" for key, value in op.kw.items()]
+        return f"{op.name}({', '.join(args)})"
+
+    def _operand(self, a: Any, *, inside: bool = False) -> str:
+        if isinstance(a, Ref):
+            return self.name(a.value)
+        if isinstance(a, (tuple, list)):
+            return "[" + ", ".join(self._operand(each) for each in a) + "]"
+        if isinstance(a, np.dtype) or isinstance(a, type):
+            return np.dtype(a).name
+        return f"({a})" if inside and isinstance(a, (int, float)) and a < 0 else str(a)
+
+    def _view(self, op: Op) -> str:
+        source = self.name(op.args[0].value)
+        if op.name == "matrix_transpose":
+            return f"{source}.T"
+        if op.name == "getitem":
+            return f"{source}[{_key(op.args[1])}]"
+        return f"{source} as {type_of(self.program.values[op.out]).partition('[')[2].rstrip(']') or 'a number'}"
+
+
+def aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows of a table, its columns one under the other.
+
+    >>> aligned([("a", "b"), ("long", "c")])
+    ['a     b', 'long  c']
+    """
+    rows = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _constant(a: Any) -> str:
+    values = np.unique(a)
+    return str(values[0]) if values.size == 1 else f"constant {type_of(a)}"
+
+
+def _key(key: Any) -> str:
+    def one(k: Any) -> str:
+        if isinstance(k, slice):
+            return ":".join("" if part is None else str(part) for part in (k.start, k.stop))
+        return "..." if k is ... else str(k)
+
+    return ", ".join(one(k) for k in (key if isinstance(key, tuple) else (key,)))
