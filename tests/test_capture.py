@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import backends
-from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, loss_scale, products, row_kernel
+from backprop_xp import backends, loss_scale
+from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, products, row_kernel
 from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
 from backprop_xp.compiler.cuda.fusion import fuse
 from backprop_xp.compiler.ir import ASSIGN, BINARY, OPERATIONS, Ref, abstract, evaluate, leaves
@@ -86,7 +86,7 @@ def assert_same_bits(device, host):
 def test_abstract_values_have_the_shapes_and_dtypes_of_true_ones(name):
     learner = LEARNERS[name]
     inputs = *learner.init(), *batch(learner, 0)
-    program = record(learner.pure_step, *inputs)
+    program = record(learner.pure, *inputs)
     everything = replace(program, outputs=tuple(Ref(value) for value in range(len(program.values))))
     for abstract_value, value in zip(program.values, evaluate(everything, *inputs), strict=True):
         assert (abstract_value.shape, abstract_value.dtype) == (value.shape, value.dtype)
@@ -97,10 +97,10 @@ def test_abstract_values_have_the_shapes_and_dtypes_of_true_ones(name):
 def test_kernels_compute_what_the_step_computes_bit_for_bit(name, dtype):
     learner = LEARNERS[name]
     w, s = learner.init(dtype=dtype)
-    program = Executable(record(learner.pure_step, w, s, *batch(learner, 0, dtype)), HOST)
+    program = Executable(record(learner.pure, w, s, *batch(learner, 0, dtype)), 2, HOST)
     state = [np.array(a) for a in leaves((w, s))]
     for k in range(5):
-        loss = program.run(state, list(batch(learner, k, dtype)))
+        (loss,) = program.run([*state, *batch(learner, k, dtype)])
         w, s, expected = learner.step(w, s, *batch(learner, k, dtype))
         assert np.asarray(loss).tobytes() == np.asarray(expected).tobytes()
     for one, other in zip(state, leaves((w, s)), strict=True):
@@ -113,9 +113,9 @@ def test_states_that_change_places_are_written_back():
 
     x = np.zeros(2)
     made = record(step, np.zeros(2), (np.ones(2),), x, x)
-    program = Executable(made, HOST)
+    program = Executable(made, 2, HOST)
     state = [np.zeros(2), np.ones(2)]
-    program.run(state, [x, x])
+    program.run([*state, x, x])
     assert [a.tolist() for a in state] == [[1, 1], [0, 0]]
 
 
@@ -135,7 +135,7 @@ def test_every_operation_in_place_has_its_method(name):
     dtype = np.float64 if name == "divide" else np.int64
     arrays = np.zeros(2), np.full(2, 7, dtype), np.zeros(2), np.zeros(2)
     state = [arrays[0].copy(), arrays[1].copy()]
-    Executable(record(step, *arrays), HOST).run(state, list(arrays[2:]))
+    Executable(record(step, *arrays), 2, HOST).run([*state, *arrays[2:]])
     np.testing.assert_array_equal(state[1], getattr(np, name)(arrays[1], 3))
 
 
@@ -143,7 +143,7 @@ def fused(learner, rows, labels=True):
     w, s = learner.init()
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
-    return fuse(record(learner.pure_step, w, s, abstract((rows, features), np.float32), t))
+    return fuse(record(learner.pure, w, s, abstract((rows, features), np.float32), t), 2)
 
 
 KERNELS = {
@@ -502,9 +502,10 @@ def test_without_memory_the_weights_stay_and_the_error_says_what_to_reduce(cupy,
 def test_narrow_products_learn_with_weights_in_float32(precision, bound, cupy, lt):
     net = bp.chain(4, bp.Dense(16, bp.relu), bp.Dense(3))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
-    w, s = on_device(learner)
+    narrow = replace(learner, precision=precision)
+    w, s = on_device(narrow)
     w_eager, s_eager = learner.init(seed=2)
-    step = learner.compile(w, precision=precision)
+    step = narrow.compile(w)
     for k in range(5):
         w, s, loss = step(w, s, *to_device(*batch(learner, k)))
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, *batch(learner, k))
@@ -515,14 +516,16 @@ def test_narrow_products_learn_with_weights_in_float32(precision, bound, cupy, l
 
 
 def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
-    learner = bp.Learner(bp.chain(4, bp.Dense(3)), bp.half_squared_error, bp.updates.Momentum(0.1))
+    learner = bp.Learner(
+        bp.chain(4, bp.Dense(3)), bp.half_squared_error, bp.updates.Momentum(0.1), precision="float16"
+    )
     w, s = on_device(learner)
-    step = learner.compile(w, precision="float16")
+    step = learner.compile(w)
     x, t = np.ones((4, 4), dtype="f4"), np.full((4, 3), 1000, dtype="f4")
     start = w.get().tobytes()
     for halved in range(1, 4):
         w, s, loss = step(w, s, *to_device(x, t))
-        scale, good = next(iter(step.instances.values()))[0].state[-2:]
+        scale, good = s.scale
         assert np.isfinite(loss.get())
         if w.get().tobytes() != start:
             break
@@ -532,17 +535,17 @@ def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
         w, s, _ = step(w, s, *to_device(x, t))
     assert np.all(np.isfinite(w.get()))
     assert 0 < int(s.rule.count.get()) < int(s.step.get())
-    assert int(good.get()) > 0
+    assert int(s.scale[1].get()) > 0
 
 
 def test_a_scale_that_was_good_for_long_is_doubled(cupy, monkeypatch):
     monkeypatch.setattr(loss_scale, "PATIENCE", 3)
-    learner = bp.Learner(bp.chain(4, bp.Dense(3)))
+    learner = bp.Learner(bp.chain(4, bp.Dense(3)), precision="float16")
     w, s = on_device(learner)
-    step = learner.compile(w, precision="float16")
+    step = learner.compile(w)
     for _ in range(3):
         w, s, _ = step(w, s, *to_device(np.ones((4, 4), dtype="f4") / 4096, np.zeros((4, 3), dtype="f4")))
-    scale, good = next(iter(step.instances.values()))[0].state[-2:]
+    scale, good = s.scale
     assert (scale.get(), good.get()) == (2 * loss_scale.FIRST, 0)
 
 
@@ -554,18 +557,19 @@ def test_a_precision_a_backend_does_not_have_is_refused(name):
         pytest.skip(str(reason))
     except bp.BackpropError:
         w, _ = bp.Learner(bp.chain(1, bp.layers.Linear(1))).init(backend=name)
-    assert ADAM.compile(w, precision="float32" if name != "exact" else None)
+    assert replace(ADAM, precision="float32" if name != "exact" else None).compile(w)
     with pytest.raises(bp.BackpropError, match="'int3'"):
-        ADAM.compile(w, precision="int3")
+        replace(ADAM, precision="int3").compile(w)
 
 
 def test_precisions_of_cupy_are_named(cupy):
     w, _ = on_device(ADAM)
     with pytest.raises(bp.BackpropError, match="'float32', 'tf32', 'bfloat16', 'float16'"):
-        ADAM.compile(w, precision="int3")
-    layered = LEARNERS["layer by layer"]
-    with pytest.raises(bp.BackpropError, match="'bfloat16' here, got 'float16'"):
-        layered.compile(w, precision="float16")
+        replace(ADAM, precision="int3").compile(w)
+    layered = replace(LEARNERS["layer by layer"], precision="float16")
+    for refused in (lambda: layered.compile(w), lambda: on_device(layered)):
+        with pytest.raises(bp.BackpropError, match="'bfloat16' here, got 'float16'"):
+            refused()
 
 
 # ---------------------------------------------------------------- cuBLASLt
@@ -682,9 +686,9 @@ def test_an_epilogue_planned_but_then_refused_is_a_second_kernel(cupy, lt):
 
 
 def test_sums_beside_products_of_16_bits_are_of_unrounded_numbers(cupy, lt):
-    learner = adam(4, 5, 3, gate=">")
+    learner = replace(adam(4, 5, 3, gate=">"), precision="bfloat16")
     w, s = on_device(learner)
-    learner.compile(w, precision="bfloat16")(w, s, *to_device(*batch(learner, 0)))
+    learner.compile(w)(w, s, *to_device(*batch(learner, 0)))
     assert set(lt.epilogues_done) == {1, 6}
 
 
@@ -709,7 +713,7 @@ def test_operations_that_need_other_rows_are_not_in_a_row_kernel():
         return w - xp.sum(x / total, axis=0), (s[0] + 1,), total
 
     x = np.ones((4, 3), dtype="f4")
-    found = fuse(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x)).kernels
+    found = fuse(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x), 2).kernels
     assert [kernel.kind for kernel in found] == ["rows", "elementwise", "sum", "elementwise"]
     assert [op.name for op in found[0].ops] == ["max", "subtract", "sum", "sum", "add", "assign"]
 
@@ -789,9 +793,9 @@ def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypa
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from backprop_xp.compiler import torch as torch_graph
 
-    monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
-    monkeypatch.setattr("backprop_xp.compiler.torch.DetachedStep._recorded", lambda self, w: False)
-    monkeypatch.setattr(torch_graph.GraphedStep, "_captured", lambda self: self._run)
+    monkeypatch.setattr(torch_graph.Graphed, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr("backprop_xp.compiler.torch.Detached._recorded", lambda self, w: False)
+    monkeypatch.setattr(torch_graph.Graphed, "_captured", lambda self: (self._run(), self._run)[1])
     learner = LEARNERS[name]
     x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
     index = torch.as_tensor(np.random.default_rng(0).integers(0, 12, (5, 4)).astype(np.int32))
@@ -813,10 +817,10 @@ def test_what_torch_cannot_capture_runs_eagerly_and_says_why(monkeypatch):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from backprop_xp.compiler import torch as torch_graph
 
-    monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
-    monkeypatch.setattr("backprop_xp.compiler.torch.DetachedStep._recorded", lambda self, w: False)
+    monkeypatch.setattr(torch_graph.Graphed, "runs_on", staticmethod(lambda w: True))
+    monkeypatch.setattr("backprop_xp.compiler.torch.Detached._recorded", lambda self, w: False)
     monkeypatch.setattr(
-        torch_graph.GraphedStep, "_captured", lambda self: torch.zeros(2).reshape(3)
+        torch_graph.Graphed, "_captured", lambda self: torch.zeros(2).reshape(3)
     )  # a RuntimeError
     w, s = ADAM.init(backend="torch")
     x, t = (bp.asarray(a, like=w, dtype=d) for a, d in zip(batch(ADAM, 0), (None, "int32"), strict=True))

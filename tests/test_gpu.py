@@ -4,6 +4,7 @@ The rest of the suite uses a GPU too: CuPy is among the libraries of `conftest`.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,14 +66,15 @@ def bits(tree):
 def uncaptured(learner, w, s, x, t, index):
     """The steps of a scan by the same kernels without a graph, as the warm-up runs them."""
     step = learner.compile(w)
-    shapes = step._shapes(w, s, x, t, index.shape[1])
-    instance = step._instance(shapes, w, s, x, t)
+    args = w, s, x, t
+    instance = step._instance(step._signature(args, index.shape[1]), args)
     losses = []
     with instance.stream.ordered_after_caller(), instance.stream.as_current():
         for each in index:
             for buffer, data in zip(instance.batch, (x, t), strict=True):
                 buffer[...] = data[each]
-            losses.append(instance.executable.run(instance.state, instance.batch).copy())
+            (loss,) = instance.executable.run([*instance.state, *instance.batch])
+            losses.append(loss.copy())
     return instance.state, losses
 
 
@@ -299,8 +301,9 @@ def test_narrow_products_learn(precision, cupy):
     (x, t), index = data(ADAM, cupy), cupy.asarray(rows(200))
     ends = {}
     for name in ("float32", precision):
-        w, s = ADAM.init(seed=2, backend="cupy")
-        w, s, losses = ADAM.compile(w, precision=name).scan(w, s, x, t, index)
+        learner = replace(ADAM, precision=name)
+        w, s = learner.init(seed=2, backend="cupy")
+        w, s, losses = learner.compile(w).scan(w, s, x, t, index)
         ends[name] = float(losses[-50:].mean())
         assert np.all(np.isfinite(w.get()))
     assert ends[precision] <= ends["float32"] * 1.1 + 0.01

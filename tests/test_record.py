@@ -12,7 +12,7 @@ from backprop_xp import activations, layers, losses, rng, updates
 from backprop_xp.backends import get
 from backprop_xp.backends import host as to_host
 from backprop_xp.compiler import ir
-from backprop_xp.compiler.cpu import scalar_scan, scalar_source
+from backprop_xp.compiler.cpu import scalar_source
 from backprop_xp.compiler.recorder import record
 
 ONE_OF_EACH = bp.chain(

@@ -1,6 +1,7 @@
 """The library, through its one call: `learner.compile(w)`, then `scan` over the stored batches, or `fit`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +17,9 @@ from ..works import Work
 _WARM = 600_000  # steps after which the NumPy backend has called Numba, where it may
 
 
-def first(work: Work, data: Data, **where: Any) -> tuple[bp.Learner, Any, Any]:
-    """The learner with the shared first weights."""
-    learner = work.learner()
+def first(work: Work, data: Data, precision: str | None = None, **where: Any) -> tuple[bp.Learner, Any, Any]:
+    """The learner, its products in this precision, with the shared first weights."""
+    learner = replace(work.learner(), precision=precision)
     weights = {}
     for k, (w, b) in enumerate(data.blocks, 1):
         weights |= {f"dense{k}.w": w} | ({} if b is None else {f"dense{k}.b": b})
@@ -48,13 +49,14 @@ class Ours:
         if backend == "torch":
             self.set_torch(work, threads)
         device = work.device if backend == "torch" else None
-        self.learner, self.w, self.s = first(work, data, backend=backend, device=device)
+        settable = work.device == "cuda" and backend != "torch"
+        precision = work.precision if settable else None
+        self.learner, self.w, self.s = first(work, data, precision, backend=backend, device=device)
         self.work, self.eager, self.to = work, eager, backends.of(self.w)
         self.on_host = work.kind == "stream" and not resident
         self.x, self.t = (a if self.on_host else self.put(a) for a in (np.array(data.x), np.array(data.t)))
         self.index: dict[int, Any] = {}
-        settable = work.device == "cuda" and backend != "torch"
-        self.compiled = self.learner.compile(self.w, precision=work.precision if settable else None)
+        self.compiled = self.learner.compile(self.w)
         if warm:  # on copies, since this is no training
             w, s = self.learner.snapshot(self.w, self.s)
             for _ in range(-(-_WARM // work.batches)):
