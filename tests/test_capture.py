@@ -666,6 +666,28 @@ def test_a_result_that_lies_in_the_state_is_a_copy(cupy):
     assert parts.get().tolist() == [[8, 8], [10, 10]]
 
 
+@pytest.mark.parametrize("name", ["numpy", "cupy"])
+def test_a_result_that_is_the_old_state_is_not_overwritten_by_the_new(name, cupy):
+    function = backends.get(name).compile(lambda w, x, *, xp: (w + xp.sum(x), w[1:]), donate=1)
+    w, x = (backends.get(name).asarray(a, None, None) for a in (np.zeros(3), np.ones(2)))
+    w, old = function(w, x)
+    assert (backends.host(w).tolist(), backends.host(old).tolist()) == ([2, 2, 2], [0, 0])
+
+
+@pytest.mark.parametrize("name", ["numpy", "cupy"])
+def test_parts_of_a_vector_that_is_written_later_keep_their_values(name, cupy):
+    def function(x, *, xp):
+        a, b = xp.matmul(x, x), xp.matmul(x, x + 1)
+        whole = xp.concat([xp.reshape(a, (-1,)), xp.reshape(b, (-1,))])
+        whole *= 10
+        return whole, a
+
+    x = backends.get(name).asarray(np.ones((2, 2)), None, None)
+    whole, a = backends.get(name).compile(function)(x)
+    assert backends.host(whole).tolist() == [20] * 4 + [40] * 4
+    assert backends.host(a).tolist() == [[2, 2], [2, 2]]
+
+
 def test_held_arguments_are_read_where_they_lie_and_stay_alive(cupy):
     w, s = on_device(ADAM)
     predict, (x,) = ADAM.compile_predict(w), to_device(batch(ADAM, 0)[0])
