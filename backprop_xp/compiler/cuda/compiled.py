@@ -32,7 +32,8 @@ class Captured(Compiled):
     def __init__(self, library: Library, cupy: Any, function: Function, **settings: Any) -> None:
         super().__init__(library, function, **settings)
         self.cupy = cupy
-        self._check_on_device, self.check = self.check, self._check
+        self._check_on_device = self.check
+        self.check = _with_host_rows(self.check, library, cupy, self.donate + self.hold)
         self.streams: dict[int, CaptureStream] = {}  # by device
         self.executables: dict[Any, Executable] = {}  # by signature, as all that follows
         self.instances: dict[Any, list[GraphInstance]] = {}
@@ -43,16 +44,6 @@ class Captured(Compiled):
     def kernels(self) -> list[int]:
         """The kernels of a call, for each signature it was compiled for."""
         return [executable.kernels for executable in self.executables.values()]
-
-    def _check(self, *args: Any) -> None:
-        """The check; rows on the host are represented by zeros on the device, broadcast."""
-        state, held, rows = self._parts(args)
-        first, data = leaves(args)[:1], leaves(rows)
-        on_host = all(isinstance(a, np.ndarray) and a.dtype != object for a in data)
-        if on_host and first and self.library.owns(first[0]):
-            with first[0].device:
-                rows = mapped(rows, lambda a: self.cupy.broadcast_to(self.cupy.zeros((), a.dtype), a.shape))
-        self._check_on_device(*state, *held, *rows)
 
     def to_device(self, like: Array, a: Array) -> Array:
         """The rows as they are: `scan` copies them while it runs."""
@@ -219,3 +210,24 @@ class Captured(Compiled):
             self.streams.clear()
             self.cupy.get_default_memory_pool().free_all_blocks()
             raise no_memory(rows[0] if rows else 0, error, usable=True) from error
+
+
+def _with_host_rows(check: Function, library: Library, cupy: Any, before: int) -> Function:
+    """A check for which rows on the host are represented by zeros on the device, broadcast.
+
+    Args:
+        check: of rows on the device.
+        library: CuPy's arrays.
+        cupy: the module.
+        before: how many arguments come before the rows.
+    """
+
+    def checked(*args: Any) -> Any:
+        first, rows = leaves(args)[:1], args[before:]
+        on_host = all(isinstance(a, np.ndarray) and a.dtype != object for a in leaves(rows))
+        if on_host and first and library.owns(first[0]):
+            with first[0].device:
+                rows = mapped(rows, lambda a: cupy.broadcast_to(cupy.zeros((), a.dtype), a.shape))
+        return check(*args[:before], *rows)
+
+    return checked
