@@ -172,4 +172,3 @@ def check_rows(index: Array, x: Array) -> None:
         raise BackpropError(msg)
 
 
-Step = Function  # TEMPORARY

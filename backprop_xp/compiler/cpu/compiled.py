@@ -121,4 +121,3 @@ class Planned(Compiled):
         return self.unrolled[plan]
 
 
-CompiledStep = Planned  # TEMPORARY
