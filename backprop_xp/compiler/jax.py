@@ -78,7 +78,7 @@ class Jitted(Compiled):
 
     def __call__(self, *args: Any) -> Any:
         """One call; the state may be packed."""
-        return self._run(self._one, args, leaves(self._parts(args)[2]))
+        return self._run(self._one, args)
 
     def scan(self, *args: Any) -> Any:
         """Many calls in one; the state comes back in the form it had."""
@@ -88,23 +88,23 @@ class Jitted(Compiled):
         index = self.index_to_device(rows, index)
         self.check(*given)
         packed = self.pack(*state)
-        result = self._run(self._many, (*packed, *held, *rows, index), [index[0]])
+        result = self._run(self._many, (*packed, *held, *rows), index)
         if packed is state:
             return result
         for a in leaves(state):
             a.delete()  # consumed, as the packed one was
         return (*self.unpack(*result[: self.donate]), *result[self.donate :])
 
-    def _run(self, function: Any, args: Any, rows: list[Any]) -> Any:
+    def _run(self, function: Any, args: Any, *index: Array) -> Any:
         try:
-            return function(*args)
+            return function(*args, *index)
         except (TypeError, AttributeError):  # what came is nothing that JAX knows
-            self.check(*args[: len(args)])
+            self.check(*args)
             raise
         except RuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            state = leaves(args)[:1]
-            usable = not (self.donate and state and state[0].is_deleted())
-            n = max((a.shape[0] for a in rows if a.ndim), default=0)
+            state, _, rows = self._parts(args)
+            n = index[0].shape[1] if index else max((a.shape[0] for a in leaves(rows) if a.ndim), default=0)
+            usable = not any(a.is_deleted() for a in leaves(state))
             raise no_memory(n, error, usable=usable) from error
