@@ -44,7 +44,7 @@ def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
         BackpropError: one of these does not hold.
     """
     to = backends.of(w)
-    if isinstance(x, (tuple, list, dict)):
+    if isinstance(x, (tuple, dict)):
         _check_tree(x, w, to)
         return to
     want = f"inputs must be {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")

@@ -223,7 +223,7 @@ def _heading(args: argparse.Namespace, learner: Learner, floor: float, to: backe
 net      {widths} units{hidden}; {learner.net.layout.size:,} weights and biases
 data     {args.rows:,} rows labelled by a random teacher: {features}, {predicted}, noise {args.noise:g}
 loss     {_loss(args).replace("_", " ")}; its floor, the loss due to noise alone, is {floor:.4g}
-update   {args.update.replace("_", " ")}, rate {learner.update.rate:g}, {batches}
+update   {args.update.replace("_", " ")}, rate {learner.pure.rules[0].rate:g}, {batches}
 backend  {to.name}, {args.dtype}, device {device}
 """
 

@@ -72,7 +72,7 @@ def rules(update: Updates, layout: Layout) -> tuple[Update, ...]:
 
 def _check_rules(update: Mapping[str, Any]) -> None:
     for pattern, rule in update.items():
-        if not isinstance(rule, Update):
+        if not (hasattr(rule, "element") and hasattr(rule, "scalars")) or isinstance(rule, type):
             msg = f"the update rule of '{pattern}' must be one such as bp.GradientDescent(0.1), got {rule!r}"
             raise BackpropError(msg)
 
@@ -114,7 +114,7 @@ def parts(each: tuple[Update, ...], layout: Layout) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def kind(rule: Update) -> Any:
+def kind(rule: Any) -> Any:
     """What rules that run together share: all but a rate that is a number."""
     if not is_dataclass(rule):
         return rule

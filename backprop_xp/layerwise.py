@@ -48,6 +48,6 @@ class LayerwiseStep(Step):
             own = [b for b in slices if b.rpartition(".")[0] == self.net.nodes[k].name]
             net = self.net.freeze(*(b for b in slices if b not in own))
             part = slice(slices[own[0]].start, slices[own[-1]].stop)
-            settings = {"loss": self.loss, "update": self.update, "reduction": self.reduction}
-            found.append((k, Step(net, to_input=self.to_input, **settings), part))
+            step = Step(net, self.loss, self.update, self.reduction, self.to_input)
+            found.append((k, step, part))
         return tuple(found)

@@ -403,9 +403,9 @@ class Learner:
             return o if net_input else self.loss.link(o, xp=xp)
         check_count(batch_size, "the batch size")
         n, parts = leaves(x)[0].shape[0], []
-        for k in range(0, n, batch_size):
-            rows = mapped(x, lambda a, k=k: a[k : k + batch_size, ...])
-            parts.append(self.predict(w, s, rows, net_input=net_input))
+        for rows in (slice(k, k + batch_size) for k in range(0, n, batch_size)):
+            part = mapped(x, lambda a: a[rows, ...])  # noqa: B023 (used at once)
+            parts.append(self.predict(w, s, part, net_input=net_input))
         return join(parts, xp=self._to(w).xp)
 
     def losses(self, w: Array, s: State, *batch: Any) -> Array:

@@ -5,7 +5,7 @@ Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: Parallel random number
 unsigned operations (its `xp.word` names the type); the bits are the same.
 """
 
-from math import ceil, pi
+from math import pi
 from typing import Any
 
 from .arrays import Array, Namespace

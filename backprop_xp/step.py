@@ -179,7 +179,8 @@ class Step:
         if self.shards > 1 and rows is None:
             return self._in_shards(w, s, *batch, xp=xp)
         passed = self.forward_loss(w, s, *batch, xp=xp, rows=rows, first=first)
-        e, grads = passed.e * s.scale[0] if s.scale else passed.e, {}
+        e = passed.e * s.scale[0] if s.scale else passed.e
+        grads: dict[str, Array] = {}
         for found in learning_flow(self.net, passed.params, passed.flows, e, xp=xp, to_input=self.to_input):
             grads |= self.net.named(found.k, found.grad)
             if watched is not None:
@@ -207,11 +208,12 @@ class Step:
     def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace) -> Gradient:
         rows = leaves(batch)[0].shape[0]
         cuts = [rows * k // self.shards for k in range(self.shards + 1)]
-        return total([
-            self.gradient(w, s, *mapped(batch, lambda a, i=i, j=j: a[i:j, ...]), xp=xp, rows=rows, first=i)
-            for i, j in pairwise(cuts)
-            if i < j
-        ])  # fmt: skip
+
+        def part(i: int, j: int) -> Gradient:
+            own = mapped(batch, lambda a: a[i:j, ...])
+            return self.gradient(w, s, *own, xp=xp, rows=rows, first=i)
+
+        return total([part(i, j) for i, j in pairwise(cuts) if i < j])
 
     def forward_loss(
         self,

@@ -148,8 +148,10 @@ class Device:
     def __eq__(self, other):
         return isinstance(other, Device) and self.id == other.id
 
-    def __hash__(self):
-        return self.id
+    __hash__ = None  # as of the real one
+
+    def __repr__(self):
+        return f"<CUDA Device {self.id}>"
 
     def __enter__(self):
         return self
@@ -356,30 +358,51 @@ def fuse(function):
     return fused
 
 
-def gather(index, step, x, t, batch, rows, x_columns, t_columns, x_out, t_out, *, size):
-    assert size == batch * max(x_columns, t_columns)
-    assert (index.shape[1], x.shape[0], x[0].size, t[0].size) == (batch, rows, x_columns, t_columns)
-    for data, out in ((x, x_out), (t, t_out)):
-        out[...] = data[index[step[0]] % rows]
+def gather(index, step, *given, size):
+    n = (len(given) - 3) // 3
+    data, (batch, rows, widest), columns, out = given[:n], given[n : n + 3], given[n + 3 : -n], given[-n:]
+    assert size == batch * widest
+    assert widest == max(columns)
+    assert (index.shape[1], data[0].shape[0]) == (batch, rows)
+    for a, width, into in zip(data, columns, out, strict=True):
+        assert (a.shape[0], a[0].size, into.shape[0]) == (rows, width, batch)
+        into[...] = a[index[step[0]] % rows]
 
 
-def store_loss(loss, losses, step):
-    losses[step[0]] = loss
+def stack(step, *given, size):
+    n = len(given) // 3
+    assert size == max(given[n : 2 * n])
+    for a, width, into in zip(given[:n], given[n : 2 * n], given[2 * n :], strict=True):
+        assert a.size == width
+        into[step[0]] = a
+
+
+def store(*given, size):
+    *given, step = given
+    n = len(given) // 2
+    assert size == 1
+    for a, into in zip(given[:n], given[n:], strict=True):
+        into[step[0]] = a
     step += 1
 
 
 class ElementwiseKernel:
-    """A kernel written in C: its Python twin by name, and how many of its last arguments it writes."""
+    """A kernel written in C, by the Python twin of its name; it writes into its last arguments."""
 
-    known: ClassVar = {"gather": (gather, 2), "store_loss": (store_loss, 2)}
+    known: ClassVar = {"gather": gather, "stack": stack, "store": store}
 
     def __init__(self, into, out, operation, name):
-        self.does, self.writes = self.known[name]
-        assert len(out.split(",")) == self.writes
+        self.into, self.out = ([p for p in each.split(",") if p] for each in (into, out))
+        assert all(kind in ("raw", "int64") for kind, *_ in map(str.split, (*self.into, *self.out)))
+        self.does = self.known[name]
 
     def __call__(self, *args, **kw):
         args = plain(args)
-        for a in args[-self.writes :]:
+        assert len(args) == len(self.into) + len(self.out)
+        for a, parameter in zip(args, (*self.into, *self.out), strict=True):
+            if parameter.split()[0] == "raw":
+                assert a.dtype == parameter.split()[1]
+        for a in args[len(self.into) :]:
             device.written(a)
         self.does(*args, **kw)
         device.launched(lambda: self.does(*args, **kw))

@@ -5,8 +5,10 @@ cuBLASLt computes products from the addresses it is given, and from nothing else
 """
 
 import ctypes
+import gc
 import importlib.util
 import sys
+import weakref
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,11 +18,13 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import backends
-from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, loss_scale, products, row_kernel
+from backprop_xp import backends, loss_scale
+from backprop_xp import step as step_module
+from backprop_xp.compiler import compiled
+from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, products, row_kernel
 from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
 from backprop_xp.compiler.cuda.fusion import fuse
-from backprop_xp.compiler.ir import ASSIGN, BINARY, OPERATIONS, Ref, abstract, evaluate, leaves
+from backprop_xp.compiler.ir import ASSIGN, BINARY, OPERATIONS, Ref, abstract, evaluate, leaves, mapped
 from backprop_xp.compiler.recorder import record
 
 
@@ -86,7 +90,7 @@ def assert_same_bits(device, host):
 def test_abstract_values_have_the_shapes_and_dtypes_of_true_ones(name):
     learner = LEARNERS[name]
     inputs = *learner.init(), *batch(learner, 0)
-    program = record(learner.pure_step, *inputs)
+    program = record(learner.pure, *inputs)
     everything = replace(program, outputs=tuple(Ref(value) for value in range(len(program.values))))
     for abstract_value, value in zip(program.values, evaluate(everything, *inputs), strict=True):
         assert (abstract_value.shape, abstract_value.dtype) == (value.shape, value.dtype)
@@ -97,10 +101,10 @@ def test_abstract_values_have_the_shapes_and_dtypes_of_true_ones(name):
 def test_kernels_compute_what_the_step_computes_bit_for_bit(name, dtype):
     learner = LEARNERS[name]
     w, s = learner.init(dtype=dtype)
-    program = Executable(record(learner.pure_step, w, s, *batch(learner, 0, dtype)), HOST)
+    program = Executable(record(learner.pure, w, s, *batch(learner, 0, dtype)), 2, HOST)
     state = [np.array(a) for a in leaves((w, s))]
     for k in range(5):
-        loss = program.run(state, list(batch(learner, k, dtype)))
+        (loss,) = program.run([*state, *batch(learner, k, dtype)])
         w, s, expected = learner.step(w, s, *batch(learner, k, dtype))
         assert np.asarray(loss).tobytes() == np.asarray(expected).tobytes()
     for one, other in zip(state, leaves((w, s)), strict=True):
@@ -113,9 +117,9 @@ def test_states_that_change_places_are_written_back():
 
     x = np.zeros(2)
     made = record(step, np.zeros(2), (np.ones(2),), x, x)
-    program = Executable(made, HOST)
+    program = Executable(made, 2, HOST)
     state = [np.zeros(2), np.ones(2)]
-    program.run(state, [x, x])
+    program.run([*state, x, x])
     assert [a.tolist() for a in state] == [[1, 1], [0, 0]]
 
 
@@ -135,7 +139,7 @@ def test_every_operation_in_place_has_its_method(name):
     dtype = np.float64 if name == "divide" else np.int64
     arrays = np.zeros(2), np.full(2, 7, dtype), np.zeros(2), np.zeros(2)
     state = [arrays[0].copy(), arrays[1].copy()]
-    Executable(record(step, *arrays), HOST).run(state, list(arrays[2:]))
+    Executable(record(step, *arrays), 2, HOST).run([*state, *arrays[2:]])
     np.testing.assert_array_equal(state[1], getattr(np, name)(arrays[1], 3))
 
 
@@ -143,7 +147,7 @@ def fused(learner, rows, labels=True):
     w, s = learner.init()
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
-    return fuse(record(learner.pure_step, w, s, abstract((rows, features), np.float32), t))
+    return fuse(record(learner.pure, w, s, abstract((rows, features), np.float32), t), 2)
 
 
 KERNELS = {
@@ -450,8 +454,301 @@ def test_rows_of_the_host_are_checked_before_anything_is_copied(cupy):
     with pytest.raises(bp.BackpropError, match="float32, or uint8"):
         bp.fit(ADAM, w, s, bp.data.Stored(x.astype("f8"), t))
     w, s, _ = step.scan(w, s, x, t, *to_device(np.zeros((2, 4), dtype=int)))
-    with pytest.raises(bp.BackpropError, match="inputs are a cupy array"):
+    with pytest.raises(bp.BackpropError, match="inputs must be a cupy array"):
         step(w, s, x, t)
+
+
+# ---------------------------------------------------------------- any function
+WATCH = ("*.o", "*.net", "*.delta", "*.grad", "*.w_before", "*.change")
+WEIGHTED = bp.Learner(recorded.ONE_OF_EACH, bp.softmax_cross_entropy, bp.Adam(0.01))
+
+
+def weighted(k):
+    """A batch with a weight for each row."""
+    return *batch(WEIGHTED, k), np.random.default_rng(k).random(4).astype("f4")
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_halves_of_a_step_equal_eager_ones_bit_for_bit(name, cupy):
+    learner = LEARNERS[name]
+    if learner.order == "layer by layer":
+        pytest.skip("it has no halves")
+    w, s = on_device(learner)
+    w_eager, s_eager = learner.init(seed=2)
+    gradient, apply = learner.compile_gradient(w), learner.compile_apply(w)
+    kept = []
+    for k in range(5):
+        first = np.asarray(0, dtype=np.int32)
+        found = gradient(w, s, *to_device(first, *batch(learner, k)))
+        expected = learner.pure.gradient(w_eager, s_eager, *batch(learner, k), xp=np)
+        assert type(found) is type(expected)
+        assert_same_bits(found, expected)
+        w, s, loss = apply(w, s, found)
+        kept.append((found, [a.get().tobytes() for a in leaves(found)]))
+        w_eager, s_eager, _ = learner.pure.apply(w_eager, s_eager, expected, xp=np)
+        assert_same_bits((w, s, loss), (w_eager, s_eager, expected.loss))
+    assert gradient.compilations == apply.compilations == 1
+    for found, bits in kept:
+        assert [a.get().tobytes() for a in leaves(found)] == bits
+
+
+def test_gradients_of_parts_of_a_batch_are_added_up(cupy):
+    w, s = on_device(ADAM)
+    gradient, parts, parts_eager = ADAM.compile_gradient(w, rows=8), [], []
+    w_eager, s_eager = ADAM.init(seed=2)
+    for k in range(2):
+        first, (x, t) = np.asarray(4 * k, dtype=np.int32), batch(ADAM, k)
+        parts.append(gradient(w, s, *to_device(first, x, t)))
+        parts_eager.append(ADAM.pure.gradient(w_eager, s_eager, x, t, xp=np, rows=8, first=first))
+    assert_same_bits(step_module.total(parts), step_module.total(parts_eager))
+    ((instance,),) = gradient.instances.values()
+    assert instance.copied == [False] * len(instance.held), "weights and state are read where they lie"
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_predictions_and_evaluations_equal_eager_ones_bit_for_bit(name, cupy):
+    learner = LEARNERS[name]
+    w, s = on_device(learner)
+    w_eager, s_eager = learner.init(seed=2)
+    predict, evaluate = learner.compile_predict(w), learner.compile_evaluate(w)
+    index = np.random.default_rng(0).integers(0, 4, (graph.UPDATES + 2, 3)).astype(np.int32)
+    for k in range(3):
+        x, t = batch(learner, k)
+        assert_same_bits(predict(w, s, *to_device(x)), learner.predict(w_eager, s_eager, x))
+        sums = evaluate(w, s, *to_device(x, t))
+        assert_same_bits(sums, learner.pure.evaluate(w_eager, s_eager, x, t, xp=np))
+        found = predict.scan(w, s, *to_device(x, index))
+        assert_same_bits(found, np.stack([learner.predict(w_eager, s_eager, x[rows]) for rows in index]))
+        (losses,) = evaluate.scan(w, s, *to_device(x, t, index))
+        expected = [learner.pure.evaluate(w_eager, s_eager, x[r], t[r], xp=np)[0] for r in index]
+        assert_same_bits(losses, np.asarray(expected))
+    assert predict.compilations == evaluate.compilations == 2
+
+
+def watched(learner, data, index):
+    """What eager steps return, stacked."""
+    (w, s), found = learner.init(seed=2), []
+    for rows in index:
+        w, s, *rest = learner.step(w, s, *(a[rows] for a in data), watch=WATCH)
+        found.append(rest)
+    return w, s, *compiled.stack(found, np.stack)
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_watched_step_equals_the_eager_one_bit_for_bit(name, on_host, cupy, monkeypatch):
+    learner = LEARNERS[name]
+    x, t = batch(learner, 0)
+    index = np.random.default_rng(0).integers(0, 4, (2 * graph.UPDATES + 3, 4))
+    expected = watched(learner, (x, t), index)
+    w, s = on_device(learner)
+    step = learner.compile(w, watch=WATCH)
+    w, s, loss, seen = step(w, s, *to_device(x[index[0]], t[index[0]]))
+    assert_same_bits((loss, seen), row_of(expected[2:], 0))
+    given = (x, t, index) if on_host else to_device(x, t, index)
+    w, s = on_device(learner)
+    monkeypatch.setattr(feed, "_STACK_BYTES", 20_000)  # the results are stacked in parts
+    found = step.scan(w, s, *given)
+    assert found[3].keys() == expected[3].keys() >= {"input.o", "dense1.net"}
+    assert_same_bits(found, expected)
+    assert step.compilations == 2
+
+
+def row_of(tree, k):
+    """Row k of every array."""
+    return mapped(tree, lambda a: a[k])
+
+
+def test_stacks_stay_within_bounds(cupy, monkeypatch):
+    w, s = on_device(ADAM)
+    step, data = ADAM.compile(w, watch="*.o"), to_device(*batch(ADAM, 0))
+    monkeypatch.setattr(compiled, "LARGEST_STACK", 10_000)
+    with pytest.raises(bp.BackpropError, match="40 steps would stack"):
+        step.scan(w, s, *data, *to_device(np.zeros((40, 4), dtype=np.int32)))
+
+
+def test_rows_may_have_weights(cupy):
+    x, t, weight = weighted(0)
+    index = np.random.default_rng(0).integers(0, 4, (graph.UPDATES + 3, 2))
+    w_eager, s_eager = WEIGHTED.init(seed=2)
+    expected = []
+    for rows in index:
+        w_eager, s_eager, loss = WEIGHTED.step(w_eager, s_eager, x[rows], t[rows], weight[rows])
+        expected.append(loss)
+    for given in ((x, t, weight, index), to_device(x, t, weight, index)):
+        w, s = on_device(WEIGHTED)
+        found = WEIGHTED.compile(w).scan(w, s, *given)
+        assert_same_bits(found, (w_eager, s_eager, np.asarray(expected)))
+
+
+def trees(w, s, scale, rows, *, xp):
+    """A function of trees: state, something held, rows in a dict; what it returns is one, too."""
+    total = xp.sum(rows["a"] * xp.reshape(rows["b"][0], (-1, 1)), axis=0) * scale["c"]
+    w, n = w + total, s[0] + 1
+    return w, [n], {"total": total, "old": (rows["b"][0] * 2, scale["c"]), "n": n, "w": w[1:], "none": ()}
+
+
+def test_trees_of_rows_and_results(cupy):
+    to = backends.get("cupy")
+    function = to.compile(trees, donate=2, hold=1)
+    draw = np.random.default_rng(0)
+    rows = {"a": draw.random((9, 3)), "b": (draw.random(9),)}
+    index, scale = draw.integers(0, 9, (2 * graph.UPDATES + 1, 4)), {"c": np.full(3, 0.5)}
+    w, s, found = np.zeros(3), [np.zeros((), dtype=np.int32)], []
+    for at in index:
+        w, s, out = trees(w, s, scale, mapped(rows, lambda a, at=at: a[at]), xp=np)
+        found.append(out)
+    expected = w, s, compiled.stack(found, np.stack)
+    scale_there = mapped(scale, lambda a: to_device(a)[0])
+    for there in (rows, mapped(rows, lambda a: to_device(a)[0])):
+        start = to_device(np.zeros(3))[0], list(to_device(np.zeros((), dtype=np.int32)))
+        made = function.scan(*start, scale_there, there, index)
+        assert [type(each) for each in made] == [fake.ndarray, list, dict]
+        assert made[2]["none"] == ()
+        assert_same_bits(made, expected)
+    start = to_device(np.zeros(3))[0], list(to_device(np.zeros((), dtype=np.int32)))
+    made = function(*start, scale_there, mapped(rows, lambda a: to_device(a[index[0]])[0]))
+    assert_same_bits(made[2], found[0])
+    with pytest.raises(bp.BackpropError, match="equally many rows"):
+        function.scan(
+            *start, scale_there, {"a": to_device(rows["a"])[0], "b": to_device(rows["b"][0][:4])}, index
+        )
+
+
+def test_a_function_without_results_is_scanned(cupy):
+    function = backends.get("cupy").compile(lambda w, x, *, xp: (w + xp.sum(x),), donate=1)
+    (x,) = to_device(np.arange(4.0))
+    assert function.scan(*to_device(np.zeros(())), x, np.arange(4)[:, None])[0].get() == 6
+
+
+# ---------------------------------------------------------------- what callers hold
+def test_states_in_turn_and_all_that_was_returned_stay_unharmed(cupy):
+    """Two runs of one compiled step, by calls and scans; old results are looked at in the end."""
+    step, kept, runs, eager = None, [], {}, {}
+    for seed in (1, 2):
+        runs[seed], eager[seed] = on_device(ADAM, seed=seed), ADAM.init(seed=seed)
+        step = step or ADAM.compile(runs[seed][0], watch=WATCH)
+    for k in range(4):
+        for seed, state in runs.items():
+            *runs[seed], loss, seen = step(*state, *to_device(*batch(ADAM, k)))
+            *eager[seed], expected, expected_seen = ADAM.step(*eager[seed], *batch(ADAM, k), watch=WATCH)
+            kept.append(((loss, seen), mapped((expected, expected_seen), np.copy)))
+    for found, expected in kept:
+        assert_same_bits(found, expected)
+    assert_same_bits(list(runs.values()), list(eager.values()))
+    assert step.compilations == 1
+    assert [len(each) for each in step.instances.values()] == [2]
+
+
+def test_parts_of_two_states_overwrite_neither(cupy):
+    """The weights of one run with the state of another: what is left of both is still there."""
+    step = ADAM.compile(on_device(ADAM)[0])
+    data = to_device(*batch(ADAM, 0))
+    (w, s, _), (w_other, s_other, _) = (step(*on_device(ADAM, seed=seed), *data) for seed in (1, 2))
+    left = [a.get().tobytes() for a in leaves((s, w_other))]
+    step(w, s_other, *data)
+    assert [a.get().tobytes() for a in leaves((s, w_other))] == left
+
+
+def test_a_result_that_lies_in_the_state_is_a_copy(cupy):
+    def step(w, x, *, xp):
+        w += xp.sum(x)
+        return w, w[1:]
+
+    function = backends.get("cupy").compile(step, donate=1)
+    w, kept = to_device(np.zeros(3))[0], []
+    for _ in range(3):
+        w, part = function(w, *to_device(np.ones(2)))
+        kept.append(part)
+    assert [part.get().tolist() for part in kept] == [[2, 2], [4, 4], [6, 6]]
+    assert [len(each) for each in function.instances.values()] == [1]
+    w, parts = function.scan(w, *to_device(np.ones(4)), np.arange(4).reshape(2, 2))
+    assert parts.get().tolist() == [[8, 8], [10, 10]]
+
+
+@pytest.mark.parametrize("name", ["numpy", "cupy"])
+def test_a_result_that_is_the_old_state_is_not_overwritten_by_the_new(name, cupy):
+    function = backends.get(name).compile(lambda w, x, *, xp: (w + xp.sum(x), w[1:]), donate=1)
+    w, x = (backends.get(name).asarray(a, None, None) for a in (np.zeros(3), np.ones(2)))
+    w, old = function(w, x)
+    assert (backends.host(w).tolist(), backends.host(old).tolist()) == ([2, 2, 2], [0, 0])
+
+
+@pytest.mark.parametrize("name", ["numpy", "cupy"])
+def test_parts_of_a_vector_that_is_written_later_keep_their_values(name, cupy):
+    def function(x, *, xp):
+        a, b = xp.matmul(x, x), xp.matmul(x, x + 1)
+        whole = xp.concat([xp.reshape(a, (-1,)), xp.reshape(b, (-1,))])
+        whole *= 10
+        return whole, a
+
+    x = backends.get(name).asarray(np.ones((2, 2)), None, None)
+    whole, a = backends.get(name).compile(function)(x)
+    assert backends.host(whole).tolist() == [20] * 4 + [40] * 4
+    assert backends.host(a).tolist() == [[2, 2], [2, 2]]
+
+
+def test_held_arguments_are_read_where_they_lie_and_stay_alive(cupy):
+    w, s = on_device(ADAM)
+    predict, (x,) = ADAM.compile_predict(w), to_device(batch(ADAM, 0)[0])
+    w_eager, s_eager = ADAM.init(seed=2)
+    predict(w, s, x)
+    ((instance,),) = predict.instances.values()
+    assert not any(instance.copied)
+    assert all(a is b for a, b in zip(instance.held, leaves((w, s)), strict=True))
+    w += 1  # in place: no copy needs to be brought up to date
+    assert_same_bits(predict(w, s, x), ADAM.predict(w_eager + np.float32(1), s_eager, x.get()))
+    memory = weakref.ref(w.data.mem)
+    w_eager = w.get()
+    del w
+    assert memory() is not None, "a graph holds its address"
+    for seed in (5, 6):
+        other, _ = on_device(ADAM, seed=seed)
+        assert_same_bits(predict(other, s, x), ADAM.predict(other.get(), s_eager, x.get()))
+        del other
+    ((instance,),) = predict.instances.values()
+    assert instance.copied == [True] + [False] * (len(instance.held) - 1)
+    gc.collect()
+    assert memory() is None
+    assert predict.compilations == 1
+
+
+def test_predictions_follow_the_weights_of_a_compiled_step(cupy):
+    """The weights of an instance keep their address, so a prediction reads them where they are."""
+    w, s = on_device(ADAM)
+    w_eager, s_eager = ADAM.init(seed=2)
+    step, predict = ADAM.compile(w), ADAM.compile_predict(w)
+    w, s, _ = step(w, s, *to_device(*batch(ADAM, 0)))
+    w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, *batch(ADAM, 0))
+    for k in range(3):
+        x, t = batch(ADAM, k)
+        assert_same_bits(predict(w, s, *to_device(x)), ADAM.predict(w_eager, s_eager, x))
+        w, s, _ = step(w, s, *to_device(x, t))
+        w_eager, s_eager, _ = ADAM.step(w_eager, s_eager, x, t)
+    ((instance,),) = predict.instances.values()
+    assert not any(instance.copied)
+    assert captures(predict) == 1
+    assert sum(map(len, step.instances.values())) == 1
+
+
+def test_a_held_argument_beside_a_state_moves_without_harm(cupy):
+    """The instance is made anew, with a copy; the state it owned goes on."""
+
+    def step(w, rate, x, *, xp):
+        w -= rate * xp.sum(x)
+        return w, xp.sum(w)
+
+    function = backends.get("cupy").compile(step, donate=1, hold=1)
+    (w,), expected, kept = to_device(np.ones(3)), np.ones(3), []
+    for k in range(5):
+        rate, x = np.full((), k + 1.0), np.ones(2)
+        w, loss = function(w, *to_device(rate, x))
+        expected -= rate * 2
+        kept.append((loss, expected.sum()))
+    assert w.get().tolist() == expected.tolist()
+    assert [loss.get() for loss, _ in kept] == [value for _, value in kept]
+    assert function.compilations == 1
+    assert [len(each) for each in function.instances.values()] == [1]
 
 
 # ---------------------------------------------------------------- what cannot be captured, what has no memory
@@ -502,9 +799,10 @@ def test_without_memory_the_weights_stay_and_the_error_says_what_to_reduce(cupy,
 def test_narrow_products_learn_with_weights_in_float32(precision, bound, cupy, lt):
     net = bp.chain(4, bp.Dense(16, bp.relu), bp.Dense(3))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
-    w, s = on_device(learner)
+    narrow = replace(learner, precision=precision)
+    w, s = on_device(narrow)
     w_eager, s_eager = learner.init(seed=2)
-    step = learner.compile(w, precision=precision)
+    step = narrow.compile(w)
     for k in range(5):
         w, s, loss = step(w, s, *to_device(*batch(learner, k)))
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, *batch(learner, k))
@@ -515,14 +813,16 @@ def test_narrow_products_learn_with_weights_in_float32(precision, bound, cupy, l
 
 
 def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
-    learner = bp.Learner(bp.chain(4, bp.Dense(3)), bp.half_squared_error, bp.updates.Momentum(0.1))
+    learner = bp.Learner(
+        bp.chain(4, bp.Dense(3)), bp.half_squared_error, bp.updates.Momentum(0.1), precision="float16"
+    )
     w, s = on_device(learner)
-    step = learner.compile(w, precision="float16")
+    step = learner.compile(w)
     x, t = np.ones((4, 4), dtype="f4"), np.full((4, 3), 1000, dtype="f4")
     start = w.get().tobytes()
     for halved in range(1, 4):
         w, s, loss = step(w, s, *to_device(x, t))
-        scale, good = next(iter(step.instances.values()))[0].state[-2:]
+        scale, good = s.scale
         assert np.isfinite(loss.get())
         if w.get().tobytes() != start:
             break
@@ -532,17 +832,17 @@ def test_float16_skips_what_is_not_finite_and_halves_its_scale(cupy):
         w, s, _ = step(w, s, *to_device(x, t))
     assert np.all(np.isfinite(w.get()))
     assert 0 < int(s.rule.count.get()) < int(s.step.get())
-    assert int(good.get()) > 0
+    assert int(s.scale[1].get()) > 0
 
 
 def test_a_scale_that_was_good_for_long_is_doubled(cupy, monkeypatch):
     monkeypatch.setattr(loss_scale, "PATIENCE", 3)
-    learner = bp.Learner(bp.chain(4, bp.Dense(3)))
+    learner = bp.Learner(bp.chain(4, bp.Dense(3)), precision="float16")
     w, s = on_device(learner)
-    step = learner.compile(w, precision="float16")
+    step = learner.compile(w)
     for _ in range(3):
         w, s, _ = step(w, s, *to_device(np.ones((4, 4), dtype="f4") / 4096, np.zeros((4, 3), dtype="f4")))
-    scale, good = next(iter(step.instances.values()))[0].state[-2:]
+    scale, good = s.scale
     assert (scale.get(), good.get()) == (2 * loss_scale.FIRST, 0)
 
 
@@ -554,18 +854,19 @@ def test_a_precision_a_backend_does_not_have_is_refused(name):
         pytest.skip(str(reason))
     except bp.BackpropError:
         w, _ = bp.Learner(bp.chain(1, bp.layers.Linear(1))).init(backend=name)
-    assert ADAM.compile(w, precision="float32" if name != "exact" else None)
+    assert replace(ADAM, precision="float32" if name != "exact" else None).compile(w)
     with pytest.raises(bp.BackpropError, match="'int3'"):
-        ADAM.compile(w, precision="int3")
+        replace(ADAM, precision="int3").compile(w)
 
 
 def test_precisions_of_cupy_are_named(cupy):
     w, _ = on_device(ADAM)
     with pytest.raises(bp.BackpropError, match="'float32', 'tf32', 'bfloat16', 'float16'"):
-        ADAM.compile(w, precision="int3")
-    layered = LEARNERS["layer by layer"]
-    with pytest.raises(bp.BackpropError, match="'bfloat16' here, got 'float16'"):
-        layered.compile(w, precision="float16")
+        replace(ADAM, precision="int3").compile(w)
+    layered = replace(LEARNERS["layer by layer"], precision="float16")
+    for refused in (lambda: layered.compile(w), lambda: on_device(layered)):
+        with pytest.raises(bp.BackpropError, match="'bfloat16' here, got 'float16'"):
+            refused()
 
 
 # ---------------------------------------------------------------- cuBLASLt
@@ -682,9 +983,9 @@ def test_an_epilogue_planned_but_then_refused_is_a_second_kernel(cupy, lt):
 
 
 def test_sums_beside_products_of_16_bits_are_of_unrounded_numbers(cupy, lt):
-    learner = adam(4, 5, 3, gate=">")
+    learner = replace(adam(4, 5, 3, gate=">"), precision="bfloat16")
     w, s = on_device(learner)
-    learner.compile(w, precision="bfloat16")(w, s, *to_device(*batch(learner, 0)))
+    learner.compile(w)(w, s, *to_device(*batch(learner, 0)))
     assert set(lt.epilogues_done) == {1, 6}
 
 
@@ -709,7 +1010,7 @@ def test_operations_that_need_other_rows_are_not_in_a_row_kernel():
         return w - xp.sum(x / total, axis=0), (s[0] + 1,), total
 
     x = np.ones((4, 3), dtype="f4")
-    found = fuse(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x)).kernels
+    found = fuse(record(step, np.ones(3, dtype="f4"), (np.int32(0),), x, x), 2).kernels
     assert [kernel.kind for kernel in found] == ["rows", "elementwise", "sum", "elementwise"]
     assert [op.name for op in found[0].ops] == ["max", "subtract", "sum", "sum", "add", "assign"]
 
@@ -783,44 +1084,122 @@ def test_without_the_library_the_error_names_what_to_install(monkeypatch):
 
 
 # ---------------------------------------------------------------- Torch
-@pytest.mark.parametrize("name", LEARNERS)
-def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, monkeypatch):
-    """Only a GPU can capture; here a replay runs the step, and all around it is the same."""
+@pytest.fixture
+def torch(monkeypatch):
+    """Torch, as if its tensors here were on a GPU: only that can capture; a replay runs the function."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from backprop_xp.compiler import torch as torch_graph
+    from backprop_xp.compiler.torch import Detached, Graphed
 
-    monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
-    monkeypatch.setattr("backprop_xp.compiler.torch.DetachedStep._recorded", lambda self, w: False)
-    monkeypatch.setattr(torch_graph.GraphedStep, "_captured", lambda self: self._run)
+    monkeypatch.setattr(Graphed, "runs_on", staticmethod(lambda a: True))
+    monkeypatch.setattr(Graphed, "_captured", lambda self: (self._run(), self._run)[1])
+    monkeypatch.setattr(Detached, "_recorded", lambda self, args: False)
+    return torch
+
+
+def of_torch(learner, *arrays):
+    """Tensors of the kinds of these arrays."""
+    like = learner.init(backend="torch")[0]
+    return [bp.asarray(a, like=like, dtype=str(a.dtype)) for a in arrays]
+
+
+def same_tensors(found, expected):
+    return all(
+        a.dtype == b.dtype and bool((a == b).all())
+        for a, b in zip(leaves(found), leaves(expected), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_graph_of_torch_keeps_its_memory_and_equals_eager_steps(name, torch):
     learner = LEARNERS[name]
     x, t = (np.concatenate(p) for p in zip(*(batch(learner, k) for k in range(3)), strict=True))
     index = torch.as_tensor(np.random.default_rng(0).integers(0, 12, (5, 4)).astype(np.int32))
     w, s = learner.init(seed=2, backend="torch")
-    x, t = bp.asarray(x, like=w), bp.asarray(t, like=w, dtype="int32" if t.ndim == 1 else None)
+    x, t = of_torch(learner, x, t)
     w_eager, s_eager = learner.snapshot(w, s)
-    step = learner.compile(w)
+    step = learner.compile(w, watch=WATCH)
+    kept = []
     for _ in range(2):
-        w, s, losses = step.scan(w, s, x, t, index)
+        w, s, *found = step.scan(w, s, x, t, index)
         for k, rows in enumerate(index):
-            w_eager, s_eager, loss = learner.step(w_eager, s_eager, x[rows], t[rows])
-            assert torch.equal(losses[k], loss)
-    assert all(map(torch.equal, leaves((w, s)), leaves((w_eager, s_eager))))
+            w_eager, s_eager, *expected = learner.step(w_eager, s_eager, x[rows], t[rows], watch=WATCH)
+            kept.append((row_of(found, k), mapped(expected, torch.clone)))
+    assert same_tensors((w, s), (w_eager, s_eager))
+    assert all(same_tensors(*pair) for pair in kept)
     assert len(step.graphs) == step.compilations == 1
     assert step.eager is None
 
 
-def test_what_torch_cannot_capture_runs_eagerly_and_says_why(monkeypatch):
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    from backprop_xp.compiler import torch as torch_graph
+def test_graphs_of_torch_harm_nothing_that_a_caller_holds(torch):
+    step, runs, alone, kept = None, {}, {}, []
+    x, t, index = of_torch(ADAM, *batch(ADAM, 0), np.asarray([[0, 1], [2, 3]], dtype=np.int32))
+    for seed in (1, 2):
+        runs[seed], alone[seed] = (ADAM.init(seed=seed, backend="torch") for _ in range(2))
+        step = step or ADAM.compile(runs[seed][0])
+    for _ in range(3):
+        for seed, state in runs.items():
+            done = step.scan(*state, x, t, index)
+            *runs[seed], _ = done
+            kept.append((done, mapped(done, torch.clone)))
+            for rows in index:
+                *alone[seed], _ = ADAM.step(*alone[seed], x[rows], t[rows])
+    assert all(same_tensors(*pair) for pair in kept)
+    assert same_tensors(list(runs.values()), list(alone.values()))
+    assert step.compilations == 1
 
-    monkeypatch.setattr(torch_graph.GraphedStep, "runs_on", staticmethod(lambda w: True))
-    monkeypatch.setattr("backprop_xp.compiler.torch.DetachedStep._recorded", lambda self, w: False)
-    monkeypatch.setattr(
-        torch_graph.GraphedStep, "_captured", lambda self: torch.zeros(2).reshape(3)
-    )  # a RuntimeError
+
+def test_graphs_of_torch_predict_and_evaluate_with_what_they_are_given(torch):
+    x, t, index = of_torch(ADAM, *batch(ADAM, 0), np.asarray([[0, 1], [2, 3]], dtype=np.int32))
+    first, _ = ADAM.init(backend="torch")
+    predict, evaluate = ADAM.compile_predict(first), ADAM.compile_evaluate(first)
+    for seed in (1, 2):
+        w, s = ADAM.init(seed=seed, backend="torch")
+        found = predict.scan(w, s, x, index)
+        assert torch.equal(found, torch.stack([ADAM.predict(w, s, x[rows]) for rows in index]))
+        (losses,) = evaluate.scan(w, s, x, t, index)
+        assert torch.equal(losses, torch.stack([ADAM.losses(w, s, x[rows], t[rows]).sum() for rows in index]))
+    assert predict.compilations == evaluate.compilations == 1
+
+
+def test_results_of_torch_that_lie_in_the_state_are_copies(torch):
+    def step(w, x, *, xp):
+        return w + xp.sum(x), w[1:]
+
+    function = backends.get("torch").compile(step, donate=1)
+    rows = torch.arange(4.0)
+    w, old = function.scan(torch.zeros(3), rows, torch.arange(4).reshape(2, 2))
+    assert (w.tolist(), old.tolist()) == ([6, 6, 6], [[0, 0], [1, 1]])
+
+
+def test_what_torch_cannot_capture_runs_eagerly_and_says_why(torch, monkeypatch):
+    from backprop_xp.compiler.torch import Graphed
+
+    monkeypatch.setattr(Graphed, "_captured", lambda self: torch.zeros(2).reshape(3))  # a RuntimeError
     w, s = ADAM.init(backend="torch")
-    x, t = (bp.asarray(a, like=w, dtype=d) for a, d in zip(batch(ADAM, 0), (None, "int32"), strict=True))
+    x, t = of_torch(ADAM, *batch(ADAM, 0))
     step = ADAM.compile(w)
     w, s, losses = step.scan(w, s, x, t, torch.as_tensor([[0, 1], [2, 3]]))
     assert losses.shape == (2,)
     assert "shape '[3]' is invalid" in step.eager
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_on_the_cpu_torch_equals_numpy_bit_for_bit(name):
+    """Each function a learner compiles, by the plan of NumPy."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    learner, found = LEARNERS[name], []
+    for backend in ("numpy", "torch"):
+        w, s = learner.init(seed=2, backend=backend)
+        x, t, first, index = (
+            bp.asarray(a, like=w, dtype=str(a.dtype))
+            for a in (*batch(learner, 0), np.asarray(0, dtype=np.int32), np.asarray([[0, 1], [3, 2], [1, 1]]))
+        )
+        w, s, *watched = learner.compile(w, watch=WATCH).scan(w, s, x, t, index)
+        found.append([*watched, learner.compile_predict(w)(w, s, x), learner.compile_evaluate(w)(w, s, x, t)])
+        found[-1] += [learner.compile_predict(w).scan(w, s, x, index)]
+        if learner.order == "together":
+            gradient = learner.compile_gradient(w)(w, s, first, x, t)
+            found[-1] += [gradient, learner.compile_apply(w)(w, s, gradient)]
+    for one, other in zip(*map(leaves, found), strict=True):
+        assert str(one.dtype).replace("uint32", "int32") == str(other.dtype).rpartition(".")[2]
+        assert one.tobytes() == other.numpy().tobytes()

@@ -153,15 +153,15 @@ def raising(error):
 @pytest.mark.parametrize("graphs", [False, True])
 def test_torch_without_memory_says_what_to_reduce_and_what_is_left(graphs, monkeypatch):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from backprop_xp.compiler.torch import GraphedStep
+    from backprop_xp.compiler.torch import Graphed
 
     w, s = LEARNER.init(backend="torch")
     step, x, t = LEARNER.compile(w), torch.ones(5, 3), torch.ones(5, 2)
     full = raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"))
-    monkeypatch.setattr(step, "step", full)
+    monkeypatch.setattr(step, "function", full)
     monkeypatch.setattr(step, "_recorded", lambda w: False)  # as on a GPU
-    monkeypatch.setattr(GraphedStep, "runs_on", staticmethod(lambda w: graphs))
-    monkeypatch.setattr(GraphedStep, "_captured", lambda self: self._run())
+    monkeypatch.setattr(Graphed, "runs_on", staticmethod(lambda w: graphs))
+    monkeypatch.setattr(Graphed, "_captured", lambda self: self._run())
     kept = "w and s can still be used" if graphs else "go on from a snapshot"
     words = [
         "no memory left for a step of 2 rows (CUDA out of memory. Tried to allocate 2 GiB)",
@@ -170,7 +170,7 @@ def test_torch_without_memory_says_what_to_reduce_and_what_is_left(graphs, monke
     refused(lambda: step.scan(w, s, x, t, np.zeros((3, 2), dtype=int)), *words, kept)
     assert step.eager is None
     refused(lambda: step(w, s, x, t), "a step of 5 rows", "go on from a snapshot")
-    monkeypatch.setattr(step, "step", raising(RuntimeError("something else")))
+    monkeypatch.setattr(step, "function", raising(RuntimeError("something else")))
     with pytest.raises(RuntimeError, match="something else"):
         step(w, s, x, t)
 
@@ -183,7 +183,7 @@ def test_jax_without_memory_says_what_to_reduce_and_what_is_left(monkeypatch):
     monkeypatch.setattr(step, "_one", full)
     words = ["(RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.)", "smaller batch"]
     refused(lambda: step(w, s, x, t), "a step of 5 rows", *words, "w and s can still be used")
-    monkeypatch.setattr(step, "_many", lambda w, *rest: w.delete() or full())
+    monkeypatch.setattr(step, "_many", lambda w, *rest: [a.delete() for a in jax.tree.leaves(w)] and full())
     index = np.zeros((3, 2), dtype=int)
     refused(lambda: step.scan(w, s, x, t, index), "a step of 2 rows", *words, "go on from a snapshot")
     monkeypatch.setattr(step, "_one", raising(jax.errors.JaxRuntimeError("INTERNAL: else")))

@@ -4,6 +4,7 @@ The rest of the suite uses a GPU too: CuPy is among the libraries of `conftest`.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import backprop_xp as bp
 from backprop_xp import backends
 from backprop_xp.compiler.cuda import graph
 from backprop_xp.compiler.cuda.products import Products
-from backprop_xp.compiler.ir import leaves
+from backprop_xp.compiler.ir import leaves, mapped
 
 NET = bp.chain(64, bp.Dense(48, bp.relu), bp.Dense(33, bp.tanh), bp.Dense(10))
 CLOSED_AT_ZERO = bp.activations.ReLU(">")
@@ -65,14 +66,15 @@ def bits(tree):
 def uncaptured(learner, w, s, x, t, index):
     """The steps of a scan by the same kernels without a graph, as the warm-up runs them."""
     step = learner.compile(w)
-    shapes = step._shapes(w, s, x, t, index.shape[1])
-    instance = step._instance(shapes, w, s, x, t)
+    args = w, s, x, t
+    instance = step._instance(step._signature(args, index.shape[1]), args)
     losses = []
     with instance.stream.ordered_after_caller(), instance.stream.as_current():
         for each in index:
             for buffer, data in zip(instance.batch, (x, t), strict=True):
                 buffer[...] = data[each]
-            losses.append(instance.executable.run(instance.state, instance.batch).copy())
+            (loss,) = instance.executable.run([*instance.state, *instance.batch])
+            losses.append(loss.copy())
     return instance.state, losses
 
 
@@ -150,6 +152,70 @@ def test_bytes_become_numbers_in_the_graph(cupy):
     w, s = ADAM.init(seed=2, backend="cupy")
     assert bits(ADAM.compile(w).scan(w, s, x, t.get(), index)) == bits(found[1])
     np.testing.assert_allclose(found[0][2].get(), found[1][2].get(), rtol=1e-4)
+
+
+WATCH = ("*.o", "*.net", "*.delta", "*.grad", "*.w_before", "*.change")
+
+
+def close(found, expected, bound=1e-3):
+    """Trees of arrays of the device and of the host, equal within rounding."""
+    for a, b in zip((a.get() for a in leaves(found)), leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (np.shape(b), b.dtype)
+        assert np.linalg.norm(a.astype("f8") - b) <= bound * max(np.linalg.norm(b), 1e-3)
+
+
+@pytest.mark.parametrize("name", ["adam", "momentum", "frozen", "gate >"])
+def test_watched_scans_halves_and_predictions_equal_numpy(name, cupy):
+    learner = LEARNERS[name]
+    index, (x, t) = rows(graph.UPDATES + 3), data(learner, cupy)
+    found = []
+    for xp, each in ((cupy, (x, t)), (np, (x.get(), t.get()))):
+        w, s = learner.init(seed=2, backend="cupy" if xp is cupy else "numpy")
+        *_, losses, seen = learner.compile(w, watch=WATCH).scan(
+            *learner.snapshot(w, s), *each, xp.asarray(index)
+        )
+        found.append([losses, mapped(seen, lambda a: a[0]), mapped(seen, lambda a: a[-1])])
+        predict, evaluate = learner.compile_predict(w), learner.compile_evaluate(w)
+        gradient, apply = learner.compile_gradient(w), learner.compile_apply(w)
+        for k in range(3):
+            found[-1] += [predict(w, s, each[0]), evaluate(w, s, *each)]
+            half = gradient(w, s, xp.asarray(k), *each)
+            w, s, loss = apply(w, s, half)
+            found[-1] += [half, loss, w]
+        found[-1] += [predict.scan(w, s, each[0], xp.asarray(index))]
+        assert predict.compilations == 2
+        found[-1] = mapped(found[-1], lambda a, xp=xp: xp.asarray(a, copy=True))
+    close(*found)
+
+
+def test_results_stay_when_states_run_in_turn_among_other_allocations(cupy):
+    (x, t), index = data(ADAM, cupy), cupy.asarray(rows(40))
+    step, runs, kept = None, {}, []
+    for seed in (1, 2):
+        runs[seed] = ADAM.init(seed=seed, backend="cupy")
+        step = step or ADAM.compile(runs[seed][0], watch="dense2.*")
+    for _ in range(5):
+        for seed, state in runs.items():
+            *runs[seed], losses, seen = step.scan(*state, x, t, index)
+            kept.append(((losses, seen), bits((losses, seen))))
+            junk = [cupy.full((1 << 20,), float("nan"), dtype=np.float32) for _ in range(20)]
+            del junk
+    assert all(bits(found) == old for found, old in kept)
+    assert step.compilations == 1
+
+
+def test_held_weights_stay_alive_and_others_are_copied(cupy):
+    (x, _), predict = data(ADAM, cupy), None
+    for seed in (1, 2, 3):
+        w, s = ADAM.init(seed=seed, backend="cupy")
+        predict = predict or ADAM.compile_predict(w)
+        expected = ADAM.predict(w, s, x).get()
+        found = predict(w, s, x)
+        del w, s
+        junk = [cupy.full((1 << 12,), float("nan"), dtype=np.float32) for _ in range(100)]
+        del junk
+        np.testing.assert_allclose(found.get(), expected, rtol=1e-3, atol=1e-6)
+    assert predict.compilations == 1
 
 
 def test_cupy_still_refuses_its_own_product_under_capture(cupy):
@@ -299,8 +365,9 @@ def test_narrow_products_learn(precision, cupy):
     (x, t), index = data(ADAM, cupy), cupy.asarray(rows(200))
     ends = {}
     for name in ("float32", precision):
-        w, s = ADAM.init(seed=2, backend="cupy")
-        w, s, losses = ADAM.compile(w, precision=name).scan(w, s, x, t, index)
+        learner = replace(ADAM, precision=name)
+        w, s = learner.init(seed=2, backend="cupy")
+        w, s, losses = learner.compile(w).scan(w, s, x, t, index)
         ends[name] = float(losses[-50:].mean())
         assert np.all(np.isfinite(w.get()))
     assert ends[precision] <= ends["float32"] * 1.1 + 0.01

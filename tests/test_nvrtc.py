@@ -4,6 +4,7 @@ Without CuPy all tests are skipped, without NVRTC those that compile. No driver 
 """
 
 import importlib.util
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp.compiler.cuda import executable, feed, loss_scale, row_kernel
+from backprop_xp import loss_scale
+from backprop_xp.compiler.cuda import executable, feed, row_kernel
 from backprop_xp.compiler.cuda.fusion import fuse
 from backprop_xp.compiler.cuda.products import bfloat16
 from backprop_xp.compiler.ir import abstract
@@ -98,19 +100,19 @@ def with_headers(source):
     return "".join(f"#include <{header}>\n" for header in core._cupy_header_list) + source
 
 
-def fused(learner, rows, *, scaled=False):
+def fused(learner, rows):
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     labels = learner.loss.targets == "distribution"
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
-    (w, s), step = learner.init(), learner.pure_step
-    if scaled:
-        s, step = (s, np.float32(1), np.int32(0)), loss_scale.scaled(step)
-    return fuse(record(step, w, s, abstract((rows, features), np.float32), t))
+    w, s = replace(learner, precision=None).init()
+    if learner.precision == "float16":  # which NumPy does not have
+        s = s._replace(scale=loss_scale.first_scale(w, xp=np, device=None))
+    return fuse(record(learner.pure, w, s, abstract((rows, features), np.float32), t), 2)
 
 
-def sources(learner, rows, **how):
+def sources(learner, rows):
     """The kernels of a step that are not those of a library."""
-    found = fused(learner, rows, **how)
+    found = fused(learner, rows)
     values = found.program.values
     products = [kernel for kernel in found.kernels if kernel.kind == "matmul" and len(kernel.ops) > 1]
     epilogues = [kernel.split_epilogue()[1] for kernel in products]  # they run where cuBLASLt cannot
@@ -126,13 +128,20 @@ def sources(learner, rows, **how):
 
 
 def others():
-    """The kernels around a step: gathering rows, storing losses, rounding factors."""
+    """The kernels around a step: gathering rows, stacking results, rounding factors."""
     index, step = array((5, 8), "int32"), array((1,), "int32")
     for t in (array((9,), "int32"), array((9, 3), "float32")):
-        x, out = array((9, 4), "float32"), [array((8, 4), "float32"), array((8, *t.shape[1:]), t.dtype)]
-        yield elementwise(feed.gather_kernel(cupy), [index, step, x, t, 8, 9, 4, 3], out)
-        losses = array((5,), "float32")
-        yield elementwise(feed.store_loss_kernel(cupy), [array((), "float32")], [losses, step])
+        rows = [array((9, 4), "float32"), t, array((9,), "float64"), array((9, 2, 2), "uint8")]
+        out, columns = [array((8, *a.shape[1:]), a.dtype) for a in rows], [4, t.size // 9, 1, 4]
+        kernel = feed.gather_kernel(cupy, [a.dtype for a in rows])
+        yield elementwise(kernel, [index, step, *rows, 8, 9, 4, *columns], out)
+    for shapes in ([(), (1,)], [(3,), (2, 2)], []):
+        made = [array(shape, dtype) for shape, dtype in zip(shapes, ("float32", "int32"), strict=False)]
+        stacks, dtypes = [array((5, *a.shape), a.dtype) for a in made], [a.dtype for a in made]
+        yield elementwise(feed.store_kernel(cupy, dtypes), made, [*stacks, step])
+        if made:
+            sizes = [a.size for a in made]
+            yield elementwise(feed.stack_kernel(cupy, dtypes), [step, *made, *sizes], stacks)
     bits = array((8, 4), "uint32")
     yield elementwise(traced(lambda a: bfloat16(a, xp=cupy), [bits]), [bits])
 
@@ -177,7 +186,8 @@ def test_the_kernels_of_a_step_compile(name, compiled):
     if name == "losses and rules":
         found = [source for learner, rows in LEARNERS.values() for source in sources(learner, rows)]
     elif name == "float16":
-        found = list(sources(*STEPS["G2"], scaled=True))
+        learner, rows = STEPS["G2"]
+        found = list(sources(replace(learner, precision="float16"), rows))
     else:
         found = list(sources(*STEPS[name]))
     assert found

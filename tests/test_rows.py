@@ -105,7 +105,7 @@ def row_kernels(learner, rows, dtype="float32"):
     labels = learner.loss.targets == "distribution"
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), dtype)
     x = abstract((rows, features), dtype)
-    fused = fuse(record(learner.pure_step, *learner.init(dtype=dtype), x, t))
+    fused = fuse(record(learner.pure, *learner.init(dtype=dtype), x, t), 2)
     return [kernel for kernel in fused.kernels if kernel.kind == "rows"], fused.program.values
 
 
@@ -120,12 +120,18 @@ def arguments(kernel, values, draw):
         yield made[:, : like.shape[1]] if like.ndim == 2 else made
 
 
-GATHER = f"""
+AROUND = f"""
 extern "C" void gather(
-    int* index, int* step, float* x, int* t, long long batch, long long rows, long long x_columns,
-    long long t_columns, float* x_out, int* t_out, long long size
-) {{ for (long long i = 0; i < size; ++i) {{ {feed._GATHER} }} }}
-extern "C" void store_loss(float loss, float* losses, int* step) {{ {feed._STORE_LOSS}; }}
+    int* index, int* step, float* from0, int* from1, double* from2, long long batch, long long rows,
+    long long widest, long long columns0, long long columns1, long long columns2,
+    float* to0, int* to1, double* to2, long long size
+) {{ for (long long i = 0; i < size; ++i) {{ {feed.gather_source(3)} }} }}
+extern "C" void stack(
+    int* step, float* from0, double* from1, long long size0, long long size1, float* to0, double* to1,
+    long long size
+) {{ for (long long i = 0; i < size; ++i) {{ {feed.stack_source(2)} }} }}
+extern "C" void store(float* from0, double* from1, float* to0, double* to1, int* step)
+{{ {feed.store_source(2)} }}
 """
 
 
@@ -134,7 +140,7 @@ def cases(tmp_path_factory):
     """Every kernel of every learner, compiled together."""
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler (g++) is here")
-    folder, text, found = tmp_path_factory.mktemp("rows"), [GPU, GATHER], {}
+    folder, text, found = tmp_path_factory.mktemp("rows"), [GPU, AROUND], {}
     draw = np.random.default_rng(0)
     for name, dtype in CASES:
         kernels, values = row_kernels(*LEARNERS[name], dtype)
@@ -178,29 +184,39 @@ def test_the_source_of_a_kernel_does_what_its_operations_do(name, dtype, cases):
         assert finished[0] == 0
 
 
-def test_rows_are_gathered_and_losses_are_stored(cases):
+def called(function, *given):
+    """A C function, given the addresses of arrays and long integers."""
+    function(*(ctypes.c_longlong(a) if isinstance(a, int) else ctypes.c_void_p(a.ctypes.data) for a in given))
+
+
+def test_rows_are_gathered_and_results_are_stacked(cases):
     library, _ = cases
     draw = np.random.default_rng(0)
-    x, t = draw.standard_normal((9, 4)).astype("f4"), draw.integers(0, 100, (9, 6)).astype("i4")
+    data = (
+        draw.standard_normal((9, 4)).astype("f4"),
+        draw.integers(0, 100, (9, 6)).astype("i4"),
+        draw.random(9),
+    )
     index = draw.integers(-9, 18, (5, 8)).astype("i4")  # a row that does not exist wraps around
-    step, losses = np.zeros(1, "i4"), np.zeros(5, "f4")
+    step = np.zeros(1, "i4")
+    numbers, arrays = (np.zeros(5, "f4"), np.zeros(5)), (np.zeros((5, 3), "f4"), np.zeros((5, 2, 2)))
     for k in range(5):
-        x_out, t_out = np.zeros((8, 4), "f4"), np.zeros((8, 6), "i4")
-        before, after = (
-            (ctypes.c_void_p(a.ctypes.data) for a in some) for some in ((index, step, x, t), (x_out, t_out))
-        )
-        library.gather(*before, *map(ctypes.c_longlong, (8, 9, 4, 6)), *after, ctypes.c_longlong(48))
-        np.testing.assert_array_equal(x_out, x[index[k] % 9])
-        np.testing.assert_array_equal(t_out, t[index[k] % 9])
-        library.store_loss(ctypes.c_float(k), *(ctypes.c_void_p(a.ctypes.data) for a in (losses, step)))
-    assert losses.tolist() == [0, 1, 2, 3, 4]
+        rows = [np.zeros((8, *a.shape[1:]), a.dtype) for a in data]
+        called(library.gather, index, step, *data, 8, 9, 6, 4, 6, 1, *rows, 48)
+        for found, a in zip(rows, data, strict=True):
+            np.testing.assert_array_equal(found, a[index[k] % 9])
+        large = [np.full(a.shape[1:], k + 1, a.dtype) for a in arrays]
+        called(library.stack, step, *large, 3, 4, *arrays, 4)
+        called(library.store, *(np.asarray(k, a.dtype) for a in numbers), *numbers, step)
+    assert [a.tolist() for a in numbers] == [[0, 1, 2, 3, 4]] * 2
+    assert [a.reshape(5, -1)[:, [0, -1]].tolist() for a in arrays] == [[[k + 1, k + 1] for k in range(5)]] * 2
     assert step[0] == 5
 
 
 def in_row_kernels(step, columns=4):
     """The operations of a step that are in row kernels."""
     w, s, x, t = (abstract(shape, "float32") for shape in ((3,), (), (6, columns), (6,)))
-    kernels = fuse(record(step, w, s, x, t)).kernels
+    kernels = fuse(record(step, w, s, x, t), 2).kernels
     return [op for kernel in kernels if kernel.kind == "rows" for op in kernel.ops]
 
 

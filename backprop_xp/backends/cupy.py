@@ -1,12 +1,12 @@
-"""CuPy: NumPy's functions on an NVIDIA GPU; compiled steps are CUDA graphs."""
+"""CuPy: NumPy's functions on an NVIDIA GPU; compiled functions are CUDA graphs."""
 
 from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array
-from ..compiler.compiled import Compiled, Step
-from ..compiler.cuda.compiled import CapturedStep
+from ..compiler.compiled import Compiled, Function
+from ..compiler.cuda.compiled import Captured
 from ..compiler.cuda.products import PRECISIONS, Products
 from ..errors import BackendUnavailable, BackpropError, listed, unavailable
 from .base import Backend
@@ -80,9 +80,9 @@ class CuPy(Backend):
         other.xp = SimpleNamespace(**vars(self.xp) | {"matmul": Products(self.cupy, precision)})
         return other
 
-    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """The step captured once for each set of shapes, then replayed."""
-        return CapturedStep(self, self.cupy, step, check, scaled=self.precision == "float16")
+    def compile(self, function: Function, **settings: Any) -> Compiled:
+        """The function captured once for each signature, then replayed."""
+        return Captured(self, self.cupy, function, **settings)
 
 
 def load() -> Backend:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..arrays import Array
-from ..compiler.compiled import Compiled, Step
-from ..compiler.torch import DetachedStep
+from ..compiler.compiled import Compiled, Function
+from ..compiler.torch import Detached
 from ..errors import BackpropError, unavailable
 from .base import Backend
 
@@ -59,9 +59,9 @@ class Torch(Backend):
         own = a is not None and not a.requires_grad and a.data_ptr() == memory.ctypes.data
         return a if own else self.torch.from_numpy(memory)
 
-    def compile(self, step: Step, check: Step | None = None, layout: Any = None) -> Compiled:
-        """The step outside autograd: on the CPU as a recorded plan, on a GPU as a CUDA graph."""
-        return DetachedStep(self, self.torch, step, check)
+    def compile(self, function: Function, **settings: Any) -> Compiled:
+        """The function outside autograd: on the CPU as a recorded plan, on a GPU as a CUDA graph."""
+        return Detached(self, self.torch, function, **settings)
 
     def synchronize(self) -> None:
         """Wait for the GPU, where there is one."""

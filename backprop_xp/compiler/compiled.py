@@ -74,15 +74,21 @@ class Compiled:
             BackpropError: rows that do not fit, or that are not there where the index lies on the
                 host; one on a device is not read.
         """
-        *args, index = args
+        *given, index = args
         batch_size(index)
-        self.check(*args)
-        state, held, rows = self._parts(args)
+        self.check(*given)
+        state, held, rows = self._parts(given)
         xp, found = self.library.xp, []
         index = self.index_to_device(rows, index)
+        if not index.shape[0]:
+            msg = f"a scan that runs as it is needs one step at least, got an index of shape {index.shape}"
+            raise BackpropError(msg)
+
+        def gathered(k: int) -> Any:
+            return mapped(rows, lambda a: xp.take(a, index[k, :], axis=0))
+
         for k in range(index.shape[0]):
-            batch = mapped(rows, lambda a, k=k: xp.take(a, index[k, :], axis=0))
-            result = self.function(*state, *held, *batch, xp=xp)
+            result = self.function(*state, *held, *gathered(k), xp=xp)
             if self.donate:
                 state, result = result[: self.donate], result[self.donate :]
             found.append(result)
@@ -170,6 +176,3 @@ def check_rows(index: Array, x: Array) -> None:
     if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
         msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
         raise BackpropError(msg)
-
-
-Step = Function  # TEMPORARY

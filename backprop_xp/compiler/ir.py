@@ -142,7 +142,7 @@ def signature(tree: Any, *, skip: int = 0) -> Any:
     (<class 'tuple'>, ((3,), dtype('float64'), 'cpu'), 1.5)
     """
     if hasattr(tree, "dtype"):
-        return tuple(tree.shape[skip:]), tree.dtype, getattr(tree, "device", None)
+        return tuple(tree.shape[skip:]), tree.dtype, str(getattr(tree, "device", None))  # CuPy's has no hash
     if isinstance(tree, (tuple, list)):
         return type(tree), *(signature(each, skip=skip) for each in tree)
     if isinstance(tree, dict):

@@ -1,5 +1,6 @@
 """Compiled functions on JAX: `jax.jit`, and many calls under `jax.lax.scan`."""
 
+from functools import partial
 from typing import Any
 
 from ..arrays import Array
@@ -7,6 +8,10 @@ from ..errors import no_memory
 from ..library import Library
 from .compiled import Compiled, batch_size
 from .ir import leaves, mapped, signature
+
+
+def _same(*state: Any, xp: Any) -> Any:  # noqa: ARG001 (as the functions of a carry)
+    return state
 
 
 class Jitted(Compiled):
@@ -29,8 +34,8 @@ class Jitted(Compiled):
             return function(*args, xp=xp)
 
         def many(*args: Any) -> Any:
-            *args, index = args
-            state, held, rows = self._parts(args)
+            *given, index = args
+            state, held, rows = self._parts(given)
 
             def body(carry: Any, batch: Array) -> Any:
                 result = function(*carry, *held, *mapped(rows, lambda a: a[batch]), xp=xp)
@@ -41,10 +46,7 @@ class Jitted(Compiled):
 
         donated = tuple(range(n))
         self._one, self._many = (jax.jit(f, donate_argnums=donated) for f in (one, many))
-        pack, unpack = self.carry or (None, None)
-        self._pack, self._unpack = (
-            f and jax.jit(lambda *state, f=f: f(*state, xp=xp)) for f in (pack, unpack)
-        )
+        self._pack, self._unpack = (jax.jit(partial(f, xp=xp)) for f in self.carry or (_same, _same))
         self._packs: dict[Any, bool] = {}
 
     @property
@@ -70,39 +72,39 @@ class Jitted(Compiled):
     def _changes(self, function: Any, state: Any) -> bool:
         """Whether packing or unpacking gives another form than the state has."""
         key = id(function), signature(state)
-        if function is not None and key not in self._packs:
+        if key not in self._packs:
             self._packs[key] = len(leaves(self._shapes(function, *state))) != len(leaves(state))
-        return function is not None and self._packs[key]
+        return self._packs[key]
 
     def __call__(self, *args: Any) -> Any:
         """One call; the state may be packed."""
-        return self._run(self._one, args, leaves(self._parts(args)[2]))
+        return self._run(self._one, args)
 
     def scan(self, *args: Any) -> Any:
         """Many calls in one; the state comes back in the form it had."""
-        *args, index = args
+        *given, index = args
         batch_size(index)
-        state, held, rows = self._parts(args)
+        state, held, rows = self._parts(given)
         index = self.index_to_device(rows, index)
-        self.check(*args)
+        self.check(*given)
         packed = self.pack(*state)
-        result = self._run(self._many, (*packed, *held, *rows, index), [index[0]])
+        result = self._run(self._many, (*packed, *held, *rows), index)
         if packed is state:
             return result
         for a in leaves(state):
             a.delete()  # consumed, as the packed one was
         return (*self.unpack(*result[: self.donate]), *result[self.donate :])
 
-    def _run(self, function: Any, args: Any, rows: list[Any]) -> Any:
+    def _run(self, function: Any, args: Any, *index: Array) -> Any:
         try:
-            return function(*args)
+            return function(*args, *index)
         except (TypeError, AttributeError):  # what came is nothing that JAX knows
-            self.check(*args[: len(args)])
+            self.check(*args)
             raise
         except RuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            state = leaves(args)[:1]
-            usable = not (self.donate and state and state[0].is_deleted())
-            n = max((a.shape[0] for a in rows if a.ndim), default=0)
+            state, _, rows = self._parts(args)
+            n = index[0].shape[1] if index else max((a.shape[0] for a in leaves(rows) if a.ndim), default=0)
+            usable = not any(a.is_deleted() for a in leaves(state))
             raise no_memory(n, error, usable=usable) from error

@@ -7,7 +7,7 @@ what they are taken of.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from .ir import ASSIGN, VIEWS, Aliases, Op, Program, Ref, Slice, reads, refs
+from .ir import ASSIGN, VIEWS, Aliases, Op, Program, Ref, Slice, mapped, reads, refs
 
 _STATE = ("state", "new")
 
@@ -28,11 +28,23 @@ def write_back(program: Program, donated: int) -> Program:
             values.append(values[other])
             pairs[k] = mine, len(values) - 1
             ops.append(Op("astype", (Ref(other), values[other].dtype), {}, pairs[k][1], origin=_STATE))
+    taken, outputs = {mine for mine, _ in pairs}, program.outputs
+
+    def kept(ref: Ref) -> Ref:
+        """A result that is the old state: a copy of it."""
+        if aliases[ref.value] not in taken:
+            return ref
+        values.append(values[ref.value])
+        ops.append(Op("astype", (ref, values[ref.value].dtype), {}, len(values) - 1, origin=_STATE))
+        return Ref(len(values) - 1)
+
+    if taken:
+        outputs = (*outputs[:donated], *mapped(outputs[donated:], kept))
     for mine, other in pairs:
         assign = Op(ASSIGN, (Ref(mine), Ref(other)), {}, mine, inplace=True, origin=_STATE)
         last = max((k for k, op in enumerate(ops) if conflict([op], assign, aliases)), default=-1)
         ops.insert(last + 1, assign)
-    return replace(program, ops=tuple(ops), values=tuple(values))
+    return replace(program, ops=tuple(ops), values=tuple(values), outputs=outputs)
 
 
 def conflict(group: Iterable[Op], op: Op, aliases: Aliases) -> bool:
@@ -52,9 +64,10 @@ def concat_in_place(program: Program, can_write: Callable[[Op], bool]) -> Progra
         can_write: whether an operation can write into memory it is given.
     """
     aliases, slices = Aliases(program.ops), dict(program.slices)
-    makers = {op.out for op in program.ops if op.name not in VIEWS and not op.inplace and can_write(op)}
+    written = {aliases[op.out] for op in program.ops if op.inplace}  # later, perhaps, than it is joined
+    makers = {op.out for op in program.ops if op.name not in VIEWS and can_write(op)} - written
     for op in program.ops:
-        if op.name == "concat" and program.values[op.out].ndim == 1:
+        if op.name == "concat" and program.values[op.out].ndim == 1 and op.out not in written:
             for part, start in _parts(op, program):
                 owner = aliases[part]
                 like, whole = program.values[owner], program.values[op.out]

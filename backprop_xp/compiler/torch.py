@@ -1,4 +1,4 @@
-"""A compiled step on Torch: on the CPU a recorded plan, on a GPU a CUDA graph at fixed addresses."""
+"""Compiled functions on Torch: on the CPU a recorded plan, on a GPU a CUDA graph at fixed addresses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,47 +7,44 @@ from typing import Any
 from ..arrays import Array
 from ..errors import no_memory
 from ..library import Library
-from .compiled import Step, batch_size, check_rows
-from .cpu.compiled import CompiledStep
-from .ir import leaves, mapped
+from .compiled import Compiled, Function, batch_size, check_rows, check_stack
+from .cpu.compiled import Planned
+from .ir import leaves, mapped, signature
 
 _WARM_UPS = 3  # as in Torch's manual: libraries choose their algorithms before the capture
 
 
-class GraphedStep:
-    """A CUDA graph of a step, on tensors of its own: a scan copies the state in and out.
+class Graphed:
+    """A CUDA graph of a function, on tensors of its own: a scan copies what it is given in, results out.
 
     Args:
         torch: the module.
-        step: step(w, s, x, t) -> (w, s, loss).
-        w: weights of the shape to come.
-        s: a state of the shape to come.
-        x: one row of inputs.
-        t: one row of targets.
-        rows: of a batch.
+        function: f(*state, *held, *rows) -> (*new_state, *results).
+        parts: state, held arguments and one row, of the shapes to come.
+        rows: of a step.
 
     Raises:
-        RuntimeError: the step cannot be captured.
+        RuntimeError: the function cannot be captured.
     """
 
-    def __init__(
-        self, torch: Any, step: Callable[..., Any], w: Array, s: Any, x: Array, t: Array, rows: int
-    ) -> None:
-        self.torch, self.step = torch, step
-        self.state = mapped((w, s), lambda a: a.clone())
-        self.batch = [a.repeat(rows, *(1 for _ in a.shape[1:])) for a in (x, t)]
+    def __init__(self, torch: Any, function: Callable[..., Any], parts: Any, rows: int) -> None:
+        self.torch, self.function = torch, function
+        state, held, row = parts
+        self.state, self.held = mapped((state, held), lambda a: a.clone())
+        self.batch = mapped(row, lambda a: a.repeat(rows, *(1 for _ in a.shape[1:])))
         self.replay = self._captured()
 
     @staticmethod
-    def runs_on(w: Array) -> bool:
-        """Whether the device of w has CUDA graphs."""
-        return bool(w.is_cuda)
+    def runs_on(a: Array) -> bool:
+        """Whether the device of a tensor has CUDA graphs."""
+        return bool(a.is_cuda)
 
     def _run(self) -> None:
-        """One step; the new state is copied into the tensors of the old."""
-        old = leaves(self.state)
-        w, s, self.loss = self.step(*self.state, *self.batch)
-        new = leaves((w, s))
+        """One call; the new state is copied into the tensors of the old."""
+        found, donate = self.function(*self.state, *self.held, *self.batch), len(self.state)
+        old, new = leaves(self.state), leaves(tuple(found[:donate]) if donate else ())
+        results, own = found[donate:] if donate else found, set(map(_memory, old))
+        self.results = mapped(results, lambda a: a.clone() if _memory(a) in own else a)
         for k, a in enumerate(new):
             swapped = a is not old[k] and any(a is b for b in old)
             if swapped:  # the copies below would overwrite it before it is read
@@ -57,9 +54,9 @@ class GraphedStep:
                 mine.copy_(a)
 
     def _captured(self) -> Callable[[], None]:
-        """Capture one step; the function that replays it."""
+        """Capture one call; the function that replays it."""
         cuda = self.torch.cuda
-        with cuda.device(self.batch[0].device):
+        with cuda.device(leaves(self.batch)[0].device):
             side = cuda.Stream()
             side.wait_stream(cuda.current_stream())
             with cuda.stream(side):
@@ -71,91 +68,90 @@ class GraphedStep:
                 self._run()
         return graph.replay  # type: ignore[no-any-return]
 
-    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """One step for each row of index; the results are copies."""
-        for mine, given in zip(leaves(self.state), leaves((w, s)), strict=True):
+    def scan(self, parts: Any, index: Array) -> Any:
+        """One call for each row of index; what is returned are copies."""
+        state, held, rows = parts
+        for mine, given in zip(leaves((self.state, self.held)), leaves((state, held)), strict=True):
             mine.copy_(given)
-        losses = []
-        for rows in index.unbind():
-            for buffer, data in zip(self.batch, (x, t), strict=True):
-                self.torch.index_select(data, 0, rows, out=buffer)
+        results = leaves(self.results)
+        check_stack(results, len(index))
+        stacks = [a.new_empty((len(index), *a.shape)) for a in results]
+        for k, at in enumerate(index.unbind()):
+            for buffer, data in zip(leaves(self.batch), leaves(rows), strict=True):
+                self.torch.index_select(data, 0, at, out=buffer)
             self.replay()
-            losses.append(self.loss.clone())
-        w, s = mapped(self.state, lambda a: a.clone())
-        return w, s, self.torch.stack(losses)
+            for stack, a in zip(stacks, leaves(self.results), strict=True):
+                stack[k] = a
+        each = iter(stacks)
+        out = mapped(self.results, lambda _: next(each))
+        return (*mapped(self.state, lambda a: a.clone()), *out) if state else out
 
 
-class DetachedStep(CompiledStep):
-    """A step outside autograd.
+class Detached(Planned):
+    """A function outside autograd.
 
     On the CPU the recorded plan runs on the tensors' own memory; on a GPU a scan replays a CUDA graph.
 
     Args:
-        library: Torch's tensors, and the namespace the step runs on.
+        library: Torch's tensors, and the namespace the function runs on.
         torch: the module.
-        step: as for `Compiled`.
-        check: likewise.
+        function: as for `Compiled`.
+        settings: likewise.
 
     Attributes:
-        eager: why steps run eagerly, if they can be neither recorded nor captured.
+        eager: why the function runs eagerly, if it can be neither recorded nor captured.
     """
 
-    def __init__(self, library: Library, torch: Any, step: Step, check: Step | None = None) -> None:
-        super().__init__(library, step, check)
+    def __init__(self, library: Library, torch: Any, function: Function, **settings: Any) -> None:
+        super().__init__(library, function, **settings)
         self.torch = torch
-        self.graphs: dict[Any, GraphedStep] = {}
+        self.graphs: dict[Any, Graphed] = {}
 
-    def _recorded(self, w: Array) -> bool:
-        return self.eager is None and getattr(w, "is_cpu", False)
+    def _recorded(self, args: Any) -> bool:
+        return all(getattr(a, "is_cpu", False) for a in leaves(args)[:1])
 
-    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
-        """One step."""
-        with self._no_grad(w, x):
-            if self._recorded(w):
-                return super().__call__(w, s, x, t)
-            self.check(w, s, x, t)
-            return self._step(w, s, x, t)  # type: ignore[no-any-return]
+    def __call__(self, *args: Any) -> Any:
+        """One call."""
+        with self._no_grad(args):
+            return super().__call__(*args) if self._recorded(args) else Compiled.__call__(self, *args)
 
-    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """Many steps."""
-        with self._no_grad(w, x, index):
-            if self._recorded(w):
-                return super().scan(w, s, x, t, index)
-            self.check(w, s, x, t)
-            batch_size(index)
+    def scan(self, *args: Any) -> Any:
+        """Many calls."""
+        *given, index = args
+        with self._no_grad(given, index):
+            if self._recorded(given):
+                return super().scan(*args)
+            self.check(*given)
+            rows, parts = batch_size(index), self._parts(given)
+            first = leaves(parts[2])[0]
             if getattr(index, "is_cpu", False):
-                check_rows(index.numpy(), x)
-            index = self.index_to_device(w, x, index).to(w.device)
-            graphed = self._graphed(w, s, x, t, index)
-            if graphed is not None:
-                return graphed.scan(w, s, x, t, index)
-            losses = []
-            for rows in index.unbind():
-                w, s, loss = self._step(w, s, x[rows], t[rows])
-                losses.append(loss)
-            return w, s, self.torch.stack(losses)
+                check_rows(index.numpy(), first)
+            index = self.index_to_device(parts[2], index).to(first.device)
+            graphed = self._graphed(parts, rows)
+            return Compiled.scan(self, *given, index) if graphed is None else graphed.scan(parts, index)
 
     @contextmanager
-    def _no_grad(self, w: Array, x: Array, index: Array = None) -> Iterator[None]:
-        """Outside autograd; out of memory, w and s are usable only if graphs ran: eager steps change them."""
+    def _no_grad(self, args: Any, index: Array = None) -> Iterator[None]:
+        """Outside autograd; out of memory, the state is usable only if graphs ran: eager calls change it."""
         try:
             with self.torch.no_grad():
                 yield
         except self.torch.cuda.OutOfMemoryError as error:
             self.graphs.clear()
-            graphed = index is not None and self.eager is None and GraphedStep.runs_on(w)
-            rows = x.shape[0] if index is None else index.shape[1]
-            raise no_memory(rows, error, usable=graphed) from error
+            rows = leaves(self._parts(args)[2])[:1] if index is None else [index[0]]
+            graphed = index is not None and self.eager is None and Graphed.runs_on(leaves(args)[0])
+            raise no_memory(len(rows[0]) if rows else 0, error, usable=graphed) from error
 
-    def _graphed(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> GraphedStep | None:
-        """The captured step for these shapes; None off the GPU, and if Torch refused to capture it."""
-        if self.eager is not None or not GraphedStep.runs_on(w):
+    def _graphed(self, parts: Any, rows: int) -> Graphed | None:
+        """The captured function for this signature; None off the GPU, and if Torch refused to capture it."""
+        state, held, data = parts
+        if self.eager is not None or not Graphed.runs_on(leaves(data)[0]):
             return None
-        rows = index.shape[1]
-        key = w.device, w.dtype, rows, x.shape[1:], x.dtype, t.shape[1:], t.dtype
+        key = rows, signature((state, held)), signature(data, skip=1)
         try:
             if key not in self.graphs:
-                self.graphs[key] = GraphedStep(self.torch, self._step, w, s, x[:1], t[:1], rows)
+                one = state, held, mapped(data, lambda a: a[:1])
+                self.graphs[key] = Graphed(self.torch, self._function, one, rows)
                 self.compilations += 1
         except self.torch.cuda.OutOfMemoryError:
             raise
@@ -163,5 +159,10 @@ class DetachedStep(CompiledStep):
             self.eager = str(error).partition("\n")[0]
         return self.graphs.get(key)
 
-    def _step(self, w: Array, s: Any, x: Array, t: Array) -> Any:
-        return self.step(w, s, x, t, xp=self.library.xp)
+    def _function(self, *args: Any) -> Any:
+        return self.function(*args, xp=self.library.xp)
+
+
+def _memory(a: Array) -> int:
+    """The address of the memory in which a tensor lies."""
+    return a.untyped_storage().data_ptr()  # type: ignore[no-any-return]

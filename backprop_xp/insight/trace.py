@@ -113,7 +113,7 @@ def trace_each(learner: Learner, w: Array, s: State, *batch: Any) -> tuple[Array
     """
     traces = []
     for k in range(leaves(batch)[0].shape[0]):
-        rows = mapped(batch, lambda a, k=k: a[k : k + 1, ...])
+        rows = mapped(batch, lambda a: a[k : k + 1, ...])  # noqa: B023 (used at once)
         w, s, loss, watched = learner.step(w, s, *rows, watch="*")
         traces.append(from_watched(learner, rows, loss, watched))
     return w, s, traces

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import BackpropError
 from ..compiled import Compiled, batch_size, check_rows, check_stack
 from ..ir import leaves, mapped, signature
 from ..recorder import NotRecorded, record
@@ -44,11 +45,11 @@ class Planned(Compiled):
 
     def scan(self, *args: Any) -> Any:
         """Many calls, replayed; the rows are gathered into the plan's own buffers."""
-        *args, index = args
-        bound = self._bind(args, batch_size(index))
+        *given, index = args
+        bound = self._bind(given, batch_size(index))
         if bound is None:
-            return super().scan(*args, index)
-        rows = [self.library.to_host(a) for a in leaves(tuple(args[self.donate + self.hold :]))]
+            return super().scan(*args)
+        rows = [self.library.to_host(a) for a in leaves(self._parts(given)[2])]
         index = np.asarray(index, dtype=np.intp)
         check_rows(index, rows[0])
         check_stack(bound.out, len(index))
@@ -69,7 +70,11 @@ class Planned(Compiled):
         if self.eager is not None:
             return None
         state, held, rows = self._parts(args)
-        key = batch, signature((state, held)), signature(rows, skip=batch is not None), self._uneven(rows)
+        if batch is not None and len({a.shape[0] for a in leaves(rows)}) > 1:
+            self.check(*args)
+            msg = f"rows must be equally many, got {', '.join(str(a.shape[0]) for a in leaves(rows))}"
+            raise BackpropError(msg)
+        key = batch, signature((state, held)), signature(rows, skip=batch is not None)
         bound = self.bound.get(key)
         if bound is not None and bound.holds(state, held):
             return bound
@@ -84,11 +89,6 @@ class Planned(Compiled):
             self.compilations += 1
         bound = self.bound[key] = BoundPlan(self.plans[key], state, held, self.library)
         return bound
-
-    def _uneven(self, rows: Any) -> bool:
-        """Whether rows differ in number: there is no plan then, and the check says why."""
-        lengths = {a.shape[:1] for a in leaves(rows)}
-        return len(lengths) > 1
 
     def _plan(self, args: Any, batch: int | None) -> Plan:
         state, held, rows = mapped(self._parts(args), self.library.to_host)
@@ -119,6 +119,3 @@ class Planned(Compiled):
             except NotUnrolled:
                 self.unrolled[plan] = None
         return self.unrolled[plan]
-
-
-CompiledStep = Planned  # TEMPORARY

@@ -80,6 +80,8 @@ class Unrolled:
             out: arrays of shape (steps,), which receive what each step returns.
         """
         numbers = [v for a in state for v in a.reshape(-1).tolist()]
+        if not len(out[0]):
+            return True
         given = [a.reshape(len(a), -1).tolist() for a in rows]
         try:
             numbers, found = self.function(numbers, *given)

@@ -1,157 +1,167 @@
-"""A compiled step on CuPy: its program as fused kernels, captured in CUDA graphs."""
+"""Compiled functions on CuPy: programs as fused kernels, captured in CUDA graphs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
-from ...errors import no_memory
+from ...errors import BackpropError, no_memory
 from ...library import Library
-from ..compiled import Compiled, Step, batch_size, check_rows
-from ..ir import abstract, mapped
+from ..compiled import Compiled, Function, batch_size, check_rows, check_stack
+from ..ir import abstract, leaves, mapped, signature
 from ..recorder import record
-from . import loss_scale, row_kernel
+from . import row_kernel
 from .executable import DeviceLibrary, Executable
 from .feed import BatchGather
 from .graph import CaptureStream, GraphInstance
 from .staging import DoubleBuffer
 
 
-class Shapes(NamedTuple):
-    """What a step is compiled for."""
-
-    kinds: tuple[type, type]
-    device: int
-    rows: int
-    matched: bool
-    x: tuple[int, ...]
-    x_dtype: Any
-    t: tuple[int, ...]
-    t_dtype: Any
-    w: tuple[int, ...]
-    w_dtype: Any
-
-
-class CapturedStep(Compiled):
-    """A step as CUDA graphs, for each set of shapes.
+class Captured(Compiled):
+    """A function as CUDA graphs, for each signature.
 
     Args:
-        library: CuPy's arrays, and the namespace the step runs on.
+        library: CuPy's arrays, and the namespace the function runs on.
         cupy: the module.
-        step: as for `Compiled`.
-        check: likewise.
-        scaled: whether errors are scaled, as products in float16 need.
+        function: as for `Compiled`.
+        settings: likewise.
     """
 
-    def __init__(
-        self, library: Library, cupy: Any, step: Step, check: Step | None = None, *, scaled: bool = False
-    ) -> None:
-        super().__init__(library, step, check)
-        self.cupy, self.scaled = cupy, scaled
+    def __init__(self, library: Library, cupy: Any, function: Function, **settings: Any) -> None:
+        super().__init__(library, function, **settings)
+        self.cupy = cupy
+        self._check_on_device = self.check
+        self.check = _with_host_rows(self.check, library, cupy, self.donate + self.hold)
         self.streams: dict[int, CaptureStream] = {}  # by device
-        self.executables: dict[Shapes, Executable] = {}
-        self.instances: dict[Shapes, list[GraphInstance]] = {}
-        self.gathers: dict[tuple[Shapes, int], BatchGather] = {}  # by the rows of the data, too
-        self.double_buffers: dict[Shapes, DoubleBuffer] = {}
+        self.executables: dict[Any, Executable] = {}  # by signature, as all that follows
+        self.instances: dict[Any, list[GraphInstance]] = {}
+        self.gathers: dict[tuple[Any, int], BatchGather] = {}  # by the rows of the data, too
+        self.double_buffers: dict[Any, DoubleBuffer] = {}
 
     @property
     def kernels(self) -> list[int]:
-        """The kernels of a step, for each set of shapes it was compiled for."""
+        """The kernels of a call, for each signature it was compiled for."""
         return [executable.kernels for executable in self.executables.values()]
 
-    def check(self, w: Array, s: Any, x: Array, t: Array) -> None:
-        """Whether rows fit; rows on the host are represented by a zero on the device, broadcast."""
-        if self.library.owns(w) and all(isinstance(a, np.ndarray) and a.dtype != object for a in (x, t)):
-            with w.device:
-                x, t = (self.cupy.broadcast_to(self.cupy.zeros((), a.dtype), a.shape) for a in (x, t))
-        super().check(w, s, x, t)
-
-    def to_device(self, w: Array, a: Array) -> Array:
+    def to_device(self, like: Array, a: Array) -> Array:
         """The rows as they are: `scan` copies them while it runs."""
         return a
 
-    def index_to_device(self, w: Array, x: Array, index: Array) -> Array:
-        """The index; copied to the host if x is there, and its rows checked if it is on the host."""
-        if isinstance(x, np.ndarray) and not isinstance(index, np.ndarray):
+    def index_to_device(self, rows: Any, index: Array) -> Array:
+        """The index; copied to the host if the rows are there, and checked if it is on the host."""
+        first = leaves(rows)[0]
+        if isinstance(first, np.ndarray) and not isinstance(index, np.ndarray):
             index = self.cupy.asnumpy(index)
         if isinstance(index, np.ndarray):
-            check_rows(index, x)
+            check_rows(index, first)
         return index
 
-    def __call__(self, w: Array, s: Any, x: Array, t: Array) -> tuple[Array, Any, Array]:
-        """One step, one graph launch."""
-        shapes = self._shapes(w, s, x, t)
-        if isinstance(x, np.ndarray):
-            super().check(w, s, x, t)  # refuses: only `scan` takes rows from the host
-        with self._on_device(w, shapes):
-            instance = self._instance(shapes, w, s, x, t)
-            instance.batch[0][...], instance.batch[1][...] = x, t
-            return *_state(instance, w, s), instance.step()
+    def __call__(self, *args: Any) -> Any:
+        """One call, one graph launch."""
+        rows = leaves(self._parts(args)[2])
+        if any(isinstance(a, np.ndarray) for a in rows):
+            self._check_on_device(*args)  # refuses: only `scan` takes rows from the host
+        with self._on_device(args, rows[0].shape[:1] if rows else ()):
+            instance = self._instance(self._signature(args, None), args)
+            for mine, given in zip(instance.batch, rows, strict=True):
+                mine[...] = given
+            return self._returned(args, instance, [a.copy() for a in instance.step()])
 
-    def scan(self, w: Array, s: Any, x: Array, t: Array, index: Array) -> tuple[Array, Any, Array]:
-        """Many steps, several in one graph, which gathers the rows and stores the losses.
+    def scan(self, *args: Any) -> Any:
+        """Many calls, several in one graph, which gathers the rows and stacks the results.
 
-        Data and index may be NumPy arrays: rows are then copied while the steps before them run. An index
-        on the device is read only if data are on the host; on the device, a row that does not exist wraps
+        Rows and index may be NumPy arrays: rows are then copied while the steps before them run. An index
+        on the device is read only if rows are on the host; on the device, a row that does not exist wraps
         around.
         """
-        shapes = self._shapes(w, s, x, t, batch_size(index))
-        index = self.index_to_device(w, x, index)
-        with self._on_device(w, shapes):
-            instance = self._instance(shapes, w, s, x, t)
-            if isinstance(x, np.ndarray):
-                if shapes not in self.double_buffers:
-                    self.double_buffers[shapes] = DoubleBuffer(self.cupy, x, t, shapes.rows, shapes.w_dtype)
-                losses = self.double_buffers[shapes].scan(instance, x, t, index)
-            else:
-                gather, losses = self._gather(shapes, x, t), []
-                for start in range(0, max(1, index.shape[0]), gather.steps):
-                    steps = gather.set_index(index[start : start + gather.steps])
-                    losses.append(instance.scan(gather, steps))
-            together = losses[0] if len(losses) == 1 else self.cupy.concatenate(losses)
-            return *_state(instance, w, s), together
+        *given, index = args
+        key, data = self._signature(given, batch_size(index)), self._rows(given)
+        index = self.index_to_device(data, index)
+        with self._on_device(given, index.shape[1:]):
+            instance, start = self._instance(key, given), 0
+            like, steps = instance.executable.results, index.shape[0]
+            check_stack(like, steps)
+            out = [self.cupy.empty((steps, *a.shape), dtype=a.dtype) for a in like]
+            scanned = self._scan_host if isinstance(data[0], np.ndarray) else self._scan_device
+            for part in scanned(key, instance, data, index):
+                for whole, some in zip(out, part, strict=True):
+                    whole[start : start + some.shape[0]] = some
+                start += part[0].shape[0] if part else 0
+            return self._returned(given, instance, out)
+
+    def _scan_device(
+        self, key: Any, instance: GraphInstance, data: list[Array], index: Array
+    ) -> Iterator[list[Array]]:
+        gather = self._gather(key, instance, data)
+        for start in range(0, index.shape[0], gather.steps):
+            steps = gather.set_index(index[start : start + gather.steps])
+            yield instance.scan(gather, steps)
+
+    def _scan_host(
+        self, key: Any, instance: GraphInstance, data: list[Array], index: Array
+    ) -> Iterator[list[Array]]:
+        if key not in self.double_buffers:
+            results = instance.executable.results
+            self.double_buffers[key] = DoubleBuffer(self.cupy, data, index.shape[1], results)
+        return self.double_buffers[key].scan(instance, data, index)
 
     # ------------------------------------------------------------ what was compiled
-    def _shapes(self, w: Array, s: Any, x: Array, t: Array, rows: int | None = None) -> Shapes:
-        try:
-            return Shapes(
-                kinds=(type(x), type(t)),
-                device=w.device.id,
-                rows=x.shape[0] if rows is None else rows,
-                matched=x.shape[:1] == t.shape[:1],  # else nothing is compiled: the check refuses
-                x=x.shape[1:],
-                x_dtype=x.dtype,
-                t=t.shape[1:],
-                t_dtype=t.dtype,
-                w=w.shape,
-                w_dtype=w.dtype,
-            )
-        except AttributeError:
-            self.check(w, s, x, t)
-            raise
+    def _signature(self, args: Any, batch: int | None) -> Any:
+        """What is compiled for: the rows of a step, None in a call, and the signature of the arguments."""
+        state, held, rows = self._parts(args)
+        return batch, signature((state, held)), signature(rows, skip=batch is not None)
 
-    def _instance(self, shapes: Shapes, w: Array, s: Any, x: Array, t: Array) -> GraphInstance:
-        """The instance that owns w, else one that no caller references; w and s are loaded into it."""
-        if shapes not in self.executables:
-            self.check(w, s, x, t)
-            self.executables[shapes] = self._executable(shapes, w, s)
+    def _rows(self, args: Any) -> list[Array]:
+        """The rows of a scan.
+
+        Raises:
+            BackpropError: they are not arrays of equally many rows.
+        """
+        rows = leaves(self._parts(args)[2])
+        lengths = {a.shape[:1] for a in rows}
+        if len(lengths) != 1 or lengths == {()}:
+            self.check(*args)
+            msg = f"a scan gathers from arrays of equally many rows, got {[tuple(a.shape) for a in rows]}"
+            raise BackpropError(msg)
+        return rows
+
+    def _instance(self, key: Any, args: Any) -> GraphInstance:
+        """The instance that owns the state, else one in which it overwrites nothing that is referenced."""
+        if key not in self.executables:
+            self.check(*args)
+            self.executables[key] = self._executable(key[0], args)
             self.compilations += 1
-        instances = self.instances.setdefault(shapes, [])
-        instance = next((each for each in instances if each.owns(w)), None)
-        instance = instance or next((each for each in instances if not each.in_use()), None)
-        if instance is None:
-            batch = [self.cupy.zeros((shapes.rows, *a.shape[1:]), dtype=a.dtype) for a in (x, t)]
-            if shapes.device not in self.streams:
-                self.streams[shapes.device] = CaptureStream(self.cupy)
-            stream, executable = self.streams[shapes.device], self.executables[shapes]
-            instance = GraphInstance(stream, executable, w, s, self._loss_scale(), batch)
+        state, held, rows = map(leaves, self._parts(args))
+        instances = self.instances.setdefault(key, [])
+        instance = next((each for each in instances if each.owns(state)), None)
+        instance = instance or next((each for each in instances if each.can_load(state)), None)
+        copied = instance.to_copy(held) if instance else [False] * len(held)
+        if (
+            instance is None or copied != instance.copied
+        ):  # held arguments came from elsewhere: copied from now on
+            if instance is not None:
+                instances.remove(instance)
+            shapes = [self._shape(a, key[0]) for a in rows]
+            batch = [self.cupy.zeros(shape, dtype=a.dtype) for shape, a in zip(shapes, rows, strict=True)]
+            instance = GraphInstance(self._stream(), self.executables[key], state, held, copied, batch)
             instances.append(instance)
-        instance.load(w, s)
+        instance.load(state, held)
         return instance
 
-    def _executable(self, shapes: Shapes, w: Array, s: Any) -> Executable:
+    def _stream(self) -> CaptureStream:
+        device = self.cupy.cuda.Device().id
+        if device not in self.streams:
+            self.streams[device] = CaptureStream(self.cupy)
+        return self.streams[device]
+
+    @staticmethod
+    def _shape(a: Array, batch: int | None) -> tuple[int, ...]:
+        """The shape of what a call is given: of the array, or of some rows of it."""
+        return tuple(a.shape) if batch is None else (batch, *a.shape[1:])
+
+    def _executable(self, batch: int | None, args: Any) -> Executable:
         xp, cupy = self.library.xp, self.cupy
         device = DeviceLibrary(
             xp,
@@ -161,38 +171,37 @@ class CapturedStep(Compiled):
             row_kernel=lambda kernel, values: row_kernel.compiled(cupy, kernel, values),
             matmul_with_epilogue=xp.matmul.matmul_with_epilogue,
         )
-        x = abstract((shapes.rows, *shapes.x), shapes.x_dtype)
-        t = abstract((shapes.rows, *shapes.t), shapes.t_dtype)
-        if self.scaled:
-            program = record(loss_scale.scaled(self.step), w, (s, *self._loss_scale()), x, t)
-        else:
-            program = record(self.step, w, s, x, t)
-        return Executable(program, device)
+        state, held, rows = self._parts(args)
+        rows = mapped(rows, lambda a: abstract(self._shape(a, batch), a.dtype))
+        return Executable(record(self.function, *state, *held, *rows), self.donate, device)
 
-    def _loss_scale(self) -> tuple[Array, ...]:
-        """The first state of the loss scale: the scale, and the good updates since it changed."""
-        if not self.scaled:
-            return ()
-        xp = self.cupy
-        return xp.full((), loss_scale.FIRST, dtype=xp.float32), xp.full((), 0, dtype=xp.int32)
-
-    def _gather(self, shapes: Shapes, x: Array, t: Array) -> BatchGather:
+    def _gather(self, key: Any, instance: GraphInstance, data: list[Array]) -> BatchGather:
         """Where graphs gather: the first data themselves; if others come, copies at a fixed address."""
-        key = shapes, x.shape[0]
-        gather = self.gathers.get(key)
+        where = key, data[0].shape[0]
+        gather = self.gathers.get(where)
         if gather is None:
-            gather = self.gathers[key] = BatchGather(self.cupy, x, t, shapes.rows, shapes.w_dtype)
-        elif not gather.load(x, t):
-            for instance in self.instances[shapes]:
-                instance.drop_graphs(gather)
-            gather = self.gathers[key] = gather.with_own_data(x, t)
+            results = instance.executable.results
+            gather = self.gathers[where] = BatchGather(self.cupy, data, key[0], results)
+        elif not gather.load(data):
+            for each in self.instances[key]:
+                each.drop_graphs(gather)
+            gather = self.gathers[where] = gather.with_own_data(data)
         return gather
 
+    def _returned(self, args: Any, instance: GraphInstance, out: list[Array]) -> Any:
+        """State and results in the form in which the function returns them."""
+        each, views = iter(out), instance.state_views()
+        results = mapped(instance.executable.fused.results, lambda _: next(each))
+        if not self.donate:
+            return results
+        return *mapped(tuple(args[: self.donate]), lambda _: next(views)), *results
+
     @contextmanager
-    def _on_device(self, w: Array, shapes: Shapes) -> Iterator[None]:
-        """On the device of w; if it runs out of memory, all that was compiled is freed."""
+    def _on_device(self, args: Any, rows: Any) -> Iterator[None]:
+        """On the device of the arguments; if it runs out of memory, all that was compiled is freed."""
+        device = next((a.device for a in leaves(tuple(args)) if self.library.owns(a)), None)
         try:
-            with w.device:
+            with device or self.cupy.cuda.Device():
                 yield
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             self.instances.clear()
@@ -200,11 +209,25 @@ class CapturedStep(Compiled):
             self.double_buffers.clear()
             self.streams.clear()
             self.cupy.get_default_memory_pool().free_all_blocks()
-            raise no_memory(shapes.rows, error, usable=True) from error
+            raise no_memory(rows[0] if rows else 0, error, usable=True) from error
 
 
-def _state(instance: GraphInstance, w: Array, s: Any) -> tuple[Array, Any]:
-    """The weights and the state of an instance, in the form of w and s."""
-    views = instance.state_views()
-    w, s = mapped((w, s), lambda _: next(views))
-    return w, s
+def _with_host_rows(check: Function, library: Library, cupy: Any, before: int) -> Function:
+    """A check for which rows on the host are represented by zeros on the device, broadcast.
+
+    Args:
+        check: of rows on the device.
+        library: CuPy's arrays.
+        cupy: the module.
+        before: how many arguments come before the rows.
+    """
+
+    def checked(*args: Any) -> Any:
+        first, rows = leaves(args)[:1], args[before:]
+        on_host = all(isinstance(a, np.ndarray) and a.dtype != object for a in leaves(rows))
+        if on_host and first and library.owns(first[0]):
+            with first[0].device:
+                rows = mapped(rows, lambda a: cupy.broadcast_to(cupy.zeros((), a.dtype), a.shape))
+        return check(*args[:before], *rows)
+
+    return checked

@@ -44,41 +44,51 @@ class Executable:
     """A program on a device.
 
     Args:
-        program: of step(w, s, x, t) -> (w, s, loss).
+        program: of f(*state, *held, *rows) -> (*new_state, *results).
+        donate: how many of its arguments are state.
         library: of the device.
+
+    Attributes:
+        results: for each array that it returns beside the state, an abstract one.
     """
 
-    def __init__(self, program: Program, library: DeviceLibrary) -> None:
-        self.fused, self.library = fuse(program), library
+    def __init__(self, program: Program, donate: int, library: DeviceLibrary) -> None:
+        self.fused, self.library = fuse(program, donate), library
         self.program = self.fused.program
         self.inputs = [ref.value for ref in refs(self.program.inputs)]
+        self._state = {ref.value for ref in refs(self.program.inputs[:donate])}
+        self._results = [ref.value for ref in refs(self.fused.results)]
+        self.results = [self.program.values[v] for v in self._results]
         self.constants = {v: library.asarray(a) for v, a in self.program.constants.items()}
         self.calls = [(kernel, self._call(kernel)) for kernel in self.fused.kernels]
         self.without_epilogue: set[int] = set()  # results of products whose epilogue ran as a second kernel
 
     @property
     def kernels(self) -> int:
-        """The kernels of a step; known after the first, which shows which epilogues cuBLASLt supports."""
+        """The kernels of a call; known after the first, which shows which epilogues cuBLASLt supports."""
         copies = sum(len(kernel.reads) for kernel in self.fused.kernels if kernel.kind == "concat")
         others = sum(kernel.kind != "concat" for kernel in self.fused.kernels)
-        return others + copies + len(self.without_epilogue)
+        return others + copies + len(self.without_epilogue) + sum(map(self._is_state, self._results))
 
-    def run(self, state: list[Array], batch: list[Array]) -> Array:
-        """One step; changes the state in place.
+    def run(self, inputs: list[Array]) -> list[Array]:
+        """One call; changes the state in place.
 
         Args:
-            state: the weights and the leaves of the state.
-            batch: x and t.
+            inputs: the arrays of state, held arguments and rows.
 
         Returns:
-            The loss.
+            The arrays beside the state; what lies in its memory is copied.
         """
-        memory = self.constants | dict(zip(self.inputs, (*state, *batch), strict=True))
+        memory = self.constants | dict(zip(self.inputs, inputs, strict=True))
         for kernel, call in self.calls:
             call(memory)
             for value in kernel.ends:
                 memory.pop(value, None)
-        return self._value(self.program.outputs[2].value, memory)
+        found = [self._value(v, memory) for v in self._results]
+        return [a.copy() if self._is_state(v) else a for v, a in zip(self._results, found, strict=True)]
+
+    def _is_state(self, value: int) -> bool:
+        return self.fused.aliases[value] in self._state
 
     # ------------------------------------------------------------ values
     def _value(self, value: int, memory: Memory) -> Array:

@@ -1,53 +1,65 @@
-"""Batches gathered on the device, by an index and a step counter that are on the device too."""
+"""Rows gathered on the device and results stacked there, by an index and a step counter on the device too."""
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from ...arrays import Array
 
 _INDEX_ROWS = 1 << 22  # the longest index that is kept on the device
 _INDEX_STEPS = 4096
+_STACK_BYTES = 1 << 26  # of results that are stacked before they are copied
 
-_GATHER = """
-    const long long columns = x_columns > t_columns ? x_columns : t_columns;
-    const long long row = i / columns, j = i % columns;
+_FIND_ROW = """
+    const long long row = i / widest, j = i % widest;
     long long source = index[step[0] * batch + row] % rows;
-    if (source < 0) source += rows;
-    if (j < x_columns) x_out[row * x_columns + j] = x[source * x_columns + j];
-    if (j < t_columns) t_out[row * t_columns + j] = t[source * t_columns + j];"""
-_STORE_LOSS = "losses[step[0]] = loss; step[0] += 1"
+    if (source < 0) source += rows;"""
+_COPY_ROW = "\n    if (j < columns{k}) to{k}[row * columns{k} + j] = from{k}[source * columns{k} + j];"
+_STACK = "if (i < size{k}) to{k}[step[0] * size{k} + i] = from{k}[i];\n"
+_STORE = "to{k}[step[0]] = from{k}[0];\n"
+_COUNT = "step[0] += 1;"
 
 
 class BatchGather:
-    """Data on the device, and what a graph needs to gather batches from them.
+    """Data on the device, and what a graph needs to gather rows from them and to stack its results.
 
     Args:
         cupy: the module.
-        x: inputs; not copied.
-        t: targets; not copied.
+        data: arrays of equally many rows; not copied.
         batch: rows of a step.
-        dtype: of the losses.
-        steps: the most steps of one index; 0 for as many as are sensible.
+        results: for each result of a step, an array of its shape and dtype.
+        steps: the most steps of one index.
     """
 
-    def __init__(self, cupy: Any, x: Array, t: Array, batch: int, dtype: Any, steps: int = 0) -> None:
-        self.cupy, self.data, self.owns_data = cupy, (x, t), False
-        self.steps = steps or max(1, min(_INDEX_STEPS, _INDEX_ROWS // batch))
+    def __init__(
+        self, cupy: Any, data: Sequence[Array], batch: int, results: Sequence[Any], steps: int = 0
+    ) -> None:
+        self.cupy, self.data, self.results, self.owns_data = cupy, list(data), results, False
+        self.steps = steps or steps_at_once(batch, results, _INDEX_STEPS)
         self.index = cupy.zeros((self.steps, batch), dtype=cupy.int32)
-        self.losses = cupy.zeros((self.steps,), dtype=dtype)
+        self.stacks = [cupy.zeros((self.steps, *a.shape), dtype=a.dtype) for a in results]
         self.step = cupy.zeros((1,), dtype=cupy.int32)
-        self._gather, self._store_loss = gather_kernel(cupy), store_loss_kernel(cupy)
+        self._gather = gather_kernel(cupy, [a.dtype for a in data])
+        self._small = [k for k, a in enumerate(results) if a.size == 1]
+        self._large = [k for k, a in enumerate(results) if a.size > 1]
+        self._store = store_kernel(cupy, [results[k].dtype for k in self._small])
+        self._stack = stack_kernel(cupy, [results[k].dtype for k in self._large]) if self._large else None
 
-    def gather(self, batch: list[Array]) -> None:
+    def gather(self, batch: Sequence[Array]) -> None:
         """Copy the rows of this step into the arrays of a batch."""
-        rows, columns = self.index.shape[1], [a.size // a.shape[0] for a in batch]
+        rows, columns = self.index.shape[1], [prod(a.shape[1:]) for a in batch]
         self._gather(
-            self.index, self.step, *self.data, rows, self.data[0].shape[0], *columns, *batch,
+            self.index, self.step, *self.data, rows, self.data[0].shape[0], max(columns), *columns, *batch,
             size=rows * max(columns),
         )  # fmt: skip
 
-    def store_loss(self, loss: Array) -> None:
-        """Store the loss of this step, and go on to the next."""
-        self._store_loss(loss, self.losses, self.step)
+    def store(self, results: Sequence[Array]) -> None:
+        """Store the results of this step beside those of the steps before, and go on to the next."""
+        if self._stack is not None:
+            large, sizes = [results[k] for k in self._large], [results[k].size for k in self._large]
+            self._stack(self.step, *large, *sizes, *(self.stacks[k] for k in self._large), size=max(sizes))
+        small = self._small
+        self._store(*(results[k] for k in small), *(self.stacks[k] for k in small), self.step, size=1)
 
     def set_index(self, index: Array) -> int:
         """Set the rows of the next steps; the number of these steps."""
@@ -60,37 +72,79 @@ class BatchGather:
     def record_read(self, stream: Any) -> None:
         """Mark the place in a stream where the data have been read."""
 
-    def load(self, x: Array, t: Array) -> bool:
+    def load(self, data: Sequence[Array]) -> bool:
         """Whether graphs gather from these data from now on.
 
         Data at the same address are, others are copied to memory that this object owns.
         """
-        if all(map(same_memory, self.data, (x, t))):
+        if all(map(same_memory, self.data, data)):
             return True
         if self.owns_data:
-            for mine, given in zip(self.data, (x, t), strict=True):
+            for mine, given in zip(self.data, data, strict=True):
                 mine[...] = given
         return self.owns_data
 
-    def with_own_data(self, x: Array, t: Array) -> "BatchGather":
+    def with_own_data(self, data: Sequence[Array]) -> "BatchGather":
         """The same for data whose address changes: they are copied."""
-        own = BatchGather(self.cupy, x.copy(), t.copy(), self.index.shape[1], self.losses.dtype)
+        own = BatchGather(self.cupy, [a.copy() for a in data], self.index.shape[1], self.results)
         own.owns_data = True
         return own
 
 
-def gather_kernel(cupy: Any) -> Any:
+def steps_at_once(batch: int, results: Sequence[Any], most: int) -> int:
+    """The steps of one index: as many as the memory of their index and of their results allows."""
+    size: int = sum(a.nbytes for a in results)
+    return max(1, min(most, _INDEX_ROWS // max(1, batch), _STACK_BYTES // max(1, size)))
+
+
+def gather_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
     """Copies the rows of a step into the arrays of a batch."""
     return cupy.ElementwiseKernel(
-        "raw int32 index, raw int32 step, raw X x, raw T t, "
-        "int64 batch, int64 rows, int64 x_columns, int64 t_columns",
-        "raw X x_out, raw T t_out", _GATHER, "gather",
+        f"raw int32 index, raw int32 step, {_raw(dtypes, 'from')}, "
+        f"int64 batch, int64 rows, int64 widest, {_named('int64 columns', dtypes)}",
+        _raw(dtypes, "to"), gather_source(len(dtypes)), "gather",
     )  # fmt: skip
 
 
-def store_loss_kernel(cupy: Any) -> Any:
-    """Stores the loss of a step and counts the step."""
-    return cupy.ElementwiseKernel("T loss", "raw L losses, raw int32 step", _STORE_LOSS, "store_loss")
+def stack_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
+    """Stores results of several numbers in their step's place."""
+    return cupy.ElementwiseKernel(
+        f"raw int32 step, {_raw(dtypes, 'from')}, {_named('int64 size', dtypes)}", _raw(dtypes, "to"),
+        stack_source(len(dtypes)), "stack",
+    )  # fmt: skip
+
+
+def store_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
+    """Stores results of one number in their step's place, and counts the step."""
+    into = ", ".join([_raw(dtypes, "to")] * bool(dtypes) + ["raw int32 step"])
+    return cupy.ElementwiseKernel(_raw(dtypes, "from"), into, store_source(len(dtypes)), "store")
+
+
+def gather_source(n: int) -> str:
+    """What the kernel does that gathers from n arrays."""
+    return _FIND_ROW + _repeated(_COPY_ROW, n)
+
+
+def stack_source(n: int) -> str:
+    """What the kernel does that stacks n results."""
+    return _repeated(_STACK, n)
+
+
+def store_source(n: int) -> str:
+    """What the kernel does that stores n numbers."""
+    return _repeated(_STORE, n) + _COUNT
+
+
+def _repeated(statement: str, n: int) -> str:
+    return "".join(statement.format(k=k) for k in range(n))
+
+
+def _raw(dtypes: Sequence[Any], name: str) -> str:
+    return ", ".join(f"raw {dtype} {name}{k}" for k, dtype in enumerate(dtypes))
+
+
+def _named(name: str, dtypes: Sequence[Any]) -> str:
+    return ", ".join(f"{name}{k}" for k in range(len(dtypes)))
 
 
 def same_memory(a: Array, b: Array) -> bool:

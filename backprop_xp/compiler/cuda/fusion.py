@@ -26,28 +26,38 @@ class Fused:
 
     Attributes:
         program: simplified; its state is written back, its slices are placed.
+        results: the tree of the results beside the state.
         kernels: in the order they run.
         views: for each view, the operation that makes it.
         aliases: for each value, the one whose memory it is in.
     """
 
     program: Program
+    results: Any
     kernels: tuple[Kernel, ...]
     views: dict[int, Op]
     aliases: Aliases
 
 
-def fuse(program: Program) -> Fused:
-    """The kernels of a program of step(w, s, x, t) -> (w, s, loss)."""
-    program = write_back(simplify(program), donated=2)
+def fuse(program: Program, donate: int) -> Fused:
+    """The kernels of a program of f(*state, …) -> (*new_state, *results).
+
+    Args:
+        program: of a function.
+        donate: how many of its arguments are state.
+    """
+    program = write_back(simplify(program), donate)
+    results = program.outputs[donate:] if donate else program.outputs
     aliases = Aliases(program.ops)
     views = {op.out: op for op in program.ops if op.name in VIEWS}
     ops = _gate_from_output([op for op in program.ops if op.name not in VIEWS], aliases)
-    kernels = [_kernel(group, ops, program, aliases) for group in _groups(ops, program, aliases)]
+    returned = Op("return", tuple(refs(results)), {}, -1)  # the last reader, in no group
+    groups = _groups(ops, returned, program, aliases)
+    kernels = [_kernel(group, [*ops, returned], aliases) for group in groups]
     can_write = {op.out for each in kernels if each.kind in WRITES_INTO for op in each.ops}
     program = concat_in_place(program, lambda op: op.name in WRITES_INTO and op.out in can_write)
     kernels = [_without_parts_in_place(kernel, program, aliases) for kernel in kernels]
-    return Fused(program, _with_ends(kernels, program, aliases), views, aliases)
+    return Fused(program, results, _with_ends(kernels, returned, program, aliases), views, aliases)
 
 
 def _gate_from_output(ops: list[Op], aliases: Aliases) -> list[Op]:
@@ -67,10 +77,10 @@ def _gate_from_output(ops: list[Op], aliases: Aliases) -> list[Op]:
 
 
 # ---------------------------------------------------------------- groups
-def _groups(ops: list[Op], program: Program, aliases: Aliases) -> list[list[Op]]:
+def _groups(ops: list[Op], returned: Op, program: Program, aliases: Aliases) -> list[list[Op]]:
     """Each operation in the latest group that it fits and may move to, else in a group of its own."""
     readers: Readers = {}
-    for op in ops:
+    for op in (*ops, returned):
         for memory in _memory_read(op, aliases):
             readers.setdefault(memory, []).append(op)
     groups: list[list[Op]] = []
@@ -136,7 +146,7 @@ def _is_bias(op: Op, program: Program, readers: Readers) -> bool:
     if len(followers) == 1 and _with_zero(followers[0], "maximum"):
         return True
     could_add_it = any(_elementwise(each) or each.name in REDUCTIONS for each in followers)
-    return op.out != program.outputs[2].value and not could_add_it
+    return not could_add_it
 
 
 def _elementwise(op: Op) -> bool:
@@ -153,9 +163,8 @@ def _memory_read(op: Op, aliases: Aliases) -> set[int]:
 
 
 # ---------------------------------------------------------------- kernels
-def _kernel(group: list[Op], ops: list[Op], program: Program, aliases: Aliases) -> Kernel:
-    inside = set(map(id, group))
-    needed = {aliases[program.outputs[2].value]}
+def _kernel(group: list[Op], ops: list[Op], aliases: Aliases) -> Kernel:
+    inside, needed = set(map(id, group)), set()
     for op in ops:
         if id(op) not in inside:
             needed |= _memory_read(op, aliases)
@@ -172,8 +181,8 @@ def _without_parts_in_place(kernel: Kernel, program: Program, aliases: Aliases) 
     return kernel._replace(reads=tuple(dict.fromkeys(copied.values())))
 
 
-def _with_ends(kernels: list[Kernel], program: Program, aliases: Aliases) -> tuple[Kernel, ...]:
+def _with_ends(kernels: list[Kernel], returned: Op, program: Program, aliases: Aliases) -> tuple[Kernel, ...]:
     """Each kernel with the values that no later one uses."""
-    kept = {r.value for r in refs(program.inputs)} | {aliases[program.outputs[2].value], *program.constants}
+    kept = {r.value for r in refs(program.inputs)} | _memory_read(returned, aliases) | {*program.constants}
     ends = last_uses([{aliases[v] for v in (*k.reads, *k.makes)} for k in kernels], kept)
     return tuple(k._replace(ends=tuple(sorted(own))) for k, own in zip(kernels, ends, strict=True))

@@ -1,8 +1,8 @@
 """Steps as CUDA graphs: captured once at fixed addresses, then replayed with no work on the host.
 
 A graph holds bare addresses. So each device has a stream and a memory pool for graphs alone, state is in
-memory that only graphs write, and the graph itself gathers the rows of a batch from the data, by an index
-and a step counter on the device.
+memory that only graphs write, and the graph itself gathers the rows of a batch from the data and stacks
+what its steps return, by an index and a step counter on the device.
 """
 
 import gc
@@ -12,7 +12,6 @@ from sys import getrefcount
 from typing import Any
 
 from ...arrays import Array
-from ..ir import leaves
 from .executable import Executable
 from .feed import BatchGather, same_memory
 
@@ -83,66 +82,81 @@ class CaptureStream:
 class GraphInstance:
     """A program at fixed addresses, and the graphs that run it there.
 
+    Held arguments are read where they lie, and referenced, so that their memory stays; or they are
+    copied into memory of the instance's own.
+
     Args:
         stream: where graphs are captured and replayed.
-        executable: of a step.
-        w: the first weights; copied.
-        s: the first state; copied.
-        hidden: further state that callers do not receive; copied.
-        batch: arrays for x and t.
+        executable: of a function.
+        state: the first state; copied.
+        held: the held arguments.
+        copied: which of these are copied.
+        batch: arrays for the rows.
     """
 
     def __init__(
         self,
         stream: CaptureStream,
         executable: Executable,
-        w: Array,
-        s: Any,
-        hidden: tuple[Array, ...],
+        state: list[Array],
+        held: list[Array],
+        copied: list[bool],
         batch: list[Array],
     ) -> None:
         self.stream, self.executable, self.batch = stream, executable, batch
-        given = leaves((w, s))
-        self.state = [a.copy() for a in (*given, *hidden)]
-        self.graphs: dict[Any, tuple[Any, Any]] = {}
-        stream.warm_up(self._step)
-        for mine, first in zip(self.state[len(given) :], hidden, strict=True):
-            mine[...] = first
+        self.state, self.copied = [a.copy() for a in state], copied
+        self.held = [a.copy() if own else a for a, own in zip(held, copied, strict=True)]
+        self.graphs: dict[Any, tuple[Any, list[Array]]] = {}
+        stream.warm_up(self._run)
         self._own_references = [getrefcount(a.data.mem) for a in self.state]
 
-    def _step(self) -> Array:
-        return self.executable.run(self.state, self.batch)
+    def _run(self) -> list[Array]:
+        return self.executable.run([*self.state, *self.held, *self.batch])
 
-    def owns(self, w: Array) -> bool:
-        """Whether these weights are the ones of this instance."""
-        return same_memory(w, self.state[0])
+    def owns(self, state: list[Array]) -> bool:
+        """Whether this state is the one of this instance."""
+        return all(map(same_memory, self.state, state))
 
-    def in_use(self) -> bool:
-        """Whether a caller still references weights or state of this instance, or a view of them."""
+    def in_use(self) -> list[bool]:
+        """For each array of the state, whether a caller still references it, or a view of it."""
         counts = zip(self.state, self._own_references, strict=True)
-        return any(getrefcount(a.data.mem) > own for a, own in counts)
+        return [getrefcount(a.data.mem) > own for a, own in counts]
 
-    def load(self, w: Array, s: Any) -> None:
-        """Go on from these weights and this state."""
-        for mine, given in zip(self.state, leaves((w, s)), strict=False):
+    def can_load(self, state: list[Array]) -> bool:
+        """Whether no caller references what this state would overwrite."""
+        columns = zip(self.state, state, self.in_use(), strict=True)
+        return all(same_memory(mine, given) or not used for mine, given, used in columns)
+
+    def to_copy(self, held: list[Array]) -> list[bool]:
+        """Which held arguments are copied, or do not lie where the graphs read them."""
+        columns = zip(self.held, held, self.copied, strict=True)
+        return [copied or not same_memory(mine, given) for mine, given, copied in columns]
+
+    def load(self, state: list[Array], held: list[Array]) -> None:
+        """Go on from this state, with these held arguments."""
+        for mine, given in zip(self.state, state, strict=True):
             if not same_memory(mine, given):
+                mine[...] = given
+        for mine, given, copied in zip(self.held, held, self.copied, strict=True):
+            if copied:
                 mine[...] = given
 
     def state_views(self) -> Iterator[Array]:
-        """The weights and the leaves of the state, as new views."""
+        """The arrays of the state, as new views."""
         return (a[...] for a in self.state)
 
-    def graph(self, gather: BatchGather | None, steps: int) -> tuple[Any, Any]:
-        """The graph of so many steps and the loss of the last; captured at the first request."""
+    def graph(self, gather: BatchGather | None, steps: int) -> tuple[Any, list[Array]]:
+        """The graph of so many steps and the results of the last; captured at the first request."""
 
-        def run() -> Array:
+        def run() -> list[Array]:
+            results: list[Array] = []
             for _ in range(steps):
                 if gather is not None:
                     gather.gather(self.batch)
-                loss = self._step()
+                results = self._run()
                 if gather is not None:
-                    gather.store_loss(loss)
-            return loss
+                    gather.store(results)
+            return results
 
         key = (gather, steps)
         if key not in self.graphs:
@@ -153,15 +167,15 @@ class GraphInstance:
         """Drop the graphs that gather from there."""
         self.graphs = {key: graph for key, graph in self.graphs.items() if key[0] is not gather}
 
-    def step(self) -> Array:
-        """One step on what is in `batch`; the loss."""
-        graph, loss = self.graph(None, 1)
+    def step(self) -> list[Array]:
+        """One step on what is in `batch`; its results, which the next step overwrites."""
+        graph, results = self.graph(None, 1)
         with self.stream.ordered_after_caller():
             graph.launch(self.stream.cuda_stream)
-        return loss.copy()
+        return results
 
-    def scan(self, gather: BatchGather, steps: int) -> Array:
-        """One step for each of the first rows of the index; the losses."""
+    def scan(self, gather: BatchGather, steps: int) -> list[Array]:
+        """One step for each of the first rows of the index; their results, which the next scan overwrites."""
         gather.step[...] = 0
         full, rest = divmod(steps, UPDATES)
         graphs = [self.graph(gather, n)[0] for n, times in ((UPDATES, full), (1, rest)) for _ in range(times)]
@@ -170,4 +184,4 @@ class GraphInstance:
             for graph in graphs:
                 graph.launch(self.stream.cuda_stream)
             gather.record_read(self.stream.cuda_stream)
-        return gather.losses[:steps].copy()
+        return [a[:steps] for a in gather.stacks]

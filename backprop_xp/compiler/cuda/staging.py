@@ -4,13 +4,14 @@ While a graph trains on one staging buffer, the host gathers the rows of the nex
 to the other. The host waits for a buffer only where the device is the slower one.
 """
 
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
-from .feed import BatchGather
+from .feed import BatchGather, steps_at_once
 from .graph import UPDATES, GraphInstance
 
 _ROWS = 65536  # the most rows of a buffer, where a batch has fewer
@@ -23,25 +24,24 @@ class StagingBuffer(BatchGather):
 
     Args:
         cupy: the module.
-        x: inputs on the host; only their row shape and dtype are looked at.
-        t: targets, likewise.
+        like: arrays on the host; only their row shapes and dtypes are looked at.
         batch: rows of a step.
-        dtype: of the losses.
+        results: for each result of a step, an array of its shape and dtype.
     """
 
-    def __init__(self, cupy: Any, x: Array, t: Array, batch: int, dtype: Any) -> None:
-        steps = max(1, min(UPDATES, _ROWS // batch))
-        inputs, targets = (cupy.zeros((steps * batch, *a.shape[1:]), dtype=a.dtype) for a in (x, t))
-        super().__init__(cupy, inputs, targets, batch, dtype, steps)
+    def __init__(self, cupy: Any, like: Sequence[Array], batch: int, results: Sequence[Any]) -> None:
+        steps = steps_at_once(batch, results, max(1, min(UPDATES, _ROWS // max(1, batch))))
+        data = [cupy.zeros((steps * batch, *a.shape[1:]), dtype=a.dtype) for a in like]
+        super().__init__(cupy, data, batch, results, steps)
         self.index[...] = cupy.reshape(cupy.arange(steps * batch, dtype=cupy.int32), self.index.shape)
-        self.pinned = [_pinned(cupy, a.shape, a.dtype) for a in (inputs, targets)]
+        self.pinned = [_pinned(cupy, a.shape, a.dtype) for a in data]
         self.filled, self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
 
-    def fill(self, x: Array, t: Array, rows: Array, copy_stream: Any) -> None:
+    def fill(self, given: Sequence[Array], rows: Array, copy_stream: Any) -> None:
         """Copy rows of the host's data; returns while the copy is under way."""
         self.filled.synchronize()  # the last copy out of pinned memory is done
         copy_stream.wait_event(self.read)
-        for data, pinned, on_device in zip((x, t), self.pinned, self.data, strict=True):
+        for data, pinned, on_device in zip(given, self.pinned, self.data, strict=True):
             np.take(data, rows, axis=0, out=pinned[: rows.size], mode="clip")
             on_device[: rows.size].set(pinned[: rows.size], stream=copy_stream)
         self.filled.record(copy_stream)
@@ -58,20 +58,18 @@ class StagingBuffer(BatchGather):
 class DoubleBuffer:
     """Two staging buffers and the stream that copies into them; arguments as for a staging buffer."""
 
-    def __init__(self, cupy: Any, x: Array, t: Array, batch: int, dtype: Any) -> None:
-        self.buffers = [StagingBuffer(cupy, x, t, batch, dtype) for _ in range(2)]
+    def __init__(self, cupy: Any, like: Sequence[Array], batch: int, results: Sequence[Any]) -> None:
+        self.buffers = [StagingBuffer(cupy, like, batch, results) for _ in range(2)]
         self.copy_stream = cupy.cuda.Stream(non_blocking=True)
 
-    def scan(self, instance: GraphInstance, x: Array, t: Array, index: Any) -> list[Array]:
-        """One step for each row of an index on the host; the losses, in parts."""
-        losses = []
+    def scan(self, instance: GraphInstance, data: Sequence[Array], index: Any) -> Iterator[list[Array]]:
+        """One step for each row of an index on the host; the results, in parts that are soon overwritten."""
         steps = self.buffers[0].steps
         for start in range(0, index.shape[0], steps):
             self.buffers.reverse()
             rows = index[start : start + steps]
-            self.buffers[0].fill(x, t, rows.ravel(), self.copy_stream)
-            losses.append(instance.scan(self.buffers[0], rows.shape[0]))
-        return losses
+            self.buffers[0].fill(data, rows.ravel(), self.copy_stream)
+            yield instance.scan(self.buffers[0], rows.shape[0])
 
 
 def _pinned(cupy: Any, shape: tuple[int, ...], dtype: Any) -> Any:
