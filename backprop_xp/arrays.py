@@ -44,8 +44,11 @@ def leaves(tree: Any, is_leaf: Callable[[Any], bool] = is_array) -> list[Any]:
     return found
 
 
-def mark(xp: Namespace, part: str, equation: str) -> None:
-    """Tell a recorder which equation of which part of a step the next operations belong to."""
+def mark(xp: Namespace, part: str, equation: Any) -> None:
+    """Tell a recorder to which part of a step the next operations belong, and to which equation.
+
+    The equation is a text, or what has one as the first line of its docstring.
+    """
     if hasattr(type(xp), "mark"):
         xp.mark(part, equation)
 

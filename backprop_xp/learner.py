@@ -13,6 +13,8 @@ from .arrays import Array, Namespace, leaves, mapped
 from .backends import Backend
 from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
 from .compiler.compiled import Carry, Compiled
+from .compiler.ir import abstract
+from .compiler.recorder import record
 from .errors import BackpropError, listed
 from .groups import Updates
 from .initialization import initial_values
@@ -21,6 +23,7 @@ from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
 from .params import join
+from .passes import StepProgram
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
@@ -332,6 +335,24 @@ class Learner:
     def compile_evaluate(self, w: Array) -> Compiled:
         """`evaluate(w, s, *batch)`, the sums of losses (and of weights) of a batch, in its fastest form."""
         return self._to(w).compile(self.pure.evaluate, hold=2, check=self.check)
+
+    def program(self, *batch: Any) -> StepProgram:
+        """The step on a batch of these shapes as a program, after each pass of the compiler.
+
+        Args:
+            batch: x, t and, if wanted, weights, of any library; their shapes and dtypes alone count.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(3, bp.layers.Linear(1, bias=False)))
+        >>> print(learner.program(np.ones((1, 3), "float32"), np.ones((1, 1), "float32"))["recorded"])
+        """
+        kind = next((str(a.dtype).rpartition(".")[2] for a in leaves(batch) if "float" in str(a.dtype)), "float32")
+        to = backends.get("numpy")
+        w = abstract((self.net.layout.size,), kind)
+        given = mapped(batch, lambda a: abstract(tuple(a.shape), str(a.dtype).rpartition(".")[2]))
+        s = self._first_state(0, w, to)
+        self.check(w, s, *given)
+        return StepProgram(record(self.pure, w, s, *given, names=("w", "s", "x", "t", "weight")))
 
     def _to(self, w: Array) -> Backend:
         return self._precise(backends.of(w))

@@ -257,7 +257,7 @@ def forward(
     states = []
     for k, node in enumerate(net.nodes):
         inputs = [flows[j].o for j in net.wires[k]] if k else [x]
-        mark(xp, node.name, "forward")
+        mark(xp, node.name, node.layer.forward)
         flow, state = node.layer.forward(params[k], *inputs, ctx=contexts[k], xp=xp)
         label(xp, flow.net, f"{node.name}.net")
         label(xp, flow.o, f"{node.name}.o")
@@ -288,17 +288,17 @@ def learning_flow(
         layer, wires, error = net.nodes[k].layer, net.wires[k], errors.pop(k)
         inputs, name = [flows[j].o for j in wires], net.nodes[k].name
         label(xp, error, f"{name}.e")
-        mark(xp, name, "delta")
+        mark(xp, name, layer.delta)
         delta = layer.delta(params[k], flows[k], error, xp=xp)
         label(xp, delta, f"{name}.delta")
-        mark(xp, name, "grad")
+        mark(xp, name, layer.grad)
         learns = k in net.trainable
         grad = layer.grad(params[k], flows[k], delta, *inputs, xp=xp) if learns else ()
         for block, each in net.named(k, grad).items():
             label(xp, each, f"{block}.grad")
         yield Learn(k, error, delta, grad)
         if any(j in path for j in wires):
-            mark(xp, name, "pull")
+            mark(xp, name, layer.pull)
             pulled = layer.pull(params[k], flows[k], delta, *inputs, xp=xp)
             for j, more in zip(wires, pulled, strict=True):
                 if j in path:

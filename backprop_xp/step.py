@@ -189,7 +189,7 @@ class Step:
             for k, flow in enumerate(passed.flows):
                 watched.see(k, "net", flow.net)
                 watched.see(k, "o", flow.o)
-        mark(xp, "step", "gradient")
+        mark(xp, "gradient", "g, the gradients of all blocks in one vector")
         g = self.net.layout.pack(grads, xp=xp, split=isinstance(w, tuple)) if grads else ()
         label(xp, g, "g")
         return Gradient(g, passed.loss, passed.layers)
@@ -230,13 +230,14 @@ class Step:
         """The forward pass of a training step, its loss and the error at the output."""
         params, flows, layers = self.forward(w, s, x, training=True, xp=xp, first=first)
         o = flows[-1].o
-        mark(xp, "loss", "E")
+        mark(xp, "loss", self.loss.value)
         t = self.loss.encode(t, o, xp=xp)
         values = self.loss.value(o, t, xp=xp)
-        mark(xp, "loss", "e")
+        mark(xp, "loss", self.loss.error)
         e = self.loss.error(o, t, xp=xp)
         if weight is not None:
             values, e = values * weight, e * xp.reshape(weight, (-1,) + (1,) * (e.ndim - 1))
+        mark(xp, "loss", f"{self.reduction} over the batch")
         if self.reduction == "sum":
             return ForwardPass(params, flows, layers, xp.sum(values), e)
         if rows is None:
@@ -247,7 +248,7 @@ class Step:
         self, w: Array, s: State, x: Any, *, training: bool, xp: Namespace, first: Array = 0
     ) -> tuple[tuple[Any, ...], list[Flow], tuple[tuple[Array, ...], ...]]:
         """The forward pass: each node's parameters, flow and new state."""
-        mark(xp, "step", "inputs")
+        mark(xp, "inputs", decode_inputs)
         blocks = self.net.layout.views(w, xp=xp)
         for name, block in blocks.items():
             label(xp, block, name)
@@ -289,7 +290,7 @@ class Step:
             watched: keeps what it wants.
         """
         g, loss, layers = gradient
-        mark(xp, "update", "gradient")
+        mark(xp, "update", "the whole gradient")
         label(xp, loss, "loss")
         before = self._watch_before(w, watched, xp=xp)
         if s.scale:
@@ -346,7 +347,7 @@ class Step:
     def updated(self, g: Array, w: Array, state: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
         """The update rules on the learning weights."""
         layout, split = self.net.layout, isinstance(w, tuple)
-        mark(xp, "update", type(self.parts[0].rule).__name__ if self.parts else "none")
+        mark(xp, "update", type(self.parts[0].rule) if self.parts else "")
         dtype = (w[0] if split else w).dtype
         scalars = {
             id(rule): rule.scalars(state, dtype=dtype, xp=xp)

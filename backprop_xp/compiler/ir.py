@@ -53,7 +53,7 @@ class Op(NamedTuple):
         kw: keyword arguments, static.
         out: the value it makes; for an operation in place, the value it changes.
         inplace: whether it writes into the value it was given.
-        origin: the part of the step and the equation it comes from, such as ("dense1", "delta").
+        origin: the part of the step and the equation it comes from, such as ("dense1", "delta = e f′(net)").
     """
 
     name: str
@@ -164,24 +164,56 @@ def apply(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     return getattr(np, name)(*args, **kw)
 
 
-def evaluate(program: Program, *inputs: Any) -> Any:
-    """What a program returns for NumPy inputs; they are not changed.
+def evaluate(program: Program, *inputs: Any, xp: Any = np, floating: Any = None) -> Any:
+    """What a program returns on any namespace; its inputs are not changed.
+
+    Args:
+        program: of a function.
+        inputs: of the function, arrays of the namespace.
+        xp: the namespace.
+        floating: the dtype that stands for the program's floating types; None for those themselves.
 
     >>> x, y = Ref(0), Ref(1)
     >>> double = Program((Op("add", (x, x), {}, 1),), (abstract((2,), "float64"),) * 2, (x,), y)
     >>> evaluate(double, np.asarray([1.0, 2.0])).tolist()
     [2.0, 4.0]
     """
-    memory = dict(program.constants)
+    memory = {v: xp.asarray(a, dtype=_dtype(a.dtype, floating)) for v, a in program.constants.items()}
     given = zip(refs(program.inputs), leaves(inputs), strict=True)
-    memory |= {ref.value: np.array(a, copy=True) for ref, a in given}
-    with np.errstate(all="ignore"):
-        for op in program.ops:
-            args = mapped(op.args, lambda ref: memory[ref.value])
-            if op.name == ASSIGN:
-                args[0][...] = args[1]
-            elif op.inplace:
-                args[0][...] = apply(op.name, args, op.kw)
-            else:
-                memory[op.out] = np.asarray(apply(op.name, args, op.kw))
-    return mapped(program.outputs, lambda ref: memory[ref.value])
+    memory |= {ref.value: xp.asarray(a, copy=True) for ref, a in given}
+    views = {op.out: op for op in program.ops if op.name in VIEWS}
+
+    def read(ref: Ref) -> Any:
+        if ref.value in memory:
+            return memory[ref.value]
+        op = views[ref.value]
+        source = read(op.args[0])
+        return source[op.args[1]] if op.name == "getitem" else getattr(xp, op.name)(source, *op.args[1:], **op.kw)
+
+    def write(value: int, new: Any) -> None:
+        """Arrays of some namespaces never change: a view is written by a new array for the whole."""
+        if value not in views:
+            memory[value] = new
+            return
+        op = views[value]
+        whole = read(op.args[0])
+        assert op.name == "getitem" and whole.ndim == 1
+        start, stop, _ = op.args[1].indices(whole.shape[0])
+        write(op.args[0].value, xp.concat([whole[:start], new, whole[stop:]]))
+
+    for op in program.ops:
+        if op.name in VIEWS:
+            continue
+        args = [_dtype(a, floating) for a in mapped(op.args, read)]
+        kw = {key: _dtype(a, floating) for key, a in op.kw.items()}
+        if op.name == ASSIGN:
+            write(op.out, args[1])
+        else:
+            write(op.out, xp.asarray(getattr(xp, op.name)(*args, **kw)))
+    return mapped(program.outputs, read)
+
+
+def _dtype(a: Any, floating: Any) -> Any:
+    """A dtype in the place of a floating one; whatever else is given stays."""
+    kind = isinstance(a, (np.dtype, type)) and np.dtype(a).kind == "f"
+    return floating if kind and floating is not None else a

@@ -1,11 +1,11 @@
-"""Programs as text: one operation a line, with its type and the equation it comes from.
+"""Programs as text: one operation a line, under the part of the step and the equation it comes from.
 
-A line reads `name: type = operation`, and at its right stand the part of the step and the equation.
 Views cost nothing and are written where they are used: `x.T`, `w[0:6]`. Types are written as in XLA:
 f32[32,64] is an array of float32 of shape (32, 64), f32[] a single number.
 """
 
 from collections.abc import Iterable, Mapping
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,11 @@ def type_of(a: Any) -> str:
 
 
 class Listing:
-    """The lines of a program.
+    """The lines of a program, under the equations they come from.
 
     Args:
         program: to be shown.
-        columns: further columns, each a title and what stands in it beside an operation.
+        columns: further columns: a title, and what stands in it beside the operation that makes a value.
     """
 
     def __init__(self, program: Program, columns: Mapping[str, Mapping[int, str]] | None = None) -> None:
@@ -48,11 +48,23 @@ class Listing:
                 self.names.setdefault(op.out, f"%{op.out}")
 
     def __str__(self) -> str:
-        rows = [self._row(k, op) for k, op in enumerate(self.program.ops) if op.name not in VIEWS]
-        titles = ("", "from", *self.columns)
-        table = aligned([titles, *rows] if self.columns else rows)
+        ops = [op for op in self.program.ops if op.name not in VIEWS]
+        rows = [(self.statement(op), type_of(self.program.values[op.out]), *self._beside(op)) for op in ops]
+        table = aligned([("", "", *self.columns), *rows])
+        lines = [self._head()]
+        if self.columns:
+            lines.append(f"    {table[0]}".rstrip())
+        before = ("", "")
+        for op, line in zip(ops, table[1:], strict=True):
+            if op.origin != before:
+                lines += ["", f"  {op.origin[0]}: {op.origin[1]}"]
+                before = op.origin
+            lines.append(f"    {line}")
         returned = ", ".join(self.name(ref.value) for ref in refs(self.program.outputs))
-        return "\n".join([self._head(), *(f"  {line}" for line in table), f"  return {returned}"])
+        return "\n".join([*lines, "", f"  return {returned}"])
+
+    def _beside(self, op: Op) -> list[str]:
+        return [column.get(op.out, "") for column in self.columns.values()]
 
     def name(self, value: int) -> str:
         """How a value is written: its name, a view of another, a constant, or its number."""
@@ -67,18 +79,16 @@ class Listing:
     def _head(self) -> str:
         given = [(ref.value, self.name(ref.value)) for ref in refs(self.program.inputs)]
         used = {v for op in self.program.ops for v in reads(op)} | {r.value for r in refs(self.program.outputs)}
-        typed = ", ".join(f"{name}: {type_of(self.program.values[v])}" for v, name in given if v in used)
-        return f"step({typed}):"
+        typed = [f"{name}: {type_of(self.program.values[v])}" for v, name in given if v in used]
+        return "\n".join(wrap(f"step({', '.join(typed)}):", 100, subsequent_indent="     "))
 
-    def _row(self, number: int, op: Op) -> tuple[str, ...]:
-        value = type_of(self.program.values[op.out])
-        text = f"{self.name(op.out)}: {value} = {self.operation(op)}"
+    def statement(self, op: Op) -> str:
+        """What an operation does, as Python would write it."""
         if op.name == ASSIGN:
-            text = f"{self.name(op.out)} <- {self._operand(op.args[1])}"
-        elif op.inplace:
-            text = f"{self.name(op.out)} {_INFIX[op.name]}= {self._operand(op.args[1])}"
-        origin = " ".join(op.origin).strip()
-        return (text, origin, *(column.get(number, "") for column in self.columns.values()))
+            return f"{self.name(op.out)}[...] = {self._operand(op.args[1])}"
+        if op.inplace:
+            return f"{self.name(op.out)} {_INFIX[op.name]}= {self._operand(op.args[1])}"
+        return f"{self.name(op.out)} = {self.operation(op)}"
 
     def operation(self, op: Op) -> str:
         """An operation on its operands, as Python would write it."""

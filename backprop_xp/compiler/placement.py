@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .ir import ASSIGN, VIEWS, Aliases, Op, Program, Ref, Slice, mapped, reads, refs
 
-_STATE = ("state", "new")
+_STATE = ("state", "the new in the place of the old")
 
 
 def write_back(program: Program, donated: int) -> Program:

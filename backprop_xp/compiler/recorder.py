@@ -7,6 +7,7 @@ So the layers stay the only text of the mathematics.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import getdoc
 from typing import Any, NoReturn
 
 import numpy as np
@@ -86,9 +87,10 @@ class Recorder:
         self.names: dict[int, str] = {}
         self.origin = ("", "")
 
-    def mark(self, part: str, equation: str) -> None:
+    def mark(self, part: str, equation: Any) -> None:
         """From here on operations belong to this equation of this part of a step."""
-        self.origin = (part, equation)
+        text = equation if isinstance(equation, str) else (getdoc(equation) or "").partition("\n")[0]
+        self.origin = (part, text.removesuffix("."))
 
     def label(self, a: Any, name: str) -> None:
         """The name under which people know an array; the first one counts."""

@@ -1,0 +1,89 @@
+"""A step as the compiler sees it, after each of its passes: to be printed and read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .compiler.cpu.plan import Plan
+from .compiler.cuda.fusion import fuse
+from .compiler.ir import VIEWS, Program
+from .compiler.listing import Listing
+from .compiler.placement import concat_in_place, write_back
+from .compiler.simplify import common_subexpressions, dead_code, fold_constants
+
+
+class StepProgram:
+    """The program of a step, after each pass.
+
+    `print` it for the last form, with the buffer each result lands in on the CPU and the kernel that
+    computes it on a GPU; index it by the name of a pass for an earlier form.
+
+    Args:
+        recorded: the program of step(w, s, *batch) -> (w, s, …).
+
+    Attributes:
+        passes: the program after each pass, by its name.
+        plan: its calls and buffers on the CPU.
+    """
+
+    def __init__(self, recorded: Program) -> None:
+        self.passes: dict[str, Program] = {"recorded": recorded}
+        program = recorded
+        for name, compiler_pass in {
+            "common subexpressions": common_subexpressions,
+            "constants folded": fold_constants,
+            "dead code": dead_code,
+            "state written back": lambda p: write_back(p, donated=2),
+            "parts in place": lambda p: concat_in_place(p, can_write=lambda _: True),
+        }.items():
+            program = self.passes[name] = compiler_pass(program)
+        self.plan = Plan(recorded, donate=2, hold=0)
+        self._kernels = fuse(recorded, donate=2).kernels
+
+    def __getitem__(self, name: str) -> Listing:
+        """The listing of the program after a pass."""
+        return Listing(self.passes[name])
+
+    def __str__(self) -> str:
+        program = self.passes["parts in place"]
+        columns = {"buffer": self._buffers(program), "kernel": self._kernel_numbers()}
+        counts = [f"{name}: {_operations(each)}" for name, each in self.passes.items()]
+        size = sum({id(_owner(a)): _owner(a).nbytes for a in self.plan.buffers.values()}.values())
+        return "\n".join([
+            "operations after each pass: " + ", ".join(counts),
+            f"on a CPU {len(self.plan.calls)} NumPy calls in buffers of {size:,} bytes; "
+            f"on a GPU {len(self._kernels)} kernels",
+            "",
+            str(Listing(program, columns)),
+        ])  # fmt: skip
+
+    def _buffers(self, program: Program) -> dict[int, str]:
+        """Where each value lies on the CPU: in the state, in a larger vector, or in a shared buffer."""
+        names, found, numbers = Listing(program), {}, dict[int, int]()
+        state = {ref.value for ref in self.plan.state}
+        for op in program.ops:
+            owner = self.plan.root(op.out)
+            if op.name in VIEWS:
+                continue
+            if owner in state:
+                found[op.out] = names.name(owner)
+            elif owner in program.slices:
+                whole, start = program.slices[owner]
+                found[op.out] = f"{names.name(whole)}[{start}:{start + program.values[owner].size}]"
+            elif owner in self.plan.buffers:
+                memory = _owner(self.plan.buffers[owner])
+                found[op.out] = f"b{numbers.setdefault(id(memory), len(numbers))}"
+        return found
+
+    def _kernel_numbers(self) -> Mapping[int, str]:
+        return {op.out: f"k{k}" for k, each in enumerate(self._kernels) for op in each.ops}
+
+
+def _operations(program: Program) -> int:
+    return sum(op.name not in VIEWS for op in program.ops)
+
+
+def _owner(a: Any) -> Any:
+    """The array that owns the memory of a view."""
+    while a.base is not None:
+        a = a.base
+    return a
