@@ -404,7 +404,7 @@ class Learner:
         check_count(batch_size, "the batch size")
         n, parts = leaves(x)[0].shape[0], []
         for k in range(0, n, batch_size):
-            rows = mapped(x, lambda a, k=k: a[k : k + batch_size, ...])
+            rows = mapped(x, lambda a, k=k: a[k : min(k + batch_size, n), ...])
             parts.append(self.predict(w, s, rows, net_input=net_input))
         return join(parts, xp=self._to(w).xp)
 
