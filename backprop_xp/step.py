@@ -9,6 +9,7 @@ and is recorded by ours.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from . import groups, loss_scale
@@ -176,7 +177,7 @@ class Step:
             watched: keeps what it wants.
         """
         if self.shards > 1 and rows is None:
-            return self._in_shards(w, s, *batch, xp=xp)
+            return self._in_shards(w, s, *batch, xp=xp, watched=watched)
         passed = self.forward_loss(w, s, *batch, xp=xp, rows=rows, first=first)
         e, grads = passed.e * s.scale[0] if s.scale else passed.e, {}
         for found in learning_flow(self.net, passed.params, passed.flows, e, xp=xp, to_input=self.to_input):
@@ -201,14 +202,19 @@ class Step:
                 "grad", {b: unscaled(a) for b, a in self.net.named(found.k, found.grad).items()}
             )
 
-    def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace) -> Gradient:
+    def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace, watched: Watched | None) -> Gradient:
         rows = leaves(batch)[0].shape[0]
         cuts = [rows * k // self.shards for k in range(self.shards + 1)]
-        return total([
-            self.gradient(w, s, *mapped(batch, lambda a, i=i, j=j: a[i:j, ...]), xp=xp, rows=rows, first=i)
-            for i, j in zip(cuts, cuts[1:], strict=False)
-            if i < j
-        ])  # fmt: skip
+        parts, seen = [], []
+        for i, j in pairwise(cuts):
+            if i < j:
+                part = mapped(batch, lambda a, i=i, j=j: a[i:j, ...])
+                own = None if watched is None else watched.fresh()
+                parts.append(self.gradient(w, s, *part, xp=xp, rows=rows, first=i, watched=own))
+                seen.append(own)
+        if watched is not None:
+            watched.see_parts(seen, xp=xp)
+        return total(parts)
 
     def forward_loss(
         self,
