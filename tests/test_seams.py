@@ -620,6 +620,7 @@ WATCHED = {
     "to the input": bp.Learner(SKIPS.freeze("early", "dense1"), update=STEADY, to_input=True),
     "labels": bp.Learner(SKIPS, bp.softmax_cross_entropy, bp.Adam(0.1)),
     "weights": bp.Learner(SMALL, update=STEADY, reduction="sum"),
+    "shards": bp.Learner(SKIPS, update=STEADY, shards=3),
     "groups": bp.Learner(SMALL, update={"*.b": ROLLING, "*": STEADY}, penalty=L2(0.5)),
 }  # fmt: skip
 
@@ -659,6 +660,15 @@ def test_what_is_watched_in_a_compiled_step_and_in_a_scan_is_the_trace(library, 
         kth = mapped(watched, lambda a, k=k: a[k, ...])
         same_trace(library, bp.insight.from_watched(learner, half, losses[k], kth), traces[k])
     agree(library, (w, s), tuple(state))
+
+
+def test_a_trace_in_shards_is_that_of_the_whole_batch_in_fractions(exact):
+    learner = WATCHED["shards"]
+    (w, s), rows = exact.init(learner), batch(exact, 5)
+    parts, whole = (numbers(bp.trace(each, w, s, *rows)) for each in (learner, replace(learner, shards=1)))
+    for name, each in whole.items():
+        assert bits(parts[name]) == bits(each)
+    assert bits(parts["early.delta"])
 
 
 @pytest.mark.parametrize("form", ["eager", "compiled"])
