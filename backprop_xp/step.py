@@ -177,7 +177,7 @@ class Step:
             watched: keeps what it wants.
         """
         if self.shards > 1 and rows is None:
-            return self._in_shards(w, s, *batch, xp=xp)
+            return self._in_shards(w, s, *batch, xp=xp, watched=watched)
         passed = self.forward_loss(w, s, *batch, xp=xp, rows=rows, first=first)
         e = passed.e * s.scale[0] if s.scale else passed.e
         grads: dict[str, Array] = {}
@@ -203,15 +203,19 @@ class Step:
                 "grad", {b: unscaled(a) for b, a in self.net.named(found.k, found.grad).items()}
             )
 
-    def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace) -> Gradient:
+    def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace, watched: Watched | None) -> Gradient:
         rows = leaves(batch)[0].shape[0]
         cuts = [rows * k // self.shards for k in range(self.shards + 1)]
-
-        def part(i: int, j: int) -> Gradient:
-            own = mapped(batch, lambda a: a[i:j, ...])
-            return self.gradient(w, s, *own, xp=xp, rows=rows, first=i)
-
-        return total([part(i, j) for i, j in pairwise(cuts) if i < j])
+        parts, seen = [], []
+        for i, j in pairwise(cuts):
+            if i < j:
+                part = mapped(batch, lambda a: a[i:j, ...])  # noqa: B023 (used at once)
+                own = None if watched is None else watched.fresh()
+                parts.append(self.gradient(w, s, *part, xp=xp, rows=rows, first=i, watched=own))
+                seen.append(own)
+        if watched is not None:
+            watched.see_parts(seen, xp=xp)
+        return total(parts)
 
     def forward_loss(
         self,

@@ -298,7 +298,7 @@ class ClipByNorm:
         """The gradient, shortened where it is longer than the limit."""
         squares = [xp.sum(xp.square(a)) for a in g]
         norm = xp.sqrt(sum(squares[1:], start=squares[0]))
-        factor = xp.where(norm > self.limit, self.limit / norm, xp.ones_like(norm))
+        factor = self.limit / xp.maximum(norm, self.limit)
         return tuple(a * factor for a in g)
 
 

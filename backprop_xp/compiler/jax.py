@@ -6,7 +6,7 @@ from typing import Any
 from ..arrays import Array
 from ..errors import no_memory
 from ..library import Library
-from .compiled import Compiled, batch_size
+from .compiled import Compiled, batch_size, check_stack
 from .ir import leaves, mapped, signature
 
 
@@ -39,7 +39,9 @@ class Jitted(Compiled):
 
             def body(carry: Any, batch: Array) -> Any:
                 result = function(*carry, *held, *mapped(rows, lambda a: a[batch]), xp=xp)
-                return (tuple(result[:n]), tuple(result[n:])) if n else ((), result)
+                state, out = (tuple(result[:n]), tuple(result[n:])) if n else ((), result)
+                check_stack(leaves(out), index.shape[0])  # when it is traced: nothing has run
+                return state, out
 
             state, out = jax.lax.scan(body, state, index)
             return (*state, *out) if n else out
