@@ -205,17 +205,19 @@ class Step:
 
     def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace, watched: Watched | None) -> Gradient:
         rows = leaves(batch)[0].shape[0]
-        cuts = [rows * k // self.shards for k in range(self.shards + 1)]
-        parts, seen = [], []
-        for i, j in pairwise(cuts):
-            if i < j:
-                part = mapped(batch, lambda a: a[i:j, ...])  # noqa: B023 (used at once)
-                own = None if watched is None else watched.fresh()
-                parts.append(self.gradient(w, s, *part, xp=xp, rows=rows, first=i, watched=own))
-                seen.append(own)
+        ends = [rows * k // self.shards for k in range(self.shards + 1)]
+        cuts = [(i, j) for i, j in pairwise(ends) if i < j]
+        seen = [] if watched is None else [watched.fresh() for _ in cuts]
+
+        def part(k: int, i: int, j: int) -> Gradient:
+            own = mapped(batch, lambda a: a[i:j, ...])
+            here = seen[k] if seen else None
+            return self.gradient(w, s, *own, xp=xp, rows=rows, first=i, watched=here)
+
+        found = total([part(k, i, j) for k, (i, j) in enumerate(cuts)])
         if watched is not None:
             watched.see_parts(seen, xp=xp)
-        return total(parts)
+        return found
 
     def forward_loss(
         self,

@@ -83,7 +83,7 @@ class Watched:
             each = [part.seen[key] for part in parts]
             together = _sum if key[1] == "grad" else partial(join, xp=xp)
             columns = iter([together(list(c)) for c in zip(*map(leaves, each), strict=True)])
-            self.seen[key] = mapped(each[0], lambda _, columns=columns: next(columns))
+            self.seen[key] = mapped(each[0], lambda _: next(columns))  # noqa: B023 (used at once)
 
 
 def _sum(parts: list[Array]) -> Array:
