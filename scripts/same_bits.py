@@ -175,7 +175,7 @@ def digest(value: Any) -> str:
 
 
 def results(case: Case, bp: SimpleNamespace, name: str, dtype: str) -> dict[str, str]:
-    """The digest of everything that a case computes in one place, or the class of the error."""
+    """Everything that a case computes in one place."""
     import numpy as np
 
     learner, draw = case.learner, np.random.default_rng(case.k)
@@ -199,7 +199,7 @@ def results(case: Case, bp: SimpleNamespace, name: str, dtype: str) -> dict[str,
 
     x, t, compiled = put(case.x), put(case.t), learner.compile(w)
     batches = [(put(case.x[rows]), put(case.t[rows])) for rows in index]
-    work: dict[str, Callable[[], Any]] = {
+    tasks: dict[str, Callable[[], Any]] = {
         "init": lambda: (w, s),
         "step": lambda: each_batch(learner.step),
         "compiled step": lambda: each_batch(compiled),
@@ -212,9 +212,14 @@ def results(case: Case, bp: SimpleNamespace, name: str, dtype: str) -> dict[str,
     }
     if case.k == CASES[0] and name == "numpy":
         many = np.resize(index, (MANY, case.batch))
-        work["long scan"] = lambda: compiled.scan(*learner.snapshot(w, s), x, t, many)
-    told = {"case": case.text}
-    for task, compute in work.items():
+        tasks["long scan"] = lambda: compiled.scan(*learner.snapshot(w, s), x, t, many)
+    return {"case": case.text} | attempted(tasks)
+
+
+def attempted(tasks: dict[str, Callable[[], Any]]) -> dict[str, str]:
+    """The digest of what each task gives, or the class of its error."""
+    told = {}
+    for task, compute in tasks.items():
         try:
             found = compute()
         except Exception as error:
@@ -232,7 +237,6 @@ def work(tree: str) -> None:
     if not Path(backprop_xp.__file__).is_relative_to(tree):
         sys.exit(f"{backprop_xp.__file__} was imported, which is not in {tree}")
     warnings.simplefilter("ignore")
-    sys.set_int_max_str_digits(0)
     bp, told = package(), {}
     cases = [case(k, bp) for k in CASES]
     floats = [(name, dtype) for name in ("numpy", "torch", "jax", "strict") for dtype in JAX]
