@@ -24,6 +24,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 NAMES = {  # what the cases need of the package, and where it stands or stood
     "activations": ".activations.ALL", "losses": ".losses.ALL", "asarray": ".asarray", "backend": ".backend",
     "GradientDescent": ".updates.GradientDescent", "Momentum": ".updates.Momentum", "Adam": ".updates.Adam",
@@ -38,7 +40,6 @@ CASES = range(100)
 JAX = {"float32": (0, 9, 49, 62, 69), "float64": (20, 39, 59, 79)}  # it compiles for seconds
 EXACT_AT_MOST = 100  # weights times rows: fractions grow with every step
 MANY = 500_000  # steps of a scan that Numba, where it is installed, compiles for a tiny net
-LISTED = 10
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -98,16 +99,11 @@ def rule(bp: SimpleNamespace, k: int, rate: float, layers: list[str]) -> Any:
 
     each = {name: rate / (1 + i) for i, name in enumerate(layers)}
     rules = (
-        bp.GradientDescent(rate),
-        bp.GradientDescent(falling),
-        bp.GradientDescent(each),
-        bp.GradientDescent(rate, limit=0.5),
-        bp.GradientDescent(each, limit=0.75, floor=0.01),
-        bp.Momentum(rate),
-        bp.Momentum(falling, 0.5, nesterov=True),
-        bp.Adam(rate),
-        bp.Adam(each, 0.5, 0.75),
-    )
+        bp.GradientDescent(rate), bp.GradientDescent(falling), bp.GradientDescent(each),
+        bp.GradientDescent(rate, limit=0.5), bp.GradientDescent(each, limit=0.75, floor=0.01),
+        bp.Momentum(rate), bp.Momentum(falling, 0.5, nesterov=True),
+        bp.Adam(rate), bp.Adam(each, 0.5, 0.75),
+    )  # fmt: skip
     return rules[k % len(rules)]
 
 
@@ -124,8 +120,6 @@ def data(draw: Any, features: int, units: int, n: int, targets: str) -> tuple[An
 
 def case(k: int, bp: SimpleNamespace) -> Case:
     """The k-th case."""
-    import numpy as np
-
     draw = np.random.default_rng(k)
     kind = [*bp.losses][k % len(bp.losses)]
     loss, (units, batch) = bp.losses[kind], sizes(k, draw)
@@ -148,9 +142,8 @@ def case(k: int, bp: SimpleNamespace) -> Case:
     if len(layers) > 1 and k % 25 != 12 and draw.random() < 0.3:
         net = net.freeze(f"{draw.choice(layers)}{draw.choice(['', '.w'])}")
     update = rule(bp, k // len(bp.losses), float(draw.choice([0.01, 0.02])), layers)
-    plain_descent = isinstance(update, bp.GradientDescent)
-    order = "layer by layer" if plain_descent and draw.random() < 0.4 else "together"
-    settings = str(draw.choice(["mean", "sum"])), order
+    by_layer = isinstance(update, bp.GradientDescent) and draw.random() < 0.4
+    settings = str(draw.choice(["mean", "sum"])), "layer by layer" if by_layer else "together"
     x, t = data(draw, units[0], units[-1], 2 * batch + (batch + 1) // 2, loss.targets)
     rational = {*fs, kind} <= RATIONAL and not isinstance(update, bp.Adam) and x.dtype != np.uint8
     text = ", ".join(["-".join(map(str, units)), *fs, kind, type(update).__name__, *settings])
@@ -160,8 +153,6 @@ def case(k: int, bp: SimpleNamespace) -> Case:
 
 def digest(value: Any) -> str:
     """The SHA-256 of every array in tuples and mappings, with its type and shape; fractions as text."""
-    import numpy as np
-
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, (tuple, list)):
@@ -176,8 +167,6 @@ def digest(value: Any) -> str:
 
 def results(case: Case, bp: SimpleNamespace, name: str, dtype: str) -> dict[str, str]:
     """Everything that a case computes in one place."""
-    import numpy as np
-
     learner, draw = case.learner, np.random.default_rng(case.k)
     index = draw.integers(0, len(case.x), (3, case.batch))
     biases = {b: draw.normal(size=n).round(2) for b, n in learner.net.shapes.items() if b.endswith(".b")}
@@ -283,9 +272,10 @@ def compare(before: Told, after: Told) -> bool:
             refused = any(value.startswith("error") for value in a.values())
             count["different" if names else "refused" if refused else "equal"] += 1
         print(f"{place:16}{count.total():7}{count['equal']:7}{count['different']:11}{count['refused']:9}")
-    print(*differing[:LISTED], sep="\n", end="\n" if differing else "")
-    if len(differing) > LISTED:
-        print(f"and {len(differing) - LISTED} more")
+    for line in differing[:10]:
+        print(line)
+    if more := differing[10:]:
+        print(f"and {len(more)} more")
     return not differing
 
 
@@ -294,9 +284,7 @@ def main(argv: list[str]) -> int:
     if argv[:1] == ["--work"]:
         work(argv[1])
         return 0
-    parser = argparse.ArgumentParser(
-        prog="same_bits.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description="Whether two commits compute the same bits.")
     parser.add_argument("before", help="a commit")
     parser.add_argument("after", nargs="?", help="another, else the working tree")
     known = parser.parse_args(argv)
