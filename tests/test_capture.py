@@ -450,7 +450,7 @@ def test_rows_of_the_host_are_checked_before_anything_is_copied(cupy):
     with pytest.raises(bp.BackpropError, match="float32, or uint8"):
         bp.fit(ADAM, w, s, bp.data.Stored(x.astype("f8"), t))
     w, s, _ = step.scan(w, s, x, t, *to_device(np.zeros((2, 4), dtype=int)))
-    with pytest.raises(bp.BackpropError, match="inputs are a cupy array"):
+    with pytest.raises(bp.BackpropError, match="inputs must be a cupy array"):
         step(w, s, x, t)
 
 

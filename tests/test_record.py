@@ -360,9 +360,9 @@ def test_a_state_of_another_rule_is_refused_by_a_compiled_step():
     w, s = bp.Learner(bp.chain(4, bp.Dense(3))).init()
     learner = bp.Learner(bp.chain(4, bp.Dense(3)), update=bp.Adam())
     x, t = batch(learner, 0)
-    with pytest.raises(bp.BackpropError, match="with 2 moments, got one with 0"):
+    with pytest.raises(bp.BackpropError, match="with 2 moments; got one with 0"):
         learner.compile(w)(w, s, x, t)
-    with pytest.raises(bp.BackpropError, match="with 2 moments, got one with 0"):
+    with pytest.raises(bp.BackpropError, match="with 2 moments; got one with 0"):
         learner.compile(w).scan(w, s, x, t, np.zeros((1, 2), dtype=int))
 
 
