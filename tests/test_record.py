@@ -12,7 +12,7 @@ from backprop_xp import activations, layers, losses, rng, updates
 from backprop_xp.backends import get
 from backprop_xp.backends import host as to_host
 from backprop_xp.compiler import ir
-from backprop_xp.compiler.cpu import scalar_scan, scalar_source
+from backprop_xp.compiler.cpu import lower, scalar_scan, scalar_source
 from backprop_xp.compiler.recorder import record
 
 ONE_OF_EACH = bp.chain(
@@ -416,6 +416,18 @@ PLANTED = {
 def test_recorder_refuses(name):
     with pytest.raises((bp.BackpropError, AttributeError), match=r"captured|attribute"):
         record(PLANTED[name], np.ones(3))
+
+
+TABLES = {
+    "NumPy calls": (lower.UFUNCS, lower.REDUCTIONS, lower.OTHERS, lower.SPECIAL),
+    "single numbers": (scalar_source.FORMS, scalar_source.SPECIAL, scalar_source.NOT_UNROLLED),
+}
+
+
+@pytest.mark.parametrize("target", TABLES)
+def test_every_operation_is_in_one_table_of_the_target(target):
+    listed = sorted(name for table in TABLES[target] for name in table)
+    assert listed == sorted((ir.OPERATIONS | {ir.ASSIGN}) - ir.VIEWS)
 
 
 def replayed(step, *states):

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import VIEWS, Op, Program, Ref, apply, leaves
+from ..ir import ASSIGN, CREATION, VIEWS, Op, Program, Ref, apply, leaves
 
 MOST = 1200  # numbers in a step; above, arrays are faster
 _DEEPEST = 12  # nested parentheses in one expression
 
-_FORMS = {
+FORMS = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "pow": "{} ** {}",
     "equal": "{} == {}", "not_equal": "{} != {}", "less": "{} < {}", "less_equal": "{} <= {}",
     "greater": "{} > {}", "greater_equal": "{} >= {}", "negative": "-{}", "abs": "abs({})",
@@ -26,6 +26,12 @@ _FORMS = {
     "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
     "maximum": "{0} if {0} >= {1} else {1}", "minimum": "{0} if {0} <= {1} else {1}",
     "where": "{1} if {0} else {2}",
+}  # fmt: skip
+SPECIAL = frozenset({"matmul", "sum", "mean", "max", "min", "concat", "astype"})  # have methods of their own
+NOT_UNROLLED = CREATION | {  # a step that has one of these runs on arrays
+    "remainder", "positive", "isfinite", "isnan", "logical_and", "logical_or", "logical_not", "bitwise_and",
+    "bitwise_or", "bitwise_xor", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "prod", "all",
+    "any", "argmax", "stack", "take", ASSIGN,
 }  # fmt: skip
 _FUNCTIONS = {n: getattr(math, n) for n in ("sqrt", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos")}
 
@@ -105,10 +111,10 @@ class Unrolled:
             result = np.concatenate([self.of(each) for each in op.args[0]], **op.kw)
         elif op.name == "astype":
             result = self._converted(op)
-        elif op.name in _FORMS:
+        elif op.name in FORMS:
             parts = np.broadcast_arrays(*(self.of(each) for each in op.args))
             rows = zip(*(part.reshape(-1) for part in parts), strict=True)
-            result = _array([self._new(_FORMS[op.name], *row) for row in rows], parts[0].shape)
+            result = _array([self._new(FORMS[op.name], *row) for row in rows], parts[0].shape)
         else:
             raise NotUnrolled
         if op.inplace:
