@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from . import net as walks
 from .arrays import Array, Namespace
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
-from .net import Learn, Net, learning_flow
+from .net import Learn, Net, forward, learning_flow
 from .params import Layout, join
 from .updates import GradientDescent, RuleState, Update
 
@@ -138,7 +137,7 @@ class Step:
             Context(training, s.seed, s.step, LAYER_STREAMS + k, own) for k, own in enumerate(s.layers)
         )
         dtype = (w[0] if isinstance(w, tuple) else w).dtype
-        flows, layers = walks.forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
+        flows, layers = forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
         return params, flows, layers
 
     def gradient_of(

@@ -1,4 +1,4 @@
-"""A compiled step as its callers see it; in this plain form the step runs as it is."""
+"""The interface of a compiled step. In this base class the step is not compiled: it runs eagerly."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,10 @@ class Compiled:
     Args:
         library: of the arrays.
         step: a pure function step(w, s, x, t, *, xp) -> (w, s, loss).
-        check: called as check(w, s, x, t) before the step meets shapes for the first time.
+        check: called as check(w, s, x, t) before shapes are used for the first time.
 
     Attributes:
-        compilations: how often the step was compiled, once for each set of shapes.
+        compilations: the number of times the step was compiled, once for each set of shapes.
     """
 
     def __init__(self, library: Library, step: Step, check: Step | None = None) -> None:
@@ -30,11 +30,11 @@ class Compiled:
         self.compilations = 0
 
     def check(self, w: Array, s: Any, x: Array, t: Array) -> None:
-        """Whether rows fit the step, by what is static."""
+        """Check that rows fit the step; no value is read."""
         self._check(w, s, x, t)
 
     def to_device(self, w: Array, a: Array) -> Array:
-        """Rows for many scans, on the device of w; NumPy's are sent there."""
+        """Rows on the device of w, for many scans; NumPy arrays are sent there."""
         if not isinstance(a, numpy.ndarray) or self.library.owns(a):  # strict and exact leave it to the check
             return a
         sent = self.library.asarray(a, None, self.library.device_of(w))
@@ -69,8 +69,8 @@ class Compiled:
             The new w and s, and the losses, shape (steps,).
 
         Raises:
-            BackpropError: rows that do not fit; or that are not there, where the index lies on the
-                host: one on a device is not read.
+            BackpropError: rows that do not fit; or an index on the host with rows that do not exist
+                (an index on a device is not read).
         """
         self.check(w, s, x, t)
         batch_size(index)
@@ -84,7 +84,7 @@ class Compiled:
 
 
 def batch_size(index: Array) -> int:
-    """The rows of a step of an index.
+    """The batch size of an index.
 
     Raises:
         BackpropError: the index is not an array of integers of shape (steps, batch).
@@ -96,13 +96,13 @@ def batch_size(index: Array) -> int:
             if hasattr(index, "dtype")
             else type(index).__name__
         )
-        msg = f"an index is an array of integers of shape (steps, batch), got {got}"
+        msg = f"an index must be an array of integers of shape (steps, batch), got {got}"
         raise BackpropError(msg)
     return int(shape[1])
 
 
 def check_rows(index: Array, x: Array) -> None:
-    """The rows that an index on the host names are rows of x."""
+    """Check that every row in an index on the host is a row of x."""
     if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
-        msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
+        msg = f"the rows of an index must be 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
         raise BackpropError(msg)

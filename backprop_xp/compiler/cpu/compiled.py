@@ -1,4 +1,4 @@
-"""A compiled step for every library whose arrays lie in memory that NumPy can see."""
+"""A compiled step for every library whose arrays are in memory that NumPy can use."""
 
 import warnings
 from typing import Any
@@ -91,9 +91,9 @@ class CompiledStep(Compiled):
         return Plan(record(self.step, w, s, x[first], t[first], word=word.dtype))
 
     def _as_scalars(self, bound: BoundPlan, x: Array, t: Array, index: Array, losses: Array) -> bool:
-        """The scan in single numbers, where the net is small enough for them to be faster.
+        """The scan on single numbers, if the net is so small that this is faster; whether it was done.
 
-        It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
+        This depends on shapes alone, so that rounding does not depend on how a run is divided into scans.
         """
         steps = index.shape[0]
         if bound.state[0].size > scalar_source.MOST:

@@ -1,4 +1,4 @@
-"""A plan bound to arrays: Python source with nothing left to decide, run step after step."""
+"""A plan bound to arrays: straight-line Python source that runs step after step."""
 
 import operator
 from itertools import groupby

@@ -51,7 +51,7 @@ class Lowering:
 
     Attributes:
         values: of each number an abstract array.
-        views: values that lie in another's memory: of which value, and how.
+        views: values in the memory of another value: of which, and how.
     """
 
     def __init__(self, values: Iterable[Any]) -> None:
@@ -125,7 +125,7 @@ class Lowering:
         return np.full(shape if prod(shape) <= _SMALL else shape[-1:], a)
 
     def _where(self, op: Op, out: Ref) -> Iterator[Call]:
-        """Entries of a or b by a mask, as bits: np.where takes a branch for each element."""
+        """Select by arithmetic on bits: np.where branches for each element."""
         mask, result = op.args[0], self.values[op.out]
         a, b = (self._typed(v, result.dtype) for v in op.args[1:])
         same = np.shape(self._array(mask)) == result.shape and all(

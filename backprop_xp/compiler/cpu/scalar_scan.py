@@ -9,7 +9,7 @@ import numpy as np
 from ..ir import Program
 from .scalar_source import Unrolled
 
-SOON = 500_000  # steps after which Numba's second of compiling has paid, where it is installed
+SOON = 500_000  # steps after which Numba, where installed, has saved the second it needs to compile
 
 
 class ScalarScan:
@@ -19,7 +19,7 @@ class ScalarScan:
         program: simplified.
 
     Raises:
-        NotUnrolled: it cannot be done, or would not pay.
+        NotUnrolled: it cannot be unrolled, or would not be faster.
     """
 
     def __init__(self, program: Program) -> None:

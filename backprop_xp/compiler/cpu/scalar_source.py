@@ -3,8 +3,8 @@
 There a NumPy call costs a hundred times its arithmetic. Every element of every array becomes a
 number of its own, and a number used once is written where it is used. The loop over the steps runs
 in plain Python, or compiled by Numba where that is installed. All arithmetic is in float64; where
-the state is float32 it is rounded to 24 bits after every step, so that a run gives the same numbers
-however it is cut into scans.
+the state is float32 it is rounded to 24 bits after every step, so that the numbers do not depend on
+how a run is divided into scans.
 """
 
 import math
@@ -37,11 +37,11 @@ _FUNCTIONS = {n: getattr(math, n) for n in ("sqrt", "exp", "expm1", "log", "log1
 
 
 class NotUnrolled(Exception):
-    """The step is too large, or does what single numbers do not do here."""
+    """The step is too large, or has an operation that is not unrolled."""
 
 
 class Number:
-    """One number of the step: a form over other numbers, or a name that is there already."""
+    """One number of the step: an expression of other numbers, or a variable."""
 
     __slots__ = ("args", "form", "label", "uses")
 
@@ -56,7 +56,7 @@ class Unrolled:
         program: of step(w, s, x, t) -> (w, s, loss), simplified.
 
     Raises:
-        NotUnrolled: it cannot be done, or would not pay.
+        NotUnrolled: it cannot be unrolled, or would not be faster.
     """
 
     def __init__(self, program: Program) -> None:
