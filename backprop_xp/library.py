@@ -76,6 +76,3 @@ class Library:
         Only for libraries whose arrays are in host memory.
         """
         return memory
-
-    def synchronize(self) -> None:
-        """Wait until all work submitted to the device is done."""

@@ -13,22 +13,8 @@ import numpy as np
 
 from ..arrays import CONCAT_AT_MOST
 from ..errors import BackpropError
-from .ir import (
-    BINARY,
-    COMPARISON,
-    CREATION,
-    ELEMENTWISE,
-    OPERATIONS,
-    REDUCTIONS,
-    UNARY,
-    VIEWS,
-    Op,
-    Program,
-    Ref,
-    abstract,
-    apply,
-    mapped,
-)  # fmt: skip
+from . import ir
+from .ir import Op, Program, Ref, abstract, apply, mapped
 
 _LIKE = frozenset({"zeros_like", "ones_like"})
 
@@ -116,7 +102,7 @@ class Recorder:
         return self.run("concat", tuple(arrays), axis=axis)
 
     def __getattr__(self, name: str) -> Callable[..., "AbstractArray"]:
-        if name not in OPERATIONS:
+        if name not in ir.OPERATIONS:
             _refuse(f"uses xp.{name}")
         return lambda *args, **kw: self.run(name, *args, **kw)
 
@@ -169,12 +155,12 @@ def _operators() -> None:
 
         return forward, reflected, inplace
 
-    for short, name in BINARY.items():
+    for short, name in ir.BINARY.items():
         for prefix, method in zip(("", "r", "i"), binary(name), strict=True):
             setattr(AbstractArray, f"__{prefix}{short}__", method)
-    for short, name in COMPARISON.items():
+    for short, name in ir.COMPARISON.items():
         setattr(AbstractArray, f"__{short}__", binary(name)[0])
-    for short, name in UNARY.items():
+    for short, name in ir.UNARY.items():
         setattr(AbstractArray, f"__{short}__", lambda self, name=name: self.recorder.run(name, self))
 
 
@@ -198,7 +184,7 @@ def _refuse(what: str) -> NoReturn:
 # ---------------------------------------------------------------- shapes
 def _result(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """The shape and dtype of a result; the dtype is the one NumPy computes from arrays of one element."""
-    if name in VIEWS or (name in CREATION and name not in _LIKE):
+    if name in ir.VIEWS or (name in ir.CREATION and name not in _LIKE):
         return apply(name, args, kw)
     small = apply(name, mapped(args, lambda a: np.zeros((1,) * a.ndim, a.dtype)), kw)
     return abstract(_shape(name, args, kw), np.asarray(small).dtype)
@@ -208,9 +194,9 @@ def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, .
     first = args[0]
     if name in _LIKE:
         return tuple(first.shape)
-    if name in ELEMENTWISE:
+    if name in ir.ELEMENTWISE:
         return np.broadcast_shapes(*(a.shape for a in args if isinstance(a, np.ndarray)))
-    if name in REDUCTIONS:
+    if name in ir.REDUCTIONS:
         return _reduced(first.shape, kw.get("axis"), keepdims=kw.get("keepdims", False))
     if name == "matmul":
         return (*first.shape[:-1], args[1].shape[-1])
