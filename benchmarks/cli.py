@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks", description="Time the library and others on the same work.")
+    parser = argparse.ArgumentParser("benchmarks", description="Time the library and others on equal work.")
     add = parser.add_argument
     add("--device", choices=tuple(_BUDGET), default="cpu",
         help="where the works run; on a GPU, its ceilings and tests come first (default: cpu)")  # fmt: skip
