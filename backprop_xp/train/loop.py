@@ -29,16 +29,13 @@ class Rows(Protocol):
     @property
     def n(self) -> int:
         """The number of rows."""
-        ...
 
     @property
     def window(self) -> int:
         """The number of rows that are in memory, and shuffled, together."""
-        ...
 
     def rows(self, start: int, stop: int) -> tuple[Array, Array]:
         """The inputs and targets of the rows start, …, stop - 1."""
-        ...
 
 
 class Epoch(NamedTuple):
