@@ -13,12 +13,11 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from . import groups, loss_scale
-from . import net as walks
 from .arrays import Array, Namespace, leaves, mapped
 from .groups import Part, Updates
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
-from .net import Net, learning_flow
+from .net import Learn, Net, forward, learning_flow
 from .params import Layout, join
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 from .watch import Watched
@@ -192,7 +191,7 @@ class Step:
         g = self.net.layout.pack(grads, xp=xp, split=isinstance(w, tuple)) if grads else ()
         return Gradient(g, passed.loss, passed.layers)
 
-    def _see(self, watched: Watched, found: walks.Learn, s: State) -> None:
+    def _see(self, watched: Watched, found: Learn, s: State) -> None:
         def unscaled(a: Array) -> Array:
             return a / s.scale[0] if s.scale else a
 
@@ -253,7 +252,7 @@ class Step:
             Context(training, s.seed, s.step, LAYER_STREAMS + k, own, first) for k, own in enumerate(s.layers)
         )
         dtype = (w[0] if isinstance(w, tuple) else w).dtype
-        flows, layers = walks.forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
+        flows, layers = forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
         return params, flows, layers
 
     def predict(self, w: Array, s: State, x: Any, *, xp: Namespace) -> Array:

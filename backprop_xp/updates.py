@@ -40,11 +40,9 @@ class Update(Protocol):
     @property
     def rate(self) -> Rate:
         """A number, a mapping of names to numbers, or a schedule."""
-        ...
 
     def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
         """What `element` needs in this step besides the vectors, in the dtype of the weights."""
-        ...
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """The new weights and moments of a slice.
@@ -55,7 +53,6 @@ class Update(Protocol):
             rest: its moments, consumed; then the scalars.
             xp: the namespace of the arrays.
         """
-        ...
 
 
 def check_rate(rate: Rate) -> None:
