@@ -91,7 +91,7 @@ class Unrolled:
         given = [a.reshape(len(a), -1).tolist() for a in rows]
         try:
             numbers, found = self.function(numbers, *given)
-            for column, values in zip(out, zip(*found, strict=True), strict=True):
+            for column, values in zip(out, found, strict=True):
                 column[:] = values
         except (ArithmeticError, ValueError):
             return False
@@ -191,11 +191,14 @@ class Unrolled:
         columns = [f"R{k}" for k in range(len(self.rows))]
         state = f"({', '.join(self.state)},)" if self.state else "()"
         assigned = [f"{', '.join(n for n, _ in changes)}, = {', '.join(v for _, v in changes)},"]
-        body = [*self.lines, f"found.append(({', '.join(results)},))", *(assigned if changes else [])]
+        lists = [f"out{k}" for k in range(len(results))]
+        kept = [f"{name}.append({result})" for name, result in zip(lists, results, strict=True)]
+        body = [*self.lines, *kept, *(assigned if changes else [])]
         source = "\n".join([
-            f"def scan(state, {', '.join(columns)}):", f"    {state} = state", "    found = []",
+            f"def scan(state, {', '.join(columns)}):", f"    {state} = state",
+            *(f"    {name} = []" for name in lists),
             f"    for {', '.join(targets)}, in zip({', '.join(columns)}):",
-            *(f"        {line}" for line in body), f"    return {state}, found",
+            *(f"        {line}" for line in body), f"    return {state}, [{', '.join(lists)}]",
         ])  # fmt: skip
         names: dict[str, Any] = dict(_FUNCTIONS)
         exec(compile(source, "<unrolled>", "exec"), names)  # made here, from the program
