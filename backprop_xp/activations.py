@@ -22,11 +22,9 @@ class Activation(Protocol):
 
     def __call__(self, net: Array, *, xp: Namespace) -> Array:
         """The output o = f(net), shape (batch, units)."""
-        ...
 
     def delta(self, e: Array, net: Array, o: Array, *, xp: Namespace) -> Array:
         """The rule delta = e · ∂o/∂net, shape (batch, units)."""
-        ...
 
 
 def _gate(net: Array, gate: Gate) -> Array:

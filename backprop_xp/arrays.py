@@ -39,9 +39,10 @@ def mapped(tree: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], b
 
 def leaves(tree: Any, is_leaf: Callable[[Any], bool] = is_array) -> list[Any]:
     """The arrays of a tree, in order."""
-    found: list[Any] = []
-    mapped(tree, found.append, is_leaf)
-    return found
+    if is_leaf(tree):
+        return [tree]
+    parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (tuple, list)) else ()
+    return [leaf for part in parts for leaf in leaves(part, is_leaf)]
 
 
 def mark(xp: Namespace, part: str, equation: Any) -> None:

@@ -33,7 +33,7 @@ def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
     Args:
         rows: of the batch.
         error: the library's own error.
-        usable: whether w and s are still valid, since no step has changed them half.
+        usable: whether w and s are still valid, that is, no step was stopped while changing them.
     """
     state = "can still be used" if usable else "may be changed or gone: go on from a snapshot"
     return BackpropError(

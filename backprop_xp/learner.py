@@ -424,7 +424,7 @@ class Learner:
             return o if net_input else self.loss.link(o, xp=xp)
         check_count(batch_size, "the batch size")
         n, parts = leaves(x)[0].shape[0], []
-        for rows in (slice(k, k + batch_size) for k in range(0, n, batch_size)):
+        for rows in (slice(k, min(k + batch_size, n)) for k in range(0, n, batch_size)):
             part = mapped(x, lambda a: a[rows, ...])  # noqa: B023 (used at once)
             parts.append(self.predict(w, s, part, net_input=net_input))
         return join(parts, xp=self._to(w).xp)

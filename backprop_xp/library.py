@@ -80,6 +80,3 @@ class Library:
     def committed(self, a: Array) -> Array:
         """The same array, tied to the device it lies on, where a library has arrays that are not."""
         return a
-
-    def synchronize(self) -> None:
-        """Wait until all work submitted to the device is done."""

@@ -13,12 +13,11 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from . import groups, loss_scale
-from . import net as walks
 from .arrays import Array, Namespace, label, leaves, mapped, mark
 from .groups import Part, Updates
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
-from .net import Net, learning_flow
+from .net import Learn, Net, forward, learning_flow
 from .params import Layout, join
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 from .watch import Watched
@@ -177,7 +176,7 @@ class Step:
             watched: keeps what it wants.
         """
         if self.shards > 1 and rows is None:
-            return self._in_shards(w, s, *batch, xp=xp)
+            return self._in_shards(w, s, *batch, xp=xp, watched=watched)
         passed = self.forward_loss(w, s, *batch, xp=xp, rows=rows, first=first)
         e = passed.e * s.scale[0] if s.scale else passed.e
         grads: dict[str, Array] = {}
@@ -194,7 +193,7 @@ class Step:
         label(xp, g, "g")
         return Gradient(g, passed.loss, passed.layers)
 
-    def _see(self, watched: Watched, found: walks.Learn, s: State) -> None:
+    def _see(self, watched: Watched, found: Learn, s: State) -> None:
         def unscaled(a: Array) -> Array:
             return a / s.scale[0] if s.scale else a
 
@@ -205,15 +204,21 @@ class Step:
                 "grad", {b: unscaled(a) for b, a in self.net.named(found.k, found.grad).items()}
             )
 
-    def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace) -> Gradient:
+    def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace, watched: Watched | None) -> Gradient:
         rows = leaves(batch)[0].shape[0]
-        cuts = [rows * k // self.shards for k in range(self.shards + 1)]
+        ends = [rows * k // self.shards for k in range(self.shards + 1)]
+        cuts = [(i, j) for i, j in pairwise(ends) if i < j]
+        seen = [] if watched is None else [watched.fresh() for _ in cuts]
 
-        def part(i: int, j: int) -> Gradient:
+        def part(k: int, i: int, j: int) -> Gradient:
             own = mapped(batch, lambda a: a[i:j, ...])
-            return self.gradient(w, s, *own, xp=xp, rows=rows, first=i)
+            here = seen[k] if seen else None
+            return self.gradient(w, s, *own, xp=xp, rows=rows, first=i, watched=here)
 
-        return total([part(i, j) for i, j in pairwise(cuts) if i < j])
+        found = total([part(k, i, j) for k, (i, j) in enumerate(cuts)])
+        if watched is not None:
+            watched.see_parts(seen, xp=xp)
+        return found
 
     def forward_loss(
         self,
@@ -257,7 +262,7 @@ class Step:
             Context(training, s.seed, s.step, LAYER_STREAMS + k, own, first) for k, own in enumerate(s.layers)
         )
         dtype = (w[0] if isinstance(w, tuple) else w).dtype
-        flows, layers = walks.forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
+        flows, layers = forward(self.net, params, decode_inputs(x, dtype, xp=xp), contexts, xp=xp)
         return params, flows, layers
 
     def predict(self, w: Array, s: State, x: Any, *, xp: Namespace) -> Array:

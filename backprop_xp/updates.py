@@ -40,11 +40,9 @@ class Update(Protocol):
     @property
     def rate(self) -> Rate:
         """A number, a mapping of names to numbers, or a schedule."""
-        ...
 
     def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:
         """What `element` needs in this step besides the vectors, in the dtype of the weights."""
-        ...
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """The new weights and moments of a slice.
@@ -55,7 +53,6 @@ class Update(Protocol):
             rest: its moments, consumed; then the scalars.
             xp: the namespace of the arrays.
         """
-        ...
 
 
 def check_rate(rate: Rate) -> None:
@@ -298,7 +295,7 @@ class ClipByNorm:
         """The gradient, shortened where it is longer than the limit."""
         squares = [xp.sum(xp.square(a)) for a in g]
         norm = xp.sqrt(sum(squares[1:], start=squares[0]))
-        factor = xp.where(norm > self.limit, self.limit / norm, xp.ones_like(norm))
+        factor = self.limit / xp.maximum(norm, self.limit)
         return tuple(a * factor for a in g)
 
 

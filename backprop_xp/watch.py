@@ -6,11 +6,13 @@ A name is a layer and one of eight fields, such as "dense1.delta"; either may be
 from collections.abc import Iterable
 from copy import copy
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
-from .arrays import Array
+from .arrays import Array, Namespace, leaves, mapped
 from .errors import BackpropError, listed
 from .net import Net
+from .params import join
 
 FIELDS = ("net", "o", "e", "delta", "grad", "change", "w_before", "w_after")
 BY_PARAMETER = ("grad", "change", "w_before", "w_after")
@@ -74,6 +76,20 @@ class Watched:
             own = {b.rpartition(".")[2]: a for b, a in blocks.items() if b.rpartition(".")[0] == node.name}
             if own:
                 self.see(k, field, own)
+
+    def see_parts(self, parts: "list[Watched]", *, xp: Namespace) -> None:
+        """Keep what was seen of the parts of a batch: rows one after the other, gradients added up."""
+        for key in parts[0].seen:
+            each = [part.seen[key] for part in parts]
+            together = _sum if key[1] == "grad" else partial(join, xp=xp)
+            columns = iter([together(list(c)) for c in zip(*map(leaves, each), strict=True)])
+            self.seen[key] = mapped(each[0], lambda _: next(columns))  # noqa: B023 (used at once)
+
+
+def _sum(parts: list[Array]) -> Array:
+    """A sum along the tree of `step.total`."""
+    half = len(parts) // 2
+    return parts[0] if len(parts) == 1 else _sum(parts[:half]) + _sum(parts[half:])
 
 
 def _exists(net: Net, k: int, field: str, *, to_input: bool) -> bool:

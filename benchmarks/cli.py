@@ -39,23 +39,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks", description="The library and others on the same work.")
+    parser = argparse.ArgumentParser("benchmarks", description="Time the library and others on equal work.")
     add = parser.add_argument
     add("--device", choices=tuple(_BUDGET), default="cpu",
-        help="whose works are run; on a GPU ceilings and tests come first (default: cpu)")  # fmt: skip
+        help="where the works run; on a GPU, its ceilings and tests come first (default: cpu)")  # fmt: skip
     add("--gpu", action="store_const", const="cuda", dest="device", help="the same as --device cuda")
-    add("--works", metavar="W1,G2,…", default="", help="only these (default: all of the device)")
+    add("--works", metavar="W1,G2,…", default="", help="only these works (default: all for the device)")
     add("--contenders", metavar="NAME,…", default="", help="only these (default: all that are installed)")
     add("--rounds", type=int, metavar="N", default=7, help="how often each contender is timed (default: 7)")
-    add("--budget", type=float, metavar="S", help="seconds it may take (default: 7200, on a GPU 1400)")
+    add("--budget", type=float, metavar="S", help="seconds at most, in all (default: 7200, on a GPU 1400)")
     add("--gigabytes", type=float, metavar="X", default=0.4, help="size of the file of W5 (default: 0.4)")
     add("--quick", action="store_true",
         help="tiny sizes on the processor, to see that everything runs; the times mean nothing")  # fmt: skip
     add("--out", type=Path, metavar="DIR", default=ROOT / "benchmarks" / "results",
-        help="where JSON and picture go (default: benchmarks/results)")  # fmt: skip
+        help="the folder for JSON and picture (default: benchmarks/results)")  # fmt: skip
     add("--draw", type=Path, metavar="FILE.json",
-        help="draw the picture and fill in the page of the docs from an earlier run")  # fmt: skip
-    add("--list", action="store_true", help="say which works and contenders there are")
+        help="draw the picture and write the tables of docs/performance.md, from an earlier run")  # fmt: skip
+    add("--list", action="store_true", help="list the works and contenders")
     return parser
 
 

@@ -295,7 +295,7 @@ def test_rows_that_do_not_exist_are_refused_if_the_host_has_the_index(cupy):
     w, s = on_device(ADAM)
     step, (x, t), wrong = ADAM.compile(w), batch(ADAM, 0), np.asarray([[0, 1], [2, 4]])
     for data in ((x, t, wrong), (*to_device(x, t), wrong), (x, t, *to_device(wrong)), (x, t, -wrong)):
-        with pytest.raises(bp.BackpropError, match="rows are 0 to 3, got"):
+        with pytest.raises(bp.BackpropError, match="rows of an index must be 0 to 3, got"):
             step.scan(w, s, *data)
     assert not step.executables
     w, s, losses = step.scan(w, s, *to_device(x, t, wrong))

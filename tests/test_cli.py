@@ -198,13 +198,24 @@ def test_ctrl_c_ends_politely(monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == "backprop-xp: stopped"
 
 
-def test_the_module_is_the_command_and_can_be_interrupted():
+@pytest.fixture
+def interruptible():
+    """Processes started now get SIGINT even where the tests do not, as in a script's background job."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_module_is_the_command_and_can_be_interrupted(interruptible):
     process = run("train", "--epochs", "1000")
-    assert process.stdout.readline().startswith("net ")
-    process.stderr.readline()
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    try:
+        assert process.stdout.readline().startswith("net ")
+        process.stderr.readline()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert told.splitlines()[-1] == "backprop-xp: stopped"
     assert "Traceback" not in told

@@ -131,7 +131,7 @@ def test_rows_that_are_not_there_are_refused_before_a_step_is_made(row, any_plac
     index = np.asarray([[0, 1], [2, row]])
     here = [any_place.array(index, "int64")] if any_place.name in ("numpy", "torch") else []
     for given in (index, index.astype("int32"), *here):
-        refused(lambda given=given: step.scan(w, s, x, t, given), f"rows are 0 to 4, got {min(row, 0)} to")
+        refused(lambda given=given: step.scan(w, s, x, t, given), f"must be 0 to 4, got {min(row, 0)} to")
     assert [np.copy(backends.host(a)).tobytes() for a in leaves((w, s))] == before
     assert step.scan(w, s, x, t, index % 5)[2].shape == (2,)
 

@@ -337,7 +337,7 @@ def test_nan_and_infinity_are_refused_wherever_they_enter(bad):
             enter()
 
 
-STRANGERS = [
+OTHER_TYPES = [
     np.ones(3),
     np.ones(3, dtype=int),
     np.float64(0.5),
@@ -350,11 +350,11 @@ STRANGERS = [
 ]
 
 
-@pytest.mark.parametrize("stranger", STRANGERS, ids=repr)
+@pytest.mark.parametrize("other", OTHER_TYPES, ids=repr)
 @pytest.mark.parametrize("op", ARITHMETIC, ids=lambda op: op.__name__)
-def test_exact_arrays_mix_with_no_stranger(op, stranger):
-    formatting = op is operator.mod and isinstance(stranger, str)  # text % array is Python's own
-    for a, b in ((R, stranger), (R, stranger) if formatting else (stranger, R)):
+def test_exact_arrays_do_not_mix_with_other_types(op, other):
+    formatting = op is operator.mod and isinstance(other, str)  # text % array is Python's own
+    for a, b in ((R, other), (R, other) if formatting else (other, R)):
         with pytest.raises(
             bp.BackpropError, match="exact arrays go with exact arrays and Python numbers"
         ) as caught:

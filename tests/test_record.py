@@ -12,7 +12,7 @@ from backprop_xp import activations, layers, losses, rng, updates
 from backprop_xp.backends import get
 from backprop_xp.backends import host as to_host
 from backprop_xp.compiler import ir
-from backprop_xp.compiler.cpu import scalar_source
+from backprop_xp.compiler.cpu import lower, scalar_source
 from backprop_xp.compiler.recorder import record
 
 ONE_OF_EACH = bp.chain(
@@ -350,9 +350,9 @@ def test_a_state_of_another_rule_is_refused_by_a_compiled_step():
     w, s = bp.Learner(bp.chain(4, bp.Dense(3))).init()
     learner = bp.Learner(bp.chain(4, bp.Dense(3)), update=bp.Adam())
     x, t = batch(learner, 0)
-    with pytest.raises(bp.BackpropError, match="with 2 moments, got one with 0"):
+    with pytest.raises(bp.BackpropError, match="with 2 moments; got one with 0"):
         learner.compile(w)(w, s, x, t)
-    with pytest.raises(bp.BackpropError, match="with 2 moments, got one with 0"):
+    with pytest.raises(bp.BackpropError, match="with 2 moments; got one with 0"):
         learner.compile(w).scan(w, s, x, t, np.zeros((1, 2), dtype=int))
 
 
@@ -406,6 +406,18 @@ PLANTED = {
 def test_recorder_refuses(name):
     with pytest.raises((bp.BackpropError, AttributeError), match=r"captured|attribute"):
         record(PLANTED[name], np.ones(3))
+
+
+TABLES = {
+    "NumPy calls": (lower.UFUNCS, lower.REDUCTIONS, lower.OTHERS, lower.SPECIAL),
+    "single numbers": (scalar_source.FORMS, scalar_source.SPECIAL, scalar_source.NOT_UNROLLED),
+}
+
+
+@pytest.mark.parametrize("target", TABLES)
+def test_every_operation_is_in_one_table_of_the_target(target):
+    listed = sorted(name for table in TABLES[target] for name in table)
+    assert listed == sorted((ir.OPERATIONS | {ir.ASSIGN}) - ir.VIEWS)
 
 
 def replayed(step, *states):

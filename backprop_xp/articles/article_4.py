@@ -92,8 +92,6 @@ def _column(matrix: list[list[Number]]) -> list[Number]:
 
 
 # -------------------------------------------------------------- bounds of weights
-
-
 def saturate(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """Single weights after one update, with and without the limit."""
     rate, limit = arithmetic.number(inputs["rate"]), arithmetic.number(inputs["limit"])
@@ -119,8 +117,6 @@ def weight_floor(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 # -------------------------------------------------------------- the effective rate of a deep chain
-
-
 def _chain(weights: list[Any], rate: Number, arithmetic: Arithmetic) -> Model:
     form = {"layers": [linear([[w]]) for w in weights], "loss": "squared_error_sum", "rate": rate}
     return model(form, arithmetic)

@@ -65,8 +65,6 @@ def move(before: Number, later: Number) -> str:
 
 
 # -------------------------------------------------------------- the gradient descent algorithm
-
-
 def step(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """One training step on one sample."""
     now = one_neuron(inputs, arithmetic)
@@ -134,8 +132,6 @@ def _o2(x: list[Any], w: list[Any]) -> Number:
 
 
 # -------------------------------------------------------------- weights' balancing
-
-
 def sign_flow(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """The sign of every delta for each o2 and y.
 

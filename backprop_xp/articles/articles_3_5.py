@@ -29,8 +29,6 @@ def each_loss(name: str, o: list[Number], t: list[Any], arithmetic: Arithmetic) 
 
 
 # -------------------------------------------------------------- how a standard neural network learns
-
-
 def step_of_article_3(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """One step of the 2-3-2 net, with every intermediate value."""
     layers = [
@@ -104,8 +102,6 @@ def _hidden_unit(row: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 # -------------------------------------------------------------- a closer look
-
-
 def step_of_article_5(inputs: Inputs, arithmetic: Arithmetic) -> dict[str, Any]:
     """One step of the 2-2-2-1 net, node by node.
 

@@ -62,8 +62,6 @@ def counted(results: Iterable[Result]) -> dict[Mark, int]:
 
 
 # -------------------------------------------------------------- JSON
-
-
 def document(found: Sequence[tuple[Article, list[Result]]], backend: str | None) -> dict[str, Any]:
     """All examples, figures and values as one JSON document; fractions are text."""
     count = counted(result for _, results in found for result in results)
@@ -116,8 +114,6 @@ def _plain(value: Any) -> Any:
 
 
 # -------------------------------------------------------------- text
-
-
 def text(found: Sequence[tuple[Article, list[Result]]], *, whole: bool) -> Iterator[str]:
     """The report, line by line.
 

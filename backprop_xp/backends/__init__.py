@@ -1,5 +1,8 @@
 """The array libraries, one module each; to add one, add a module.
 
+A module has `TYPES`, the modules of the library's array types; `load`, which makes the backend; and, for an
+optional library, `INSTALL`, its name and the extra that installs it.
+
 The backend is that of the arrays a function receives. Where there is no array yet, it is chosen by
 name, else by `with backend("jax"):`, else by the environment variable BACKPROP_XP_BACKEND, else NumPy.
 """
@@ -14,7 +17,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from ..arrays import Array, mapped
-from ..errors import BackpropError, listed
+from ..errors import BackendUnavailable, BackpropError, listed, unavailable
 from .base import Backend, Standard
 
 __all__ = ["Backend", "asarray", "backend", "copy", "get", "names", "of", "resolve"]
@@ -35,7 +38,13 @@ def names() -> tuple[str, ...]:
 
 @cache
 def _open(name: str) -> Backend:
-    return import_module(f"{__name__}.{name}").load()  # type: ignore[no-any-return]
+    module = import_module(f"{__name__}.{name}")
+    try:
+        return module.load()  # type: ignore[no-any-return]
+    except BackendUnavailable:
+        raise
+    except ImportError as error:
+        raise unavailable(*module.INSTALL) from error
 
 
 def get(name: str | None = None) -> Backend:

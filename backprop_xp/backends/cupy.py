@@ -8,10 +8,11 @@ from ..arrays import Array
 from ..compiler.compiled import Compiled, Function
 from ..compiler.cuda.compiled import Captured
 from ..compiler.cuda.products import PRECISIONS, Products
-from ..errors import BackendUnavailable, BackpropError, listed, unavailable
+from ..errors import BackendUnavailable, BackpropError, listed
 from .base import Backend
 
 TYPES = ("cupy",)
+INSTALL = ("CuPy", "cuda12")
 
 
 class CuPy(Backend):
@@ -42,7 +43,7 @@ class CuPy(Backend):
         """A GPU by number or name: 0, "cuda", "cuda:1"."""
         if name is None:
             return None
-        _, _, number = str(name).rpartition(":") if ":" in str(name) else ("", "", str(name))
+        number = str(name).rpartition(":")[2]
         number = "0" if number in ("cuda", "gpu") else number
         count = self.cupy.cuda.runtime.getDeviceCount()
         if not number.isdigit() or int(number) >= count:
@@ -63,10 +64,6 @@ class CuPy(Backend):
         """A NumPy copy."""
         return self.cupy.asnumpy(a)
 
-    def synchronize(self) -> None:
-        """Wait for the current stream."""
-        self.cupy.cuda.get_current_stream().synchronize()
-
     def with_precision(self, precision: str | None, *, scaled: bool = True) -> "CuPy":
         """This backend, its products of float32 computed in another precision."""
         if precision in (None, self.precision):
@@ -85,11 +82,4 @@ class CuPy(Backend):
         return Captured(self, self.cupy, function, **settings)
 
 
-def load() -> Backend:
-    """The CuPy backend."""
-    try:
-        return CuPy()
-    except BackendUnavailable:
-        raise
-    except ImportError as error:
-        raise unavailable(library="CuPy", extra="cuda12") from error
+load = CuPy

@@ -21,6 +21,4 @@ class Exact(Backend):
         return a.to_numpy()
 
 
-def load() -> Backend:
-    """The exact backend."""
-    return Exact()
+load = Exact

@@ -8,10 +8,11 @@ import numpy
 from ..arrays import Array, Namespace
 from ..compiler.compiled import Compiled, Function
 from ..compiler.jax import Jitted
-from ..errors import BackpropError, listed, unavailable
+from ..errors import BackpropError, listed
 from .base import Backend
 
 TYPES = ("jax", "jaxlib")
+INSTALL = ("JAX", "jax")
 _PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}  # JAX's own names
 
 
@@ -57,10 +58,8 @@ class Jax(Backend):
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or JAX arrays, as a JAX array."""
-        if not isinstance(data, self.jax.Array):
-            data = numpy.array(
-                data
-            )  # a copy: JAX may share the memory, and compiled NumPy steps write into it
+        if not isinstance(data, self.jax.Array):  # a copy: JAX may share memory that a NumPy step writes into
+            data = numpy.array(data)
         return self.xp.asarray(data, dtype=dtype, device=device)
 
     def to_host(self, a: Array) -> Any:
@@ -89,10 +88,6 @@ class Jax(Backend):
         """The array, committed to its device: `jax.jit` compiles again for one that is not."""
         return a if isinstance(a, self.jax.core.Tracer) else self.jax.device_put(a, a.device)
 
-    def synchronize(self) -> None:
-        """Wait for all devices."""
-        self.jax.effects_barrier()
-
 
 class _Precise:
     """jax.numpy with products of float32 in another precision; they are summed in float32."""
@@ -113,9 +108,4 @@ class _Precise:
         return xp.matmul(a, b, precision=_PRECISIONS[self._precision], preferred_element_type=xp.float32)
 
 
-def load() -> Backend:
-    """The JAX backend."""
-    try:
-        return Jax()
-    except ImportError as error:
-        raise unavailable(library="JAX", extra="jax") from error
+load = Jax

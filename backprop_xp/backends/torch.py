@@ -7,10 +7,11 @@ from typing import Any
 from ..arrays import Array
 from ..compiler.compiled import Compiled, Function
 from ..compiler.torch import Detached
-from ..errors import BackpropError, unavailable
+from ..errors import BackpropError
 from .base import Backend
 
 TYPES = ("torch",)
+INSTALL = ("PyTorch", "torch")
 
 
 class Torch(Backend):
@@ -63,11 +64,6 @@ class Torch(Backend):
         """The function outside autograd: on the CPU as a recorded plan, on a GPU as a CUDA graph."""
         return Detached(self, self.torch, function, **settings)
 
-    def synchronize(self) -> None:
-        """Wait for the GPU, where there is one."""
-        if self.torch.cuda.is_available():
-            self.torch.cuda.synchronize()
-
 
 def _native(torch: Any) -> dict[str, Callable[..., Any]]:
     """Torch's own functions where they follow the standard; the wrapped ones take twice the time."""
@@ -100,9 +96,4 @@ def _native(torch: Any) -> dict[str, Callable[..., Any]]:
     }
 
 
-def load() -> Backend:
-    """The Torch backend."""
-    try:
-        return Torch()
-    except ImportError as error:
-        raise unavailable(library="PyTorch", extra="torch") from error
+load = Torch

@@ -3,10 +3,10 @@
     recorder    runs a function on abstract arrays and writes its operations down
     ir          the program: numbered values and the operations between them
     simplify    common subexpressions, constant folding, dead code
-    placement   where results lie: state written back, parts of a vector in place, lifetimes
-    cpu         NumPy calls into buffers, for libraries whose arrays lie in the host's memory
+    placement   where results are stored: state written back, parts of a vector in place, lifetimes
+    cpu         NumPy calls into buffers, for libraries whose arrays are in the host's memory
     cuda        fused kernels inside CUDA graphs
     jax, torch  what those libraries compile themselves
 
-The targets share the passes and do not know each other; Torch on the CPU runs what `cpu` makes.
+The targets share the passes and do not import each other, except that Torch uses the plans of `cpu`.
 """

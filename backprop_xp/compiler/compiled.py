@@ -1,4 +1,4 @@
-"""A compiled function as its callers see it; in this plain form it runs as it is."""
+"""The interface of a compiled function. In this base class it is not compiled: it runs eagerly."""
 
 from collections.abc import Callable
 from typing import Any
@@ -154,7 +154,7 @@ def check_stack(like: list[Any], steps: int) -> None:
 
 
 def batch_size(index: Array) -> int:
-    """The rows of a step of an index.
+    """The batch size of an index.
 
     Raises:
         BackpropError: the index is not an array of integers of shape (steps, batch).
@@ -166,13 +166,13 @@ def batch_size(index: Array) -> int:
             if hasattr(index, "dtype")
             else type(index).__name__
         )
-        msg = f"an index is an array of integers of shape (steps, batch), got {got}"
+        msg = f"an index must be an array of integers of shape (steps, batch), got {got}"
         raise BackpropError(msg)
     return int(shape[1])
 
 
 def check_rows(index: Array, x: Array) -> None:
-    """The rows that an index on the host names are rows of x."""
+    """Check that every row in an index on the host is a row of x."""
     if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
-        msg = f"rows are 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
+        msg = f"the rows of an index must be 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
         raise BackpropError(msg)

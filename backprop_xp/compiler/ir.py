@@ -1,8 +1,8 @@
 """The program: what a function of arrays does, as operations on numbered values.
 
-A program is a straight line. Each value is made by one operation, or given; views share the memory
-of the value they are taken of, and operations in place change it. The names of operations are those
-of the Array API standard; each target spells them in one table of its own.
+A program has no branches and no loops. Each value is an input or the result of one operation; a view
+shares the memory of another value, and operations in place change a value. The names of operations are
+those of the Array API standard; each target has one table that says how it computes them.
 """
 
 from collections.abc import Callable, Iterable
@@ -65,7 +65,7 @@ class Op(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """Where a value is computed: from `start` on in the vector `whole`."""
+    """Where a value is stored: in the vector `whole`, beginning at `start`."""
 
     whole: int
     start: int
@@ -77,11 +77,11 @@ class Program:
 
     Attributes:
         ops: in the order they run.
-        values: of each number an abstract array, that is its shape and dtype.
-        inputs: what the function is given, Refs in the place of arrays.
+        values: an abstract array (shape and dtype) for each number.
+        inputs: the arguments of the function, with Refs in the place of arrays.
         outputs: what it returns, likewise.
         constants: the arrays of values that depend on no input.
-        slices: of the values that are computed inside a larger vector, where.
+        slices: where values are stored that are computed inside a larger vector.
         names: of values, as people know them.
     """
 
@@ -95,7 +95,7 @@ class Program:
 
 
 class Aliases:
-    """Which memory a value lies in: a view lies in that of the value it is taken of."""
+    """For each value, the value that owns its memory; the two differ only for a view."""
 
     def __init__(self, ops: Iterable[Op]) -> None:
         self._of: dict[int, int] = {}
@@ -108,7 +108,7 @@ class Aliases:
 
 
 def abstract(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array of this shape and dtype that takes no memory: all of its elements are one zero."""
+    """An array of this shape and dtype that needs no memory: all elements are the same zero."""
     return np.broadcast_to(np.zeros((), dtype=dtype), shape)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from ..arrays import Array
 from ..errors import no_memory
 from ..library import Library
-from .compiled import Compiled, batch_size
-from .ir import leaves, mapped, signature
+from .compiled import Compiled, batch_size, check_stack
+from .ir import leaves, mapped
 
 
 def _same(*state: Any, xp: Any) -> Any:  # noqa: ARG001 (as the functions of a carry)
@@ -35,11 +35,14 @@ class Jitted(Compiled):
 
         def many(*args: Any) -> Any:
             *given, index = args
+            self.check(*given)
             state, held, rows = self._parts(given)
 
             def body(carry: Any, batch: Array) -> Any:
                 result = function(*carry, *held, *mapped(rows, lambda a: a[batch]), xp=xp)
-                return (tuple(result[:n]), tuple(result[n:])) if n else ((), result)
+                state, out = (tuple(result[:n]), tuple(result[n:])) if n else ((), result)
+                check_stack(leaves(out), index.shape[0])  # when it is traced: nothing has run
+                return state, out
 
             state, out = jax.lax.scan(body, state, index)
             return (*state, *out) if n else out
@@ -71,9 +74,12 @@ class Jitted(Compiled):
 
     def _changes(self, function: Any, state: Any) -> bool:
         """Whether packing or unpacking gives another form than the state has."""
-        key = id(function), signature(state)
+        arrays = leaves(state)
+        if not arrays:
+            return False
+        key = function is self._pack, len(arrays), arrays[0].shape
         if key not in self._packs:
-            self._packs[key] = len(leaves(self._shapes(function, *state))) != len(leaves(state))
+            self._packs[key] = len(leaves(self._shapes(function, *state))) != len(arrays)
         return self._packs[key]
 
     def __call__(self, *args: Any) -> Any:
@@ -86,8 +92,11 @@ class Jitted(Compiled):
         batch_size(index)
         state, held, rows = self._parts(given)
         index = self.index_to_device(rows, index)
-        self.check(*given)
-        packed = self.pack(*state)
+        try:
+            packed = self.pack(*state)
+        except (TypeError, AttributeError, IndexError):
+            self.check(*given)
+            raise
         result = self._run(self._many, (*packed, *held, *rows), index)
         if packed is state:
             return result

@@ -1,7 +1,7 @@
-"""Placement: new state goes where the old state lies, parts of a vector are computed inside it.
+"""Placement: new state is stored over the old state, parts of a vector are computed inside it.
 
-Both targets use these passes. Memory is spoken of by the value that owns it: views are followed to
-what they are taken of.
+The CPU and the CUDA target use these passes. Memory is identified by the value that owns it, see
+`ir.Aliases`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ _STATE = ("state", "the new in the place of the old")
 
 
 def write_back(program: Program, donated: int) -> Program:
-    """The first inputs receive the first outputs, each as soon as nobody reads the old value any more.
+    """Assign the first outputs to the first inputs, each as soon as the old value is no longer read.
 
     Args:
         program: of a function whose first results replace its first arguments.
@@ -24,7 +24,7 @@ def write_back(program: Program, donated: int) -> Program:
     ops, values, aliases = list(program.ops), list(program.values), Aliases(program.ops)
     pairs = [(mine, other) for mine, other in zip(old, new, strict=True) if aliases[other] != mine]
     for k, (mine, other) in enumerate(pairs):
-        if aliases[other] in old:  # two states that change places
+        if aliases[other] in old:  # two states that are swapped
             values.append(values[other])
             pairs[k] = mine, len(values) - 1
             ops.append(Op("astype", (Ref(other), values[other].dtype), {}, pairs[k][1], origin=_STATE))
@@ -57,11 +57,11 @@ def conflict(group: Iterable[Op], op: Op, aliases: Aliases) -> bool:
 
 
 def concat_in_place(program: Program, can_write: Callable[[Op], bool]) -> Program:
-    """The parts of a joined vector are computed inside it, where what makes them can write there.
+    """Compute the parts of a concatenated vector inside it, if the operations that make them can write there.
 
     Args:
         program: of a function.
-        can_write: whether an operation can write into memory it is given.
+        can_write: whether an operation can write into given memory.
     """
     aliases, slices = Aliases(program.ops), dict(program.slices)
     written = {aliases[op.out] for op in program.ops if op.inplace}  # later, perhaps, than it is joined
@@ -78,7 +78,7 @@ def concat_in_place(program: Program, can_write: Callable[[Op], bool]) -> Progra
 
 
 def copied_parts(op: Op, program: Program, aliases: Aliases) -> dict[int, int]:
-    """The parts of a joined vector that are not computed inside it, by where they begin."""
+    """The parts of a concatenated vector that are not computed inside it, by where they begin."""
     return {
         start: part
         for part, start in _parts(op, program)
@@ -87,7 +87,7 @@ def copied_parts(op: Op, program: Program, aliases: Aliases) -> dict[int, int]:
 
 
 def _parts(op: Op, program: Program) -> Iterator[tuple[int, int]]:
-    """The parts of a joined vector, each with where it begins."""
+    """The parts of a concatenated vector, each with where it begins."""
     start = 0
     for part in op.args[0]:
         yield part.value, start
@@ -95,7 +95,7 @@ def _parts(op: Op, program: Program) -> Iterator[tuple[int, int]]:
 
 
 def last_uses(touched: Sequence[Iterable[int]], kept: Iterable[int] = ()) -> list[set[int]]:
-    """For each unit of work the memory that nobody touches after it.
+    """For each unit of work, the memory that no later one reads or writes.
 
     >>> last_uses([{1, 2}, {2, 3}, {3}], kept={3})
     [{1}, {2}, set()]

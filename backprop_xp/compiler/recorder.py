@@ -1,9 +1,9 @@
-"""The recorder: a function run once on abstract arrays leaves the program of what it does.
+"""The recorder: a function runs once on abstract arrays, and its operations are recorded as a program.
 
-The function sees arrays and a namespace like any other. Shapes and dtypes are computed, values are
-not: no product is formed and no large array is filled. What cannot be replayed or captured (reading a
-value on the host, a shape that depends on data, a host array in the middle of a step) is an error.
-So the layers stay the only text of the mathematics.
+The function uses arrays and a namespace as always. Shapes and dtypes are computed, values are not: no
+product is formed and no large array is filled. What cannot be replayed or captured (reading a value on
+the host, a shape that depends on data, a host array in the middle of a step) is an error. So each
+formula is written only in its layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,22 +14,8 @@ import numpy as np
 
 from ..arrays import CONCAT_AT_MOST
 from ..errors import BackpropError
-from .ir import (
-    BINARY,
-    COMPARISON,
-    CREATION,
-    ELEMENTWISE,
-    OPERATIONS,
-    REDUCTIONS,
-    UNARY,
-    VIEWS,
-    Op,
-    Program,
-    Ref,
-    abstract,
-    apply,
-    mapped,
-)  # fmt: skip
+from . import ir
+from .ir import Op, Program, Ref, abstract, apply, mapped
 
 _LIKE = frozenset({"zeros_like", "ones_like"})
 
@@ -45,7 +31,7 @@ def record(
 
     Args:
         function: a pure function of arrays and a namespace.
-        inputs: arrays, in tuples of tuples, whose shapes and dtypes alone are looked at.
+        inputs: arrays, in tuples of tuples; only their shapes and dtypes are used.
         word: the 32-bit integer type of random bits.
         names: of the inputs.
 
@@ -69,7 +55,7 @@ def record(
 
 
 class Recorder:
-    """The namespace a function is recorded on: functions of the standard that write themselves down.
+    """The namespace that a recorded function uses: a call of a function of the standard is recorded.
 
     Args:
         word: the 32-bit integer type of random bits.
@@ -103,14 +89,14 @@ class Recorder:
         return AbstractArray(self, len(self.values) - 1)
 
     def run(self, name: str, *args: Any, **kw: Any) -> "AbstractArray":
-        """Write down an operation."""
+        """Record an operation."""
         kw.pop("device", None)
         out = self.new(_result(name, mapped(args, self._value), kw))
         self.ops.append(Op(name, mapped(args, _ref), kw, out.number, origin=self.origin))
         return out
 
     def write(self, name: str, into: "AbstractArray", other: Any) -> "AbstractArray":
-        """Write down an operation in place."""
+        """Record an operation in place."""
         self._value(other)
         self.ops.append(Op(name, (_ref(into), _ref(other)), {}, into.number, inplace=True, origin=self.origin))
         return into
@@ -131,13 +117,13 @@ class Recorder:
         return self.run("full", (), a, dtype=dtype or (np.float64 if isinstance(a, float) else np.int64))
 
     def concat(self, arrays: Any, *, axis: int = 0) -> "AbstractArray":
-        """Arrays joined, at most eight at a time."""
+        """Arrays concatenated, at most eight at a time."""
         if len(arrays) > CONCAT_AT_MOST:
             _refuse(f"joins {len(arrays)} arrays at once; CUDA graphs take {CONCAT_AT_MOST}")
         return self.run("concat", tuple(arrays), axis=axis)
 
     def __getattr__(self, name: str) -> Callable[..., "AbstractArray"]:
-        if name not in OPERATIONS:
+        if name not in ir.OPERATIONS:
             _refuse(f"uses xp.{name}")
         return lambda *args, **kw: self.run(name, *args, **kw)
 
@@ -190,12 +176,12 @@ def _operators() -> None:
 
         return forward, reflected, inplace
 
-    for short, name in BINARY.items():
+    for short, name in ir.BINARY.items():
         for prefix, method in zip(("", "r", "i"), binary(name), strict=True):
             setattr(AbstractArray, f"__{prefix}{short}__", method)
-    for short, name in COMPARISON.items():
+    for short, name in ir.COMPARISON.items():
         setattr(AbstractArray, f"__{short}__", binary(name)[0])
-    for short, name in UNARY.items():
+    for short, name in ir.UNARY.items():
         setattr(AbstractArray, f"__{short}__", lambda self, name=name: self.recorder.run(name, self))
 
 
@@ -233,8 +219,8 @@ def _refuse(what: str) -> NoReturn:
 
 # ---------------------------------------------------------------- shapes
 def _result(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
-    """The shape and dtype of what an operation makes; the dtype is NumPy's on arrays of one element."""
-    if name in VIEWS or (name in CREATION and name not in _LIKE):
+    """The shape and dtype of a result; the dtype is the one NumPy computes from arrays of one element."""
+    if name in ir.VIEWS or (name in ir.CREATION and name not in _LIKE):
         return apply(name, args, kw)
     small = apply(name, mapped(args, lambda a: np.zeros((1,) * a.ndim, a.dtype)), kw)
     return abstract(_shape(name, args, kw), np.asarray(small).dtype)
@@ -244,9 +230,9 @@ def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, .
     first = args[0]
     if name in _LIKE:
         return tuple(first.shape)
-    if name in ELEMENTWISE:
+    if name in ir.ELEMENTWISE:
         return np.broadcast_shapes(*(a.shape for a in args if isinstance(a, np.ndarray)))
-    if name in REDUCTIONS:
+    if name in ir.REDUCTIONS:
         return _reduced(first.shape, kw.get("axis"), keepdims=kw.get("keepdims", False))
     if name == "matmul":
         return (*first.shape[:-1], args[1].shape[-1])

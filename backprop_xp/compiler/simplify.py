@@ -34,7 +34,7 @@ def common_subexpressions(program: Program) -> Program:
             ops.append(op._replace(args=args))
     written = {aliases[op.out] for op in ops if op.inplace}
     if any(aliases[value] in written for value in same):
-        return program  # two equal arrays of which one is changed later are two
+        return program  # equal arrays cannot be shared if one of them is changed later
     outputs = mapped(program.outputs, lambda r: Ref(same.get(r.value, r.value)))
     names: dict[int, str] = {}
     for value, name in program.names.items():
@@ -59,7 +59,7 @@ def fold_constants(program: Program) -> Program:
 
 
 def dead_code(program: Program) -> Program:
-    """Operations whose results nobody reads are left out, and so are unused constants."""
+    """Operations whose results are not used are left out, and so are unused constants."""
     aliases = Aliases(program.ops)
     needed = {r.value for r in refs(program.outputs)}
     kept = []

@@ -12,14 +12,7 @@ WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not a
 
 
 class Source(Protocol):
-    """Rows of inputs x and targets t, of which any slice can be read, as arrays of one backend.
-
-    Attributes:
-        n: the number of rows.
-        features: the number of features, the columns of x.
-        outputs: the number of output units a net needs for the targets.
-        window: the number of rows that are in memory, and shuffled, together.
-    """
+    """Rows of inputs x and targets t, of which any slice can be read, as arrays of one backend."""
 
     @property
     def n(self) -> int:

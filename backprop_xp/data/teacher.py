@@ -6,21 +6,13 @@ Every row is a function of (seed, index): nothing is stored, and any slice can b
 from math import log, pi, sqrt
 from typing import Any, Literal
 
-from .. import backends, rng
+from .. import backends, losses, rng
 from ..activations import tanh
 from ..arrays import Array
 from ..errors import BackpropError, listed
 from ..layers import Dense, Linear, check_count
 from ..learner import Learner
-from ..losses import (
-    CategoricalCrossEntropy,
-    HalfSquaredError,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-    SquaredError,
-)
+from ..losses import Loss
 from ..net import chain
 from .source import check_slice
 
@@ -126,14 +118,14 @@ class Teacher:
         """
         kind, noise, k = type(loss), self.noise, self.outputs
         known = {
-            HalfSquaredError: k * noise**2 / 2,
-            SquaredError: k * noise**2,
-            MeanSquaredError: noise**2,
-            MeanAbsoluteError: noise * sqrt(2 / pi),
+            losses.HalfSquaredError: k * noise**2 / 2,
+            losses.SquaredError: k * noise**2,
+            losses.MeanSquaredError: noise**2,
+            losses.MeanAbsoluteError: noise * sqrt(2 / pi),
         }
         if self.task == "classification":
             entropy = -(1 - noise) * log(1 - noise) - (noise * log(noise / (k - 1)) if noise else 0.0)
-            known = dict.fromkeys((SoftmaxCrossEntropy, CategoricalCrossEntropy), entropy)
+            known = dict.fromkeys((losses.SoftmaxCrossEntropy, losses.CategoricalCrossEntropy), entropy)
         if kind not in known:
             msg = (
                 f"the floor of {kind.__name__} on {self.task} is not known; "

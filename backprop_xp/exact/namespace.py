@@ -78,37 +78,20 @@ def _operator(
     return lambda a, b: function(b, a) if swapped else function(a, b)
 
 
-for _name, _function in {
-    "add": add,
-    "sub": subtract,
-    "mul": multiply,
-    "truediv": divide,
-    "pow": pow,
-    "mod": remainder,
-    "floordiv": floor_divide,
-    "and": bitwise_and,
-    "or": bitwise_or,
-    "xor": bitwise_xor,
-    "lshift": bitwise_left_shift,
-    "rshift": bitwise_right_shift,
-}.items():
+_BINARY = {
+    "add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": pow, "mod": remainder,
+    "floordiv": floor_divide, "and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor,
+    "lshift": bitwise_left_shift, "rshift": bitwise_right_shift,
+}  # fmt: skip
+_COMPARISON = {
+    "eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal,
+}  # fmt: skip
+_UNARY = {"neg": negative, "pos": positive, "abs": abs, "invert": bitwise_invert}
+for _name, _function in (_BINARY | _COMPARISON).items():
     setattr(ExactArray, f"__{_name}__", _operator(_function))
+for _name, _function in _BINARY.items():
     setattr(ExactArray, f"__r{_name}__", _operator(_function, swapped=True))
-for _name, _function in {
-    "eq": equal,
-    "ne": not_equal,
-    "lt": less,
-    "le": less_equal,
-    "gt": greater,
-    "ge": greater_equal,
-}.items():
-    setattr(ExactArray, f"__{_name}__", _operator(_function))
-for _name, _unary_function in {
-    "neg": negative,
-    "pos": positive,
-    "abs": abs,
-    "invert": bitwise_invert,
-}.items():
+for _name, _unary_function in _UNARY.items():
     setattr(ExactArray, f"__{_name}__", _unary_function)
 
 

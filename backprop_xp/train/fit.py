@@ -1,6 +1,7 @@
 """Training: epochs over a source in batches, or one sample at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from .. import backends
@@ -142,6 +143,8 @@ def fit(
         BackpropError: data that do not fit the learner, settings out of range.
         Diverged: a loss or a weight is not finite; the error holds w and s from the beginning of the
             epoch.
+        KeyboardInterrupt: after Ctrl-C, when the steps under way are done; its attributes w and s hold
+            the weights and the state.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
@@ -160,7 +163,7 @@ def fit(
         "shuffle": shuffle,
         "began": began,
     }
-    with opened(progress) as show:
+    with opened(progress) as show, _carrying(lambda: (w, s)):
         each = validate is not None or progress is not None
         for record in _epochs(learner, w, s, source, **settings, show=show, step=step, each=each):
             w, s, found = record
@@ -169,6 +172,17 @@ def fit(
                 found = (*found[:-1], found[-1]._replace(validation=loss))
             history += found
     return Fitted(w, s, tuple(history))
+
+
+@contextmanager
+def _carrying(state: Callable[[], tuple[Array, State]]) -> Iterator[None]:
+    """A Ctrl-C between two epochs has the w and s of the last one, too."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not hasattr(error, "w"):
+            error.w, error.s = state()  # type: ignore[attr-defined]
+        raise
 
 
 _epochs = epochs  # which `fit` has as an argument

@@ -56,7 +56,9 @@ class Planned(Compiled):
         out = [np.empty((len(index), *a.shape), dtype=a.dtype) for a in bound.out]
         with np.errstate(all="ignore"), fitted(bound.plan.multiplications):
             unrolled = self._unrolled(bound)
-            if unrolled is None or not unrolled.scan(bound.memory, [a[index] for a in rows], out):
+            if unrolled is None or not unrolled.scan(
+                bound.memory, [np.take(a, index, axis=0) for a in rows], out
+            ):
                 bound.scan(rows, index, out)
         return self._returned(bound, out)
 

@@ -11,20 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ir import ASSIGN, CREATION, Op, Ref, abstract, apply, mapped, refs
+from ..ir import ASSIGN, CREATION, ELEMENTWISE, Op, Ref, abstract, apply, mapped, refs
 
-UFUNCS = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
-    "remainder": np.remainder, "pow": np.power, "square": np.square, "sqrt": np.sqrt, "exp": np.exp,
-    "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "sin": np.sin, "cos": np.cos,
-    "abs": np.absolute, "negative": np.negative, "positive": np.positive, "maximum": np.maximum,
-    "minimum": np.minimum, "equal": np.equal, "not_equal": np.not_equal, "less": np.less,
-    "less_equal": np.less_equal, "greater": np.greater, "greater_equal": np.greater_equal,
-    "isfinite": np.isfinite, "isnan": np.isnan, "logical_and": np.logical_and,
-    "logical_or": np.logical_or, "logical_not": np.logical_not, "bitwise_and": np.bitwise_and,
-    "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor, "bitwise_invert": np.invert,
-    "bitwise_left_shift": np.left_shift, "bitwise_right_shift": np.right_shift,
-}  # fmt: skip
+UFUNCS = {name: getattr(np, name) for name in ELEMENTWISE - {"where", "astype"}}
 REDUCTIONS = {
     "sum": np.add.reduce, "mean": np.add.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce,
     "prod": np.multiply.reduce, "all": np.logical_and.reduce, "any": np.logical_or.reduce,
@@ -62,7 +51,7 @@ class Lowering:
 
     Attributes:
         values: of each number an abstract array.
-        views: values that lie in another's memory: of which value, and how.
+        views: values in the memory of another value: of which, and how.
     """
 
     def __init__(self, values: Iterable[Any]) -> None:
@@ -136,7 +125,7 @@ class Lowering:
         return np.full(shape if prod(shape) <= _SMALL else shape[-1:], a)
 
     def _where(self, op: Op, out: Ref) -> Iterator[Call]:
-        """Entries of a or b by a mask, as bits: np.where takes a branch for each element."""
+        """Select by arithmetic on bits: np.where branches for each element."""
         mask, result = op.args[0], self.values[op.out]
         a, b = (self._typed(v, result.dtype) for v in op.args[1:])
         same = np.shape(self._array(mask)) == result.shape and all(

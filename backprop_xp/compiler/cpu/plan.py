@@ -2,7 +2,7 @@
 
 simplify -> write_back -> concat_in_place -> lower -> group -> allocate; `emit` binds it to arrays and
 runs it. Gradients are computed where the flat gradient wants them, an update rule runs in blocks that
-stay in the processor's cache, and new state goes where the old one was.
+stay in the processor's cache, and new state is stored over the old.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ View = Callable[[Any], Any]
 
 
 class Plan:
-    """What one program does, as calls and the memory of every value.
+    """One program as calls, and the memory of every value.
 
     Args:
         program: of f(*state, *held, *rows) -> (*new_state, *out).
@@ -40,7 +40,7 @@ class Plan:
         calls: in order.
         groups: for each call the number of its group of blocks, None outside one.
         buffers: the arrays the plan owns, by value; state is bound later.
-        views: values that lie in another's memory: of which value, and how.
+        views: values in the memory of another value: of which, and how.
         multiplications: of the largest product.
     """
 
@@ -66,7 +66,7 @@ class Plan:
         self.source: Any = None  # written when the plan is first bound
 
     def root(self, value: int) -> int:
-        """The value whose memory this one lies in."""
+        """The value that owns the memory of this one."""
         while value in self.views:
             value = self.views[value][0]
         return value
@@ -115,7 +115,7 @@ class Plan:
                 self.calls = others
 
     def _in_step(self, call: Call, root: int) -> bool:
-        """Whether a call reads this memory, if at all, only where it would write at the same moment."""
+        """Whether a call reads this memory only element by element, in step with what it writes."""
         out = self.values[call.out.value]
         mine = [r.value for r in refs(call.args) if self.root(r.value) == root]
         return call.elementwise and all(v == root and self.values[v].shape == out.shape for v in mine)
@@ -189,7 +189,7 @@ class Plan:
         return None
 
     def _contiguous(self, value: int) -> bool:
-        """Whether a value is its memory from the first byte to the last, in order."""
+        """Whether a value is all of its memory, in order."""
         whole, like = self.values[self.root(value)], self.values[value]
         while value in self.views:
             source = self.views[value][0]

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import VIEWS, Op, Program, Ref, apply, leaves
+from ..ir import ASSIGN, CREATION, VIEWS, Op, Program, Ref, apply, leaves
 
 MOST = 1200  # numbers in a step; above, arrays are faster
 _DEEPEST = 12  # nested parentheses in one expression
 
-_FORMS = {
+FORMS = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "pow": "{} ** {}",
     "equal": "{} == {}", "not_equal": "{} != {}", "less": "{} < {}", "less_equal": "{} <= {}",
     "greater": "{} > {}", "greater_equal": "{} >= {}", "negative": "-{}", "abs": "abs({})",
@@ -26,15 +26,21 @@ _FORMS = {
     "maximum": "{0} if {0} >= {1} else {1}", "minimum": "{0} if {0} <= {1} else {1}",
     "where": "{1} if {0} else {2}",
 }  # fmt: skip
+SPECIAL = frozenset({"matmul", "sum", "mean", "max", "min", "concat", "astype"})  # have methods of their own
+NOT_UNROLLED = CREATION | {  # a step that has one of these runs on arrays
+    "remainder", "positive", "isfinite", "isnan", "logical_and", "logical_or", "logical_not", "bitwise_and",
+    "bitwise_or", "bitwise_xor", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "prod", "all",
+    "any", "argmax", "stack", "take", ASSIGN,
+}  # fmt: skip
 _FUNCTIONS = {n: getattr(math, n) for n in ("sqrt", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos")}
 
 
 class NotUnrolled(Exception):
-    """The step is too large, or does what single numbers do not do here."""
+    """The step is too large, or has an operation that is not unrolled."""
 
 
 class Number:
-    """One number of the step: a form over other numbers, or a name that is there already."""
+    """One number of the step: an expression of other numbers, or a variable."""
 
     __slots__ = ("args", "form", "label", "uses")
 
@@ -50,7 +56,7 @@ class Unrolled:
         donate: how many of its arguments are state.
 
     Raises:
-        NotUnrolled: it cannot be done, or would not pay.
+        NotUnrolled: it cannot be unrolled, or would not be faster.
     """
 
     def __init__(self, program: Program, donate: int) -> None:
@@ -85,7 +91,7 @@ class Unrolled:
         given = [a.reshape(len(a), -1).tolist() for a in rows]
         try:
             numbers, found = self.function(numbers, *given)
-            for column, values in zip(out, zip(*found, strict=True), strict=True):
+            for column, values in zip(out, found, strict=True):
                 column[:] = values
         except (ArithmeticError, ValueError):
             return False
@@ -130,10 +136,10 @@ class Unrolled:
             result = np.concatenate([self.of(each) for each in op.args[0]], **op.kw)
         elif op.name == "astype":
             result = self._converted(op)
-        elif op.name in _FORMS:
+        elif op.name in FORMS:
             parts = np.broadcast_arrays(*(self.of(each) for each in op.args))
             rows = zip(*(part.reshape(-1) for part in parts), strict=True)
-            result = _array([self._new(_FORMS[op.name], *row) for row in rows], parts[0].shape)
+            result = _array([self._new(FORMS[op.name], *row) for row in rows], parts[0].shape)
         else:
             raise NotUnrolled
         if op.inplace:
@@ -185,11 +191,14 @@ class Unrolled:
         columns = [f"R{k}" for k in range(len(self.rows))]
         state = f"({', '.join(self.state)},)" if self.state else "()"
         assigned = [f"{', '.join(n for n, _ in changes)}, = {', '.join(v for _, v in changes)},"]
-        body = [*self.lines, f"found.append(({', '.join(results)},))", *(assigned if changes else [])]
+        lists = [f"out{k}" for k in range(len(results))]
+        kept = [f"{name}.append({result})" for name, result in zip(lists, results, strict=True)]
+        body = [*self.lines, *kept, *(assigned if changes else [])]
         source = "\n".join([
-            f"def scan(state, {', '.join(columns)}):", f"    {state} = state", "    found = []",
+            f"def scan(state, {', '.join(columns)}):", f"    {state} = state",
+            *(f"    {name} = []" for name in lists),
             f"    for {', '.join(targets)}, in zip({', '.join(columns)}):",
-            *(f"        {line}" for line in body), f"    return {state}, found",
+            *(f"        {line}" for line in body), f"    return {state}, [{', '.join(lists)}]",
         ])  # fmt: skip
         names: dict[str, Any] = dict(_FUNCTIONS)
         exec(compile(source, "<unrolled>", "exec"), names)  # made here, from the program
