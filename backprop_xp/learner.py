@@ -14,6 +14,7 @@ from .backends import Backend
 from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
 from .compiler.compiled import Carry, Compiled
 from .compiler.ir import abstract
+from .compiler.passes import StepProgram
 from .compiler.recorder import record
 from .errors import BackpropError, listed
 from .groups import Updates
@@ -23,7 +24,6 @@ from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
 from .params import join
-from .passes import StepProgram
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
@@ -344,9 +344,15 @@ class Learner:
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(3, bp.layers.Linear(1, bias=False)))
-        >>> print(learner.program(np.ones((1, 3), "float32"), np.ones((1, 1), "float32"))["recorded"])
+        >>> print(learner.program(np.ones((1, 3), "float32"), np.ones((1, 1), "float32"))["dead code"])
+        step(w: f32[3], s.rule.count: i32[], s.step: u32[], s.seed: u32[], x: f32[1,3], t: f32[1,1]):
+          # dense1: net = x w + b, o = f(net)
+            dense1.net = matmul(x, dense1.w)       f32[1,1]
+        ...
         """
-        kind = next((str(a.dtype).rpartition(".")[2] for a in leaves(batch) if "float" in str(a.dtype)), "float32")
+        kind = next(
+            (str(a.dtype).rpartition(".")[2] for a in leaves(batch) if "float" in str(a.dtype)), "float32"
+        )
         to = backends.get("numpy")
         w = abstract((self.net.layout.size,), kind)
         given = mapped(batch, lambda a: abstract(tuple(a.shape), str(a.dtype).rpartition(".")[2]))

@@ -190,7 +190,8 @@ class Step:
                 watched.see(k, "o", flow.o)
         mark(xp, "gradient", "g, the gradients of all blocks in one vector")
         g = self.net.layout.pack(grads, xp=xp, split=isinstance(w, tuple)) if grads else ()
-        label(xp, g, "g")
+        if len(grads) > 1:
+            label(xp, g, "g")
         return Gradient(g, passed.loss, passed.layers)
 
     def _see(self, watched: Watched, found: Learn, s: State) -> None:

@@ -188,7 +188,11 @@ def evaluate(program: Program, *inputs: Any, xp: Any = np, floating: Any = None)
             return memory[ref.value]
         op = views[ref.value]
         source = read(op.args[0])
-        return source[op.args[1]] if op.name == "getitem" else getattr(xp, op.name)(source, *op.args[1:], **op.kw)
+        return (
+            source[op.args[1]]
+            if op.name == "getitem"
+            else getattr(xp, op.name)(source, *op.args[1:], **op.kw)
+        )
 
     def write(value: int, new: Any) -> None:
         """Arrays of some namespaces never change: a view is written by a new array for the whole."""
@@ -197,7 +201,7 @@ def evaluate(program: Program, *inputs: Any, xp: Any = np, floating: Any = None)
             return
         op = views[value]
         whole = read(op.args[0])
-        assert op.name == "getitem" and whole.ndim == 1
+        assert (op.name, whole.ndim) == ("getitem", 1), "only a part of a vector is written in place"
         start, stop, _ = op.args[1].indices(whole.shape[0])
         write(op.args[0].value, xp.concat([whole[:start], new, whole[stop:]]))
 

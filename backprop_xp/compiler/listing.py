@@ -57,11 +57,11 @@ class Listing:
         before = ("", "")
         for op, line in zip(ops, table[1:], strict=True):
             if op.origin != before:
-                lines += ["", f"  {op.origin[0]}: {op.origin[1]}"]
+                lines.append(f"  # {op.origin[0]}: {op.origin[1]}")
                 before = op.origin
             lines.append(f"    {line}")
         returned = ", ".join(self.name(ref.value) for ref in refs(self.program.outputs))
-        return "\n".join([*lines, "", f"  return {returned}"])
+        return "\n".join([*lines, f"  return {returned}"])
 
     def _beside(self, op: Op) -> list[str]:
         return [column.get(op.out, "") for column in self.columns.values()]
@@ -78,7 +78,9 @@ class Listing:
 
     def _head(self) -> str:
         given = [(ref.value, self.name(ref.value)) for ref in refs(self.program.inputs)]
-        used = {v for op in self.program.ops for v in reads(op)} | {r.value for r in refs(self.program.outputs)}
+        used = {v for op in self.program.ops for v in reads(op)} | {
+            r.value for r in refs(self.program.outputs)
+        }
         typed = [f"{name}: {type_of(self.program.values[v])}" for v, name in given if v in used]
         return "\n".join(wrap(f"step({', '.join(typed)}):", 100, subsequent_indent="     "))
 
@@ -104,17 +106,19 @@ class Listing:
             return self.name(a.value)
         if isinstance(a, (tuple, list)):
             return "[" + ", ".join(self._operand(each) for each in a) + "]"
-        if isinstance(a, np.dtype) or isinstance(a, type):
+        if isinstance(a, (np.dtype, type)):
             return np.dtype(a).name
         return f"({a})" if inside and isinstance(a, (int, float)) and a < 0 else str(a)
 
     def _view(self, op: Op) -> str:
-        source = self.name(op.args[0].value)
+        source, shape = self.name(op.args[0].value), self.program.values[op.out].shape
         if op.name == "matrix_transpose":
             return f"{source}.T"
         if op.name == "getitem":
             return f"{source}[{_key(op.args[1])}]"
-        return f"{source} as {type_of(self.program.values[op.out]).partition('[')[2].rstrip(']') or 'a number'}"
+        if op.name == "reshape" and len(shape) == 1:
+            return source  # flat: its elements, in order
+        return f"{source} as {shape}"
 
 
 def aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:

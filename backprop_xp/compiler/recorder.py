@@ -76,7 +76,7 @@ class Recorder:
     def mark(self, part: str, equation: Any) -> None:
         """From here on operations belong to this equation of this part of a step."""
         text = equation if isinstance(equation, str) else (getdoc(equation) or "").partition("\n")[0]
-        self.origin = (part, text.removesuffix("."))
+        self.origin = (part, text.removesuffix(".").removeprefix("The error "))
 
     def label(self, a: Any, name: str) -> None:
         """The name under which people know an array; the first one counts."""
@@ -98,7 +98,9 @@ class Recorder:
     def write(self, name: str, into: "AbstractArray", other: Any) -> "AbstractArray":
         """Record an operation in place."""
         self._value(other)
-        self.ops.append(Op(name, (_ref(into), _ref(other)), {}, into.number, inplace=True, origin=self.origin))
+        self.ops.append(
+            Op(name, (_ref(into), _ref(other)), {}, into.number, inplace=True, origin=self.origin)
+        )
         return into
 
     def _value(self, a: Any) -> Any:

@@ -1,14 +1,14 @@
 """A step as the compiler sees it, after each of its passes: to be printed and read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .compiler.cpu.plan import Plan
-from .compiler.cuda.fusion import fuse
-from .compiler.ir import VIEWS, Program
-from .compiler.listing import Listing
-from .compiler.placement import concat_in_place, write_back
-from .compiler.simplify import common_subexpressions, dead_code, fold_constants
+from .cpu.plan import Plan
+from .cuda.fusion import fuse
+from .ir import VIEWS, Program
+from .listing import Listing
+from .placement import concat_in_place, write_back
+from .simplify import common_subexpressions, dead_code, fold_constants
 
 
 class StepProgram:
@@ -27,15 +27,16 @@ class StepProgram:
 
     def __init__(self, recorded: Program) -> None:
         self.passes: dict[str, Program] = {"recorded": recorded}
-        program = recorded
-        for name, compiler_pass in {
+        passes: dict[str, Callable[[Program], Program]] = {
             "common subexpressions": common_subexpressions,
             "constants folded": fold_constants,
             "dead code": dead_code,
             "state written back": lambda p: write_back(p, donated=2),
             "parts in place": lambda p: concat_in_place(p, can_write=lambda _: True),
-        }.items():
-            program = self.passes[name] = compiler_pass(program)
+        }
+        program = recorded
+        for name, each in passes.items():
+            program = self.passes[name] = each(program)
         self.plan = Plan(recorded, donate=2, hold=0)
         self._kernels = fuse(recorded, donate=2).kernels
 
@@ -49,10 +50,9 @@ class StepProgram:
         counts = [f"{name}: {_operations(each)}" for name, each in self.passes.items()]
         size = sum({id(_owner(a)): _owner(a).nbytes for a in self.plan.buffers.values()}.values())
         return "\n".join([
-            "operations after each pass: " + ", ".join(counts),
-            f"on a CPU {len(self.plan.calls)} NumPy calls in buffers of {size:,} bytes; "
-            f"on a GPU {len(self._kernels)} kernels",
-            "",
+            "operations, pass by pass: " + ", ".join(counts),
+            f"on a CPU: {len(self.plan.calls)} NumPy calls, buffers of {size:,} bytes",
+            f"on a GPU: {len(self._kernels)} kernels",
             str(Listing(program, columns)),
         ])  # fmt: skip
 
