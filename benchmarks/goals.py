@@ -11,6 +11,7 @@ _TORCH = ("torch eager", "torch fused", "torch compile")
 _EAGER, _COMPILE, _GRAPH, _SCAN = ("torch eager",), ("torch compile",), ("torch graph",), ("jax scan",)
 _FUSED, _JIT, _PLAIN, _LOADER = ("torch fused",), ("jax jit",), ("plain numpy",), ("torch DataLoader",)
 _NUMPY, _JAX, _FILE = "ours numpy", "ours jax", "ours numpy file"
+_FIT, _SCANS, _SKLEARN = "ours numpy fit", ("ours numpy scans",), ("scikit-learn fit",)
 _CUPY, _MANY, _OWN_EAGER = "ours cupy", "ours cupy 256 a graph", ("ours cupy eager",)
 
 
@@ -44,6 +45,10 @@ class Goal(NamedTuple):
 
 
 GOALS: tuple[Goal, ...] = (
+    Goal("W0", _FIT, "times", _SCANS, must=0.5),
+    Goal("W0/300", _FIT, "times", _SKLEARN, must=2, goal=4, stretch=10),
+    Goal("W0/1347", _FIT, "times", _SKLEARN, must=1.3, goal=4, stretch=10),
+    Goal("W0/10000", _FIT, "times", _SKLEARN, must=2, goal=4, stretch=10),
     Goal("W1", _NUMPY, "times", _PLAIN, must=2.5, goal=25),
     Goal("W1", _NUMPY, "times", _EAGER, goal=150),
     Goal("W1", _JAX, "times", _SCAN, must=0.95),

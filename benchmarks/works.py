@@ -9,6 +9,7 @@ import backprop_xp as bp
 
 SCALES = {"s": 1.0, "ms": 1e3, "µs": 1e6}
 _MOST_ON_A_GPU = 16384  # steps of a round, which meets the stored batches again and again
+_MOST_EPOCHS = 500  # of a round: far beyond, gradients are denormal numbers, and those are slow
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class Work:
         title: what it is, for a reader.
         widths: units from the input to the output.
         batch: rows of a step.
-        steps: stored batches; for files they follow from `gigabytes`.
+        steps: stored batches; for files and tables they follow from `gigabytes` and `table`.
         device: 'cpu' or 'cuda'.
         kind: where batches come from: 'steps' (stored on the device), 'stream' (stored on the host),
-            'train' (a file), or 'read' (a file, which is read and nothing else).
+            'train' (a file), 'read' (a file, which is read and nothing else), or 'epochs' (a table,
+            shuffled in every epoch; only the check takes the rows in their own order).
         hidden: the activation of all layers but the last: 'relu' or 'sigmoid'.
         last: the activation of the last layer, as the loss is given it.
         bias: whether the layers have one.
@@ -31,13 +33,14 @@ class Work:
         update: 'adam' or 'gradient_descent'.
         rate: its learning rate.
         unit: of the times told: 's', 'ms' or 'µs', or 'rows/s'.
-        per: what a time is told for: 'step', 'sample' or 'layer'.
+        per: what a time is told for: 'step', 'sample', 'layer' or 'epoch'.
         threads: numbers of threads that are tried; the fastest is kept.
         check: steps whose losses are compared with the reference.
         tolerance: the largest difference, as a share of the mean loss.
         least: the fewest steps of a round.
         seconds: a round is as many steps as are done in about this time.
         gigabytes: size of the file.
+        table: its rows, where a step of the suite is a whole epoch; the last batch may be short.
         precision: of the products of float32: 'float32', 'tf32' or 'bfloat16'.
         source: what inputs are stored as: 'float32', or 'uint8' for numbers from 0 to 1 in 255 parts.
         limit: what bounds the speed: 'product', 'weights' or 'stream' (see `limits`); '' for nothing.
@@ -65,6 +68,7 @@ class Work:
     least: int = 20
     seconds: float = 1.0
     gigabytes: float = 0.0
+    table: int = 0
     precision: str = "float32"
     source: str = "float32"
     limit: str = "product"
@@ -87,25 +91,35 @@ class Work:
 
     @property
     def batches(self) -> int:
-        """Batches there are, in memory or in the file."""
+        """Batches there are, in memory or in the file; of a table, those of an epoch."""
+        if self.table:
+            return -(-self.table // self.batch)
         row = 4 * self.widths[0]
         return int(self.gigabytes * 1e9 / row) // self.batch if self.gigabytes else self.steps
 
     @property
     def rows(self) -> int:
         """Rows of data."""
-        return self.batches * self.batch
+        return self.table or self.batches * self.batch
 
     @property
     def most(self) -> int:
         """The most steps of a round."""
+        if self.table:
+            return _MOST_EPOCHS
         return self.batches if self.device == "cpu" else _MOST_ON_A_GPU
+
+    @property
+    def shares(self) -> Any:
+        """The share of each batch in the rows of an epoch, and so of its loss in the epoch's mean loss."""
+        starts = np.arange(0, self.rows, self.batch)
+        return np.minimum(self.batch, self.rows - starts) / self.rows
 
     @property
     def flops(self) -> int:
         """Of the matrix products of a step: forward, ∂E/∂w, and ∂E/∂x but for the input."""
         pairs = [a * b for a, b in zip(self.widths, self.widths[1:], strict=False)]
-        return 2 * self.batch * (3 * sum(pairs) - pairs[0])
+        return 2 * (self.table or self.batch) * (3 * sum(pairs) - pairs[0])
 
     @property
     def told_as(self) -> str:
@@ -116,7 +130,7 @@ class Work:
         """Seconds a step in this work's own unit."""
         if self.unit == "rows/s":
             return self.batch / seconds
-        divisor = {"step": 1, "sample": self.batch, "layer": len(self.widths) - 1}[self.per]
+        divisor = {"sample": self.batch, "layer": len(self.widths) - 1}.get(self.per, 1)
         return seconds * SCALES[self.unit] / divisor
 
     def factors(self) -> list[Any]:
@@ -155,6 +169,11 @@ _G3D = replace(_G3, name="G3d/tf32", title="8 layers of 4096, Adam, batch 16384,
 _BF16: dict[str, Any] = {"precision": "bfloat16", "tolerance": 2e-2}
 
 WORKS: tuple[Work, ...] = (
+    *(
+        Work(f"W0/{rows}", f"epochs of {rows:,} rows, {features}-100-10 ReLU, softmax, Adam, batch {batch}",
+             (features, 100, 10), batch, 0, kind="epochs", per="epoch", table=rows, check=10)
+        for rows, features, batch in ((300, 20, 100), (1347, 64, 200), (10_000, 64, 200))
+    ),
     Work("W1a", "one sample at a time, 3-1 ReLU", (3, 1), 1, 50_000, last="relu", bias=False, rate=0.01,
          per="sample", check=500, least=500, **_DESCENT),
     Work("W1b", "one sample at a time, 2-2-2-1 sigmoid", (2, 2, 2, 1), 1, 50_000, hidden="sigmoid",
@@ -203,6 +222,7 @@ def quick(work: Work) -> Work:
         seconds=0.02,
         least=2,
         gigabytes=work.gigabytes and 0.004,
+        table=min(work.table, 300),
         threads=(1,),
         product=work.product and (256, 256, 256),
     )

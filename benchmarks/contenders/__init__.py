@@ -1,10 +1,12 @@
 """Who takes part: a table of contenders, and how one is opened on a work.
 
 A contender is a class with `__init__(work, data, threads, **options)`, where everything is made ready, and
-`run(steps)`, which trains on the stored batches in order, from the first again where they end, goes on from
-the weights of the run before, and gives the loss of each step. It may have `gemm()`, one product of the
-work's own size, and `facts()`, what it tells of itself. It keeps no `data`, whose weights would count as its
-memory. To add a contender, add a line here.
+`run(steps)`, which trains on the stored batches in order, starting over where they end, continues from the
+weights of the run before, and returns the loss of each step. In works of whole epochs, a step is an epoch,
+its order is random, and every run begins with the first weights; there, `check(steps)` does the same in the
+rows' own order, for the comparison with the reference. A contender may also have `gemm()`, one product of
+the work's own size, and `facts()`, further figures for the results. It keeps no reference to `data`, whose
+weights would be counted as its memory. To add a contender, add a line here.
 """
 
 from dataclasses import dataclass, field
@@ -100,6 +102,8 @@ CONTENDERS: tuple[Contender, ...] = (
     _ours("cupy resident", (), _STREAMS, _CUDA, backend="cupy", resident=True),
     _ours("jax", ("jax",), (*_STORED, *_GPU), _BOTH, backend="jax"),
     _ours("torch", ("torch",), (*_STORED, *_GPU), _BOTH, backend="torch"),
+    Contender("ours numpy fit", ".ours:Fit", (), ("W0",)),
+    Contender("ours numpy scans", ".ours:Scans", (), ("W0",)),
     Contender("ours numpy file", ".ours:FromFile", (), ("W5",)),
     Contender("ours numpy in memory", ".ours:FromFile", (), ("W5",), options={"memory": True}),
     Contender("ours read", ".ours:Reading", (), ("W5r",)),
@@ -111,6 +115,9 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("jax scan", ".with_jax:Scanned", ("jax",), (*_STORED, *_GPU), _BOTH),
     Contender("plain numpy", ".plain:Plain", (), (*_STORED, "W5", "G4"), _BOTH),
     Contender("scikit-learn", ".with_sklearn:Sklearn", ("scikit-learn",), ("W2", "W3"), allowance=_EPSILON),
+    Contender("scikit-learn fit", ".with_sklearn:Fit", ("scikit-learn",), ("W0",), allowance=_EPSILON),
+    _torch("fused fit", "Epochs", ("W0",), _CPU),
+    Contender("plain numpy fit", ".plain:Epochs", (), ("W0",)),
     Contender("thinc", ".with_thinc:Thinc", ("thinc",), ("W2", "W3"), allowance=_EPSILON),
     # batches from a file, or from the host to a GPU
     _torch("DataLoader", "Loaded", ("W5",), _CPU),
@@ -126,6 +133,7 @@ REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is right
               _FLOAT64 | {"library": "cupy"}),
     Contender("reference on the host", ".plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH,
               _FLOAT64),
+    Contender("reference in epochs", ".plain:Epochs", (), ("W0",), _CPU, _FLOAT64),
     Contender("reference", ".plain:Reading", (), ("W5r",)),
 )  # fmt: skip
 

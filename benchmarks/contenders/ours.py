@@ -161,6 +161,51 @@ class FromFile:
         return [done.history[-1].loss]
 
 
+class Fit:
+    """One `bp.fit` of many epochs, from the first weights in every run; the step is compiled before."""
+
+    def __init__(self, work: Work, data: Data, threads: int) -> None:
+        self.learner, self.w, self.s = first(work, data, backend="numpy")
+        self.work, self.step = work, self.learner.compile(self.w)
+        self.source = bp.data.Stored(np.array(data.x), np.array(data.t), units=work.widths[-1])
+
+    def run(self, steps: int, shuffle: bool = True) -> Any:
+        batch = self.work.batch
+        done = bp.fit(self.learner, self.w, self.s, self.source, epochs=steps, batch_size=batch,
+                      shuffle=shuffle, step=self.step)  # fmt: skip
+        return [epoch.loss for epoch in done.history]
+
+    def check(self, steps: int) -> Any:
+        """The same in the rows' own order, the one order that all contenders have in common."""
+        return self.run(steps, shuffle=False)
+
+
+class Scans(Fit):
+    """The same epochs as the fewest scans of one order, made in advance: what `fit` adds is left out."""
+
+    def __init__(self, work: Work, data: Data, threads: int) -> None:
+        super().__init__(work, data, threads)
+        self.made: dict[tuple[int, bool], list[Any]] = {}
+
+    def orders(self, steps: int, shuffle: bool) -> list[Any]:
+        """The rows of every scan: one for all epochs, or two for each where its last batch is short."""
+        if (steps, shuffle) not in self.made:
+            n, batch = self.work.rows, self.work.batch
+            order, full = np.random.default_rng(0).permutation(n) if shuffle else np.arange(n), n - n % batch
+            index = order[:full].reshape(-1, batch)
+            each = [index, order[None, full:]] * steps
+            self.made[steps, shuffle] = each if full < n else [np.tile(index, (steps, 1))]
+        return self.made[steps, shuffle]
+
+    def run(self, steps: int, shuffle: bool = True) -> Any:
+        rows, losses = self.source.rows(0, self.work.rows), []
+        state = self.step.pack(*self.learner.snapshot(self.w, self.s))
+        for index in self.orders(steps, shuffle):
+            *state, found = self.step.scan(*state, *rows, index)
+            losses.append(found)
+        return np.concatenate(losses).reshape(steps, -1) @ self.work.shares
+
+
 class Reading:
     """Windows of the file, and batches gathered from them as `fit` does it."""
 

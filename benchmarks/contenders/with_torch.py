@@ -66,6 +66,9 @@ class Torch:
         self.t = self.t.long() if self.work.labels else self.t
         self.stored = list(zip(self.x, self.t, strict=True))
 
+    def parameters(self) -> list[Any]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
     def batches(self, steps: int) -> Iterator[Any]:
         return islice(cycle(self.stored), steps)
 
@@ -91,6 +94,28 @@ class Torch:
     def facts(self) -> dict[str, Any]:
         """The most memory of the GPU."""
         return {"megabytes": torch.cuda.max_memory_allocated() / 1e6} if self.on_gpu else {}
+
+
+class Epochs(Torch):
+    """Epochs of a table, each in a new random order, from the first weights in every run."""
+
+    def load(self, data: Data) -> None:
+        self.x, self.t = torch.from_numpy(np.array(data.x)), torch.from_numpy(np.array(data.t)).long()
+        self.first = [p.detach().clone() for p in self.parameters()]
+
+    def run(self, steps: int, shuffle: bool = True) -> Any:
+        with torch.no_grad():
+            for p, first in zip(self.parameters(), self.first, strict=True):
+                p.copy_(first)
+        self.optimiser.state.clear()
+        n, losses = self.work.rows, []
+        for _ in range(steps):
+            order = torch.randperm(n) if shuffle else torch.arange(n)
+            losses += [self.step(self.x[rows], self.t[rows]) for rows in order.split(self.work.batch)]
+        return torch.stack(losses).numpy().reshape(steps, -1) @ self.work.shares
+
+    def check(self, steps: int) -> Any:
+        return self.run(steps, shuffle=False)
 
 
 class Graphed(Torch):
@@ -119,9 +144,6 @@ class Graphed(Torch):
             for state in self.optimiser.state.values():
                 for each in state.values():
                     each.zero_()
-
-    def parameters(self) -> list[Any]:
-        return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def whole(self) -> None:
         """A step, from the counter to the loss."""
