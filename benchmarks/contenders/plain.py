@@ -1,4 +1,4 @@
-"""Plain NumPy: what one writes by hand from the textbook. In float64 it is everybody's reference."""
+"""Plain NumPy, written by hand as in a textbook. In float64 it is the reference for all contenders."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -13,13 +13,13 @@ from ..works import Work
 
 
 def slices(files: tuple[Any, Any], size: int, steps: int) -> Iterator[Any]:
-    """Batches as slices of mapped files."""
+    """Batches, as copies of slices of mapped files."""
     for start in range(0, steps * size, size):
         yield tuple(np.array(file[start : start + size]) for file in files)
 
 
 class Plain:
-    """Forward, backward and update over lists of weights and biases; by CuPy the same, on the GPU."""
+    """Forward, backward and update over lists of weights and biases; with CuPy the same on the GPU."""
 
     def __init__(
         self, work: Work, data: Data, threads: int, dtype: str = "float32", library: str = "numpy"
@@ -43,7 +43,7 @@ class Plain:
             self.batches = list(map(self.ready, *data.batches(self.work)))
 
     def ready(self, x: Any, t: Any) -> tuple[Any, Any]:
-        """A batch as the net takes it: bytes are numbers from 0 to 1."""
+        """A batch in the dtype of the net; bytes become numbers from 0 to 1."""
         x = x.astype(self.dtype) / 255 if x.dtype == "uint8" else x.astype(self.dtype, copy=False)
         t = t if self.work.labels else t.astype(self.dtype, copy=False)
         return self.xp.asarray(x), self.xp.asarray(t)
@@ -140,7 +140,7 @@ class Epochs(Plain):
 
 
 class Reading:
-    """The slices alone; the 'loss' of a batch says that the right rows came."""
+    """Only the slices; the 'loss' of a batch shows that the right rows were read."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         self.files, self.size = (data.x, data.t), work.batch

@@ -23,7 +23,7 @@ def begin(net: MLPClassifier, blocks: Blocks) -> None:
 
 
 class Sklearn:
-    """Its first call chooses weights and makes the optimiser: they are then set to the shared ones."""
+    """The first `partial_fit` makes weights and optimiser, which are then set to their first values."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         warnings.simplefilter("ignore")

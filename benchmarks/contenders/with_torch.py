@@ -1,4 +1,4 @@
-"""PyTorch as its manual writes it: nn.Sequential, a loss function, an optimiser; and as one CUDA graph."""
+"""PyTorch as its manual shows it: nn.Sequential, a loss function, an optimiser; and as a CUDA graph."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 from ..data import Data
 from ..works import Work
 
-_KEPT = 1 << 16  # losses of one run at most, in a graph
+_KEPT = 1 << 16  # the most losses of one run that a graph stores
 
 
 def network(work: Work, data: Data) -> torch.nn.Sequential:
-    """The net with the shared first weights."""
+    """The net, with the shared first weights."""
     layers: list[torch.nn.Module] = []
     for (w, b), f in zip(data.blocks, work.activations, strict=True):
         layer = torch.nn.Linear(*w.shape, bias=b is not None)
@@ -35,7 +35,7 @@ def half_squared_error(o: Any, t: Any) -> Any:
 
 
 class Torch:
-    """One batch after the other; the losses are read at the end."""
+    """One batch after another; the losses are read at the end."""
 
     capturable = False
 
@@ -92,7 +92,7 @@ class Torch:
         return torch.mm(*self.ab)
 
     def facts(self) -> dict[str, Any]:
-        """The most memory of the GPU."""
+        """The peak of the GPU's memory."""
         return {"megabytes": torch.cuda.max_memory_allocated() / 1e6} if self.on_gpu else {}
 
 
@@ -119,7 +119,7 @@ class Epochs(Torch):
 
 
 class Graphed(Torch):
-    """The whole step in one `torch.cuda.graph`, which takes its batch and keeps its loss by a counter."""
+    """The whole step in one `torch.cuda.graph`, with a counter for the batch and the place of the loss."""
 
     capturable = True
 
@@ -138,7 +138,7 @@ class Graphed(Torch):
         self.optimiser.zero_grad(set_to_none=True)
         with torch.cuda.graph(self.graph):
             self.whole()
-        with torch.no_grad():  # the warm-up was no training
+        with torch.no_grad():  # undo the steps of the warm-up
             for p, first in zip(self.parameters(), kept, strict=True):
                 p.copy_(first)
             for state in self.optimiser.state.values():
@@ -164,7 +164,7 @@ class Graphed(Torch):
 
 
 class Rows(Dataset[Any]):
-    """A mapped file row by row, as data sets are written for a DataLoader."""
+    """A mapped file row by row, the usual data set for a DataLoader."""
 
     def __init__(self, x: Any, t: Any, rows: int) -> None:
         self.x, self.t = x[:rows], t[:rows]
@@ -177,7 +177,7 @@ class Rows(Dataset[Any]):
 
 
 class Loaded(Torch):
-    """The same by a DataLoader over the file."""
+    """The same with a DataLoader over the file."""
 
     def load(self, data: Data) -> None:
         self.x, self.t = data.x, data.t
@@ -212,7 +212,7 @@ class Sliced(Torch):
 
 
 class Pinned(Sliced):
-    """The same on slices of pinned memory; the next is sent while a step runs."""
+    """The same on slices of pinned memory; the next batch is sent while a step runs."""
 
     pinned = True
 
@@ -237,7 +237,7 @@ class Pinned(Sliced):
 
 
 class Reading:
-    """A DataLoader over the file; the 'loss' of a batch says that the right rows came."""
+    """Only a DataLoader over the file; the 'loss' of a batch shows that the right rows were read."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         torch.set_num_threads(threads)
