@@ -16,10 +16,10 @@ _BUDGET = {"cpu": 7200.0, "cuda": 1400.0}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, list or draw; the exit status.
+    """Run, list or draw, and return the exit status.
 
     Args:
-        argv: the words after the command's name; those of the process unless given.
+        argv: the arguments; those of the process unless given.
     """
     args = _parser().parse_args(argv)
     try:
@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _contenders(words: str) -> list[Contender]:
-    """The contenders of these names, parted by commas; all of them without names."""
+    """The contenders of these names, separated by commas; without names all of them."""
     wanted = {name.strip() for name in words.split(",") if name.strip()}
     if unknown := wanted - {each.name for each in CONTENDERS}:
         msg = f"there is no contender {', '.join(sorted(unknown))}; --list names them"

@@ -1,4 +1,4 @@
-"""What all contenders share: first weights, and rows in a file, in memory if a work wants them there."""
+"""What all contenders share: the first weights, and rows in files, which most works read into memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ Blocks = list[tuple[Any, Any]]  # (w, b) of each layer, w in × out; b is None w
 
 @dataclass(frozen=True)
 class Data:
-    """What is stored for one work.
+    """The stored data of one work.
 
     Attributes:
-        blocks: first weights, float32.
+        blocks: the first weights, float32.
         x: inputs, shape (rows, features), float32 or uint8; mapped from the disk.
         t: targets, shape (rows, units), float32, or labels (rows,), int32; mapped from the disk.
-        folder: with x.npy and t.npy in it.
+        folder: where x.npy and t.npy are.
     """
 
     blocks: Blocks
@@ -30,14 +30,14 @@ class Data:
     folder: Path
 
     def batches(self, work: Work) -> tuple[Any, Any]:
-        """In memory, shape (batches, batch, …)."""
+        """Inputs and targets in memory, shape (batches, batch, …)."""
         shape = (work.batches, work.batch)
         x, t = np.array(self.x), np.array(self.t)
         return x.reshape(shape + x.shape[1:]), t.reshape(shape + t.shape[1:])
 
 
 def make(work: Work, folder: Path) -> None:
-    """Draw weights and rows into the folder: timing asks for no better ones, large works for quick ones."""
+    """Draw random weights and rows, which are enough for timing, and write them to the folder."""
     draw = np.random.default_rng(7)
     weights: dict[str, Any] = {}
     for k, (m, n) in enumerate(zip(work.widths, work.widths[1:], strict=False), 1):
@@ -61,13 +61,13 @@ def make(work: Work, folder: Path) -> None:
 
 
 def mapped(folder: Path) -> tuple[Any, Any]:
-    """Inputs and targets of a folder, mapped anew: what an earlier map has read can be given back."""
+    """Inputs and targets of a folder, mapped anew, so that memory of an earlier map can be freed."""
     x, t = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in "xt")
     return x, t
 
 
 def load(work: Work, folder: Path) -> Data:
-    """What `make` has written."""
+    """Read what `make` wrote."""
     with np.load(folder / "weights.npz") as stored:
         blocks = [(stored[f"w{k}"], stored.get(f"b{k}")) for k in range(1, len(work.widths))]
     return Data(blocks, *mapped(folder), folder)

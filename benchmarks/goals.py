@@ -1,4 +1,4 @@
-"""The goals, as data, and whether a run meets them."""
+"""The goals, as data, and whether the results of a run meet them."""
 
 from statistics import median
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ _TORCH = ("torch eager", "torch fused", "torch compile")
 _EAGER, _COMPILE, _GRAPH, _SCAN = ("torch eager",), ("torch compile",), ("torch graph",), ("jax scan",)
 _FUSED, _JIT, _PLAIN, _LOADER = ("torch fused",), ("jax jit",), ("plain numpy",), ("torch DataLoader",)
 _NUMPY, _JAX, _FILE = "ours numpy", "ours jax", "ours numpy file"
+_FIT, _SCANS, _SKLEARN = "ours numpy fit", ("ours numpy scans",), ("scikit-learn fit",)
 _CUPY, _MANY, _OWN_EAGER = "ours cupy", "ours cupy 256 a graph", ("ours cupy eager",)
 
 
@@ -19,7 +20,7 @@ class Goal(NamedTuple):
 
     Attributes:
         work: the name of a work, or the stem of several; "all" for a run on a GPU as a whole.
-        ours: which of our contenders.
+        ours: the contender of ours that is judged.
         measure: what is compared:
             'times': how many times as fast as the fastest rival;
             'product': share of its own matrix product;
@@ -27,11 +28,11 @@ class Goal(NamedTuple):
             'memory': share of the memory of the rival that needs least;
             'megabytes', 'kernels' (of a step), 'microseconds' (of a step);
             'bitwise': share of the tests of replays that passed;
-            'no dW': no array for the gradient of the weights; is read in the program, not measured.
-        rivals: that count, if they took part.
-        must: at least; of the measures in `_AT_MOST` at most.
-        goal: the same, further on.
-        stretch: the same, further still.
+            'no dW': no array for the gradient of the weights; to be read in the code, not measured.
+        rivals: those it is compared with, where they took part.
+        must: the lowest acceptable value; of the measures in `_AT_MOST` the highest.
+        goal: a better value.
+        stretch: a better one still.
     """
 
     work: str
@@ -44,6 +45,10 @@ class Goal(NamedTuple):
 
 
 GOALS: tuple[Goal, ...] = (
+    Goal("W0", _FIT, "times", _SCANS, must=0.5),
+    Goal("W0/300", _FIT, "times", _SKLEARN, must=2, goal=4, stretch=10),
+    Goal("W0/1347", _FIT, "times", _SKLEARN, must=1.3, goal=4, stretch=10),
+    Goal("W0/10000", _FIT, "times", _SKLEARN, must=2, goal=4, stretch=10),
     Goal("W1", _NUMPY, "times", _PLAIN, must=2.5, goal=25),
     Goal("W1", _NUMPY, "times", _EAGER, goal=150),
     Goal("W1", _JAX, "times", _SCAN, must=0.95),
@@ -100,9 +105,9 @@ Judged = dict[str, Any]
 
 
 def judge(measured: list[dict[str, Any]], tests: dict[str, Any], device: str) -> list[Judged]:
-    """Every goal on every work of a device: what was found, and whether it is enough.
+    """Every goal for every work of a device: the value found, and whether it meets the goal.
 
-    Both are None where it was not measured.
+    Both are None where nothing was measured.
     """
     there = {work["name"]: work for work in measured}
     judged = [
@@ -125,7 +130,7 @@ def _judged(goal: Goal, level: str, name: str, measured: dict[str, Any] | None) 
 
 
 def compared(goal: Goal, work: dict[str, Any]) -> tuple[float | None, str]:
-    """What a goal is compared with, and the rival that counts; None where somebody took no part."""
+    """The measured value and the rival it refers to; None where ours or all rivals took no part."""
     if goal.measure == "bitwise":
         ran = [kind for kind in work["replay"] if kind != "skipped"]
         return (ran.count("passed") / len(ran) if ran else None), ""
@@ -148,7 +153,7 @@ def compared(goal: Goal, work: dict[str, Any]) -> tuple[float | None, str]:
 
 
 def told(goal: Judged) -> str:
-    """A judged goal in words, without its verdict."""
+    """A judged goal in words, without the result."""
     rivals = goal["rival"] or " / ".join(goal["rivals"])
     words = {
         "times": f"{goal['value']:g} × {rivals}",
@@ -165,7 +170,7 @@ def told(goal: Judged) -> str:
 
 
 def verdict(goal: Judged) -> str:
-    """Met, or missed by how much."""
+    """Whether a goal is met, or by how much it is missed."""
     if goal["met"] is None:
         return "not measured"
     found = f"{goal['found']:.3g}"

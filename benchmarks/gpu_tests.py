@@ -1,4 +1,4 @@
-"""The tests of the GPU as a part of a run: counts, and what failed and why."""
+"""The tests of the GPU as a part of a run: their counts, and what failed and why."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ _WHY = re.compile(r"^(?:FAILED|ERROR) [^\s:]+::(.+?) - (.*)$", re.M)
 
 
 def run(path: str, seconds: float, device: str) -> dict[str, Any]:
-    """Counts of a test file, which of its tests failed, and the end of what was printed."""
+    """Run a test file: counts, the tests that failed, and the end of what was printed."""
     words = ["-m", "pytest", path, "-v", "-rfE", "-p", "no:cacheprovider", "-p", "no:randomly"]
     status, out, err = program(words, seconds, device)
     cases = read(out)
@@ -31,6 +31,6 @@ def run(path: str, seconds: float, device: str) -> dict[str, Any]:
 
 
 def read(out: str) -> list[tuple[str, str, str]]:
-    """Each test with what came of it and why, as far as they came."""
+    """Each test that was run, its result, and the reason if it did not pass."""
     why = dict(_WHY.findall(out))
     return [(case, _KINDS[word], why.get(case, told)) for case, word, told in _CASE.findall(out)]

@@ -1,4 +1,4 @@
-"""All that the benchmarks take from inside of the library; whoever renames there looks here."""
+"""All that the benchmarks use of the library's internals: to be changed when those are renamed."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from backprop_xp.compiler.cuda import graph
 
 
 def set_steps_of_a_graph(steps: int) -> None:
-    """So many steps of a scan become one CUDA graph."""
+    """Set how many steps of a scan make one CUDA graph."""
     graph.UPDATES = steps
 
 
 def graph_bytes(compiled: Any) -> int:
-    """Memory of the GPU that the graphs of a compiled step hold."""
+    """Bytes of the GPU's memory that the graphs of a compiled step hold."""
     return sum(stream.pool.total_bytes() for stream in compiled.streams.values())

@@ -1,4 +1,4 @@
-"""What bounds the speed of a work: the machine's ceilings, and the least time of a step under them."""
+"""The machine's ceilings, and the least time that a step of a work could take under them."""
 
 import json
 from typing import Any
@@ -10,12 +10,12 @@ Ceilings = dict[str, Any]
 
 
 def measure(memory: float, seconds: float, device: str) -> Ceilings:
-    """The ceilings of the machine, versions, and what failed.
+    """Measure the ceilings of the machine; with versions, and what failed.
 
     Args:
-        memory: of the GPU, bytes.
-        seconds: it may take.
-        device: 'cuda', or 'cpu' to try.
+        memory: bytes of the GPU's memory.
+        seconds: how long it may take.
+        device: 'cuda'; 'cpu' to try whether this works.
     """
     n = 256 if device == "cpu" else 8192 if memory > 6e9 else 4096
     size = 1 << 22 if device == "cpu" else int(min(4e9, memory / 4))
@@ -28,7 +28,7 @@ def measure(memory: float, seconds: float, device: str) -> Ceilings:
         else:
             found["versions" if version else "best"][name.removeprefix("version ")] = each["value"]
     if status != 0:
-        last = (err.strip().splitlines() or ["nothing was said"])[-1]
+        last = (err.strip().splitlines() or ["it printed nothing"])[-1]
         found["failed"]["the rest"] = "ended: its time is spent" if status is None else last
     return found
 
@@ -36,17 +36,17 @@ def measure(memory: float, seconds: float, device: str) -> Ceilings:
 def least_seconds(
     work: Work, best: dict[str, float], own: float | None, resident: float | None
 ) -> float | None:
-    """The time of a step at its work's limit; None where the limit was not measured.
+    """The time of a step at the limit of its work; None where the limit was not measured.
 
     A 'product' work is bound by its matrix products, a 'weights' work by four passes over the weights at
-    the speed of a copy, a 'stream' work by the slower of the bus and the step on rows that are there.
+    the speed of a copy, a 'stream' work by the slower of the bus and the step on rows on the GPU.
 
     Args:
         work: the work.
         best: the ceilings.
-        own: the best rate of products that a contender of this work has reached, FLOP/s; used where
+        own: the best rate of matrix products among the contenders of this work, FLOP/s; used where
             there is no ceiling.
-        resident: seconds of the library's step on rows that are there.
+        resident: seconds of the library's step on rows that are on the GPU already.
     """
     if work.limit == "product":
         rate = best.get(work.precision, own)

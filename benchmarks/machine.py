@@ -1,4 +1,4 @@
-"""What a run is made on: the processor, the GPU as its driver tells it, versions, the date."""
+"""The machine of a run: processor, GPU, versions, the date."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import backprop_xp
 
 from .contenders import CONTENDERS, installed
 
-_TOLD = (
+_REPORTED = (
     "numpy", "threadpoolctl", "cupy-cuda12x", "cupy-cuda13x", "triton", "jaxlib", "jax-cuda12-plugin",
     "jax-cuda13-plugin", "nvidia-cublas-cu12", "nvidia-cublas", "cuda-pathfinder", "array-api-compat",
 )  # fmt: skip
@@ -24,7 +24,7 @@ def today() -> str:
 
 
 def host() -> dict[str, Any]:
-    """The processor and what runs on it."""
+    """The processor, its memory and the system."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((row.partition(":")[2].strip() for row in lines if row.startswith("model name")), "")
@@ -38,23 +38,23 @@ def host() -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any]:
-    """The first GPU: its name, memory and driver, as nvidia-smi tells them; empty where there is none."""
+    """The first GPU: its name, memory and driver, as nvidia-smi reports them; empty without a GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return {}
     question = "--query-gpu=name,memory.total,driver_version"
     try:
-        told = subprocess.run([tool, question, "--format=csv,noheader,nounits"], capture_output=True,
+        lines = subprocess.run([tool, question, "--format=csv,noheader,nounits"], capture_output=True,
                               text=True, timeout=20, check=True).stdout.strip().splitlines()  # fmt: skip
-        name, mebibytes, driver = (part.strip() for part in told[0].split(","))
+        name, mebibytes, driver = (part.strip() for part in lines[0].split(","))
         gigabytes = round(float(mebibytes) * 2**20 / 1e9, 1)
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         return {}
-    return {"name": name, "gigabytes": gigabytes, "gpus": len(told), "driver": driver}
+    return {"name": name, "gigabytes": gigabytes, "gpus": len(lines), "driver": driver}
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the library and whoever takes part."""
-    names = sorted({*_TOLD, *(name for each in CONTENDERS for name in each.needs)})
+    """The versions of Python, the library and the contenders' distributions."""
+    names = sorted({*_REPORTED, *(name for each in CONTENDERS for name in each.needs)})
     own = {"python": platform.python_version(), "backprop-xp": backprop_xp.__version__}
-    return own | {name: told for name in names if (told := installed(name))}
+    return own | {name: found for name in names if (found := installed(name))}

@@ -1,4 +1,4 @@
-"""One picture of a run: how many times as long the others need, work by work."""
+"""The picture of a run: for each work, how many times as long the others need."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,18 @@ _STYLE: dict[str, Any] = {
     "font.size": 10, "svg.fonttype": "path", "svg.hashsalt": "benchmarks",
 }  # fmt: skip
 _ABOUT = "how many times as long others need for the same training (beyond 1: backprop_xp is faster)"
-_CPU = {  # those worth a reader's glance; of a GPU all are
+_CPU = {  # the works that are drawn; of a GPU all are
+    "W0/1347": "1,347 rows of 64,\nfit, batch 200",
     "W1a": "one neuron,\nsample by sample", "W1b": "2-2-2-1 sigmoid,\nsample by sample",
     "W2": "32-64-64-10,\nbatch 32", "W3": "784-512-256-10,\nbatch 128",
     "W4": "1024-4096-4096-1024,\nbatch 1024",
     "W5": "784-512-256-10,\nfrom a file", "W6/16": "16 layers of 64,\nbatch 32",
 }  # fmt: skip
 _PANELS = {
-    "cpu": {"NumPy backend": ("ours numpy", "ours numpy file"), "JAX backend": ("ours jax",)},
+    "cpu": {
+        "NumPy backend": ("ours numpy", "ours numpy fit", "ours numpy file"),
+        "JAX backend": ("ours jax",),
+    },
     "cuda": {"CuPy backend": ("ours cupy",), "JAX backend": ("ours jax",)},
 }
 
@@ -38,7 +42,7 @@ def draw(found: dict[str, Any], to: Path) -> list[Path]:
         to: the path, without its ending.
 
     Raises:
-        ValueError: the results are of a quick run, or none that are shown.
+        ValueError: the results are of a quick run, or of works that are not drawn.
         ImportError: matplotlib is not installed.
     """
     if found["quick"]:
@@ -78,7 +82,7 @@ def draw(found: dict[str, Any], to: Path) -> list[Path]:
 
 
 def _panel(axis: Any, works: list[dict[str, Any]], ours: tuple[str, ...]) -> set[str]:
-    """Bars of one backend: a group a work, a bar a rival; the rivals that are there."""
+    """Draw the bars of one backend, a group per work and a bar per rival; return the rivals drawn."""
     drawn: set[str] = set()
     axis.set_xscale("log")
     axis.axvline(1, color=_GREY, linewidth=1)

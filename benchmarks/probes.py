@@ -1,6 +1,6 @@
-"""What the machine can do at most: prints a line of JSON for each figure.
+"""Measure the ceilings of the machine, and print a line of JSON for each figure.
 
-Run as `python -m benchmarks.probes DEVICE N BYTES`: products of n × n, copies of so many bytes.
+Run as `python -m benchmarks.probes DEVICE N BYTES`, for products of N × N matrices and copies of BYTES bytes.
 """
 
 import json
@@ -19,7 +19,7 @@ Figure = tuple[str, Callable[[], Any]]
 
 
 def _best(run: Callable[[], Any], ready: Callable[[], Any], times: int) -> float:
-    """Seconds of one run: the shortest of some measurements of a few runs each."""
+    """Seconds per run: the shortest of several measurements, each of `times` runs."""
     run()
     ready()
     found = []
@@ -33,7 +33,7 @@ def _best(run: Callable[[], Any], ready: Callable[[], Any], times: int) -> float
 
 
 def of_processor(n: int, size: int) -> Iterator[Figure]:
-    """The processor by NumPy, to try the rest."""
+    """Figures of the processor, by NumPy; they serve only to try the rest."""
     a, b = (np.zeros(size // 8, dtype="float32") for _ in range(2))
     m = np.ones((n, n), dtype="float32")
     yield "copy", lambda: 2 * a.nbytes / _best(lambda: np.copyto(b, a), int, 2)
@@ -42,7 +42,7 @@ def of_processor(n: int, size: int) -> Iterator[Figure]:
 
 
 def of_gpu(n: int, size: int) -> Iterator[Figure]:
-    """The GPU by Torch, which is none of our own code."""
+    """Figures of the GPU, by Torch rather than by our own code."""
     import torch
 
     ready = torch.cuda.synchronize
@@ -85,15 +85,15 @@ def of_gpu(n: int, size: int) -> Iterator[Figure]:
 
 
 def main(device: str, n: str, size: str) -> None:
-    """Measure and print, whatever fails as text."""
+    """Measure and print every figure, or why it failed."""
     try:
         figures = {"cpu": of_processor, "cuda": of_gpu}[device](int(n), int(size))
         for name, measure in figures:
             try:
-                told = {"name": name, "value": measure()}
-            except Exception as error:  # the other figures are still wanted
-                told = {"name": name, "failed": f"{type(error).__name__}: {error}"}
-            print(json.dumps(told), flush=True)
+                found = {"name": name, "value": measure()}
+            except Exception as error:  # the other figures are measured all the same
+                found = {"name": name, "failed": f"{type(error).__name__}: {error}"}
+            print(json.dumps(found), flush=True)
     except Exception as error:  # Torch is not there, or finds no GPU
         print(json.dumps({"name": "all", "failed": f"{type(error).__name__}: {error}"}), flush=True)
 

@@ -1,4 +1,4 @@
-"""Processes that are ended when their time is spent: contenders, and programs that print something."""
+"""Processes with a limit of time: contenders, and programs whose output is read."""
 
 import json
 import os
@@ -19,31 +19,31 @@ from .worker import Failed
 from .works import Work
 
 ROOT = Path(__file__).resolve().parent.parent
-_SECONDS = {"cpu": 900.0, "cuda": 75.0}  # of a contender, where the table says no other
-_SLOW = 2.4  # times that, for one that is slow to get ready
+_SECONDS = {"cpu": 900.0, "cuda": 75.0}  # for a contender, unless the table says otherwise
+_SLOW = 2.4  # times as much for a contender that is slow to get ready
 
 
 class Clock:
     """The time of a whole run.
 
     Args:
-        seconds: it may take.
+        seconds: how long it may take.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.begin = seconds, monotonic()
 
     def spent(self) -> float:
-        """Seconds gone."""
+        """Seconds since the start."""
         return monotonic() - self.begin
 
     def left(self) -> float:
-        """Seconds left, 0 at least."""
+        """Seconds left, at least 0."""
         return max(0.0, self.seconds - self.spent())
 
 
 def environment(threads: int, device: str) -> dict[str, str]:
-    """Environment variables that hold every library to a device and a number of threads."""
+    """Environment variables that set the device and the number of threads of every library."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NPROC")
     found = {**os.environ, **dict.fromkeys(names, str(threads))}
     if device == "cuda":
@@ -65,16 +65,16 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 
 class Process:
-    """A worker in a process of its own that has so much time to answer in, all answers together.
+    """A worker in a process of its own, with a limit of time for all its answers together.
 
-    What it waits for others is not counted.
+    Time in which it is not asked anything does not count.
 
     Args:
-        clock: of the run.
-        contender: from the table.
+        clock: the time of the whole run.
+        contender: what is run.
         work: the work.
-        folder: its data.
-        threads: it may use.
+        folder: where the work's data are.
+        threads: how many it may use.
     """
 
     def __init__(self, clock: Clock, contender: Contender, work: Work, folder: Path, threads: int) -> None:
@@ -89,10 +89,10 @@ class Process:
         )  # fmt: skip
 
     def ask(self, what: str, steps: int = 0) -> dict[str, Any]:
-        """Send a question, wait for the answer while there is time.
+        """Send a question, and wait for the answer while there is time.
 
         Raises:
-            Failed: there was none, or none in time.
+            Failed: there was no answer in time, or it says that something failed.
         """
         allowed, begin = min(self.left, self.clock.left()), monotonic()
         timer = Timer(allowed, _end, [self.process])
@@ -107,7 +107,7 @@ class Process:
         gone = monotonic() - begin
         self.left -= gone
         if not line:
-            raise Failed(self._late() if gone >= allowed else self._told())
+            raise Failed(self._late() if gone >= allowed else self._ended())
         answer: dict[str, Any] = json.loads(line)
         if "failed" in answer:
             raise Failed(answer["failed"])
@@ -117,13 +117,13 @@ class Process:
         whose = "the time of the whole run is" if self.left > 0 else f"its {self.seconds:g} s are"
         return f"ended: {whose} spent"
 
-    def _told(self) -> str:
+    def _ended(self) -> str:
         self.log.seek(0)
-        told = self.log.read().strip().splitlines()
-        return f"its process ended: {told[-1] if told else 'nothing was said'}"
+        lines = self.log.read().strip().splitlines()
+        return f"its process ended: {lines[-1] if lines else 'it printed nothing'}"
 
     def close(self) -> None:
-        """End the process, killing it if need be."""
+        """End the process; kill it if it does not end by itself."""
         if self.log.closed:
             return
         with suppress(OSError):
@@ -137,7 +137,7 @@ class Process:
 
 
 def program(words: Sequence[str], seconds: float, device: str) -> tuple[int | None, str, str]:
-    """A Python program's status, None where it was ended, and what it wrote to its output and its errors."""
+    """Run a Python program: its status, None if its time was spent, its output and its standard error."""
     found = environment(os.cpu_count() or 1, device) | {"COLUMNS": "400"}
     if device == "cuda" and "JAX_PLATFORMS" not in os.environ:
         del found["JAX_PLATFORMS"]  # tests are left out where JAX finds no GPU

@@ -1,4 +1,4 @@
-"""One work by all its contenders: checked, then timed in interleaved rounds; who fails or hangs is out."""
+"""The contenders of one work: checked, then timed in interleaved rounds; those that fail are left out."""
 
 import sys
 import tempfile
@@ -24,13 +24,13 @@ class Entry:
     """A contender in a race.
 
     Attributes:
-        worker: it, ready.
-        threads: it runs on.
-        steps: of a round.
-        pace: seconds a step, before the first round.
-        seconds: a step, one for each round.
-        products: seconds of its own matrix product, one for each round.
-        facts: what it tells of itself at the end.
+        worker: the contender, ready to run.
+        threads: the number it runs on.
+        steps: how many a round has.
+        pace: seconds per step, measured before the first round.
+        seconds: seconds per step, one figure for each round.
+        products: seconds of its own matrix product, one figure for each round.
+        facts: memory and further figures, asked for at the end.
     """
 
     worker: Asked
@@ -43,18 +43,18 @@ class Entry:
 
 
 class Race:
-    """A work, and what comes of it.
+    """A work, its contenders and their times.
 
     Args:
         work: the work.
         start: opens a contender.
-        clock: of the whole run.
-        rest: seconds of quiet before each measurement, so that another library's threads go to sleep.
+        clock: the time of the whole run.
+        rest: seconds to wait before each measurement, so that another library's threads go to sleep.
 
     Attributes:
-        reference: whose losses the others were compared with, else why with nobody's.
-        entries: by contender, in the table's order.
-        failed: by contender, why it was not timed.
+        reference: the name of the reference the losses were compared with, or why there was none.
+        entries: by name of the contender, in the table's order.
+        failed: by name of the contender, why it was not timed.
     """
 
     def __init__(self, work: Work, start: Start, clock: Clock, rest: float = 0.0) -> None:
@@ -69,8 +69,8 @@ class Race:
         """Check, then time, the contenders.
 
         Args:
-            contenders: who takes part.
-            rounds: in each, all of them run one after the other; fewer where time is short.
+            contenders: those that take part.
+            rounds: how many; in each, all run one after the other. Fewer are made if time is short.
         """
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
             data.make(self.work, Path(name))
@@ -98,8 +98,8 @@ class Race:
             try:
                 self._expected = worker.ask("losses", min(self.work.check, self.work.most))["losses"]
             except Failed as why:
-                self.reference = f"nobody's: {each.name}: {why}"
-                note(f"{self.work.name}: not compared with {self.reference}")
+                self.reference = f"none ({each.name}: {why})"
+                note(f"{self.work.name}: losses are not compared: {each.name}: {why}")
             else:
                 self.reference = each.name
                 return
@@ -109,7 +109,7 @@ class Race:
     def _started(
         self, contenders: Sequence[Contender], folder: Path
     ) -> Iterator[tuple[Contender, int, Asked]]:
-        """Every contender on each number of threads: opened when its turn comes, so as to disturb nobody.
+        """Every contender on each number of threads, opened when its turn comes, so as not to disturb others.
 
         For a GPU all are opened at once: there are cores enough, and libraries take long to load.
         """
@@ -117,7 +117,7 @@ class Race:
         return iter(list(turns)) if self.work.device == "cuda" else turns
 
     def _admit(self, contender: Contender, threads: int, worker: Asked) -> None:
-        """Check a contender, warm it up, and find its number of steps; of two entries the faster stays."""
+        """Check a contender, warm it up, and find its number of steps; of two entries the faster is kept."""
         work, name = self.work, contender.name
         if name in self.failed:
             worker.close()
@@ -155,7 +155,7 @@ class Race:
         note(f"{self.work.name} {name}: {why}")
 
     def _round(self, k: int) -> None:
-        """Every contender once, another one first in each round; what time does not allow is not begun."""
+        """Every contender once, each round beginning with another; none is begun that time does not allow."""
         names = list(self.entries)
         k %= max(1, len(names))
         for name in names[k:] + names[:k]:
@@ -183,7 +183,7 @@ class Race:
                 self._out(name, self.entries.pop(name).worker, why)
 
     def _keep_whole_rounds(self) -> None:
-        """Only rounds that all have finished are kept, so that ratios are of like with like."""
+        """Keep only the rounds that all contenders finished, so that ratios compare the same rounds."""
         for name in [name for name, entry in self.entries.items() if not entry.seconds]:
             self.failed[name] = "ready, but the time of the whole run was spent"
             del self.entries[name]
@@ -193,7 +193,7 @@ class Race:
 
 
 def difference(found: Sequence[float], expected: Sequence[float]) -> float:
-    """The largest difference of losses, as a share of the mean loss; one loss alone is the mean of them."""
+    """The largest difference of losses, as a share of the mean loss; a single loss is compared with it."""
     expected = [fmean(expected)] if len(found) == 1 else expected
     if len(found) != len(expected):
         return float("inf")
@@ -203,5 +203,5 @@ def difference(found: Sequence[float], expected: Sequence[float]) -> float:
 
 
 def note(text: str) -> None:
-    """Say something to whoever waits."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ _CEILINGS = {
 
 
 def number(value: float | None) -> str:
-    """Three digits, however large."""
+    """Three significant digits; whole numbers from 100 on."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -35,7 +35,7 @@ def best(work: dict[str, Any], ours: str, rival: str) -> tuple[str, dict[str, fl
 
 
 def place(found: dict[str, Any]) -> str:
-    """Where a run was made."""
+    """The machine of a run."""
     gpu, host = found["gpu"], found["machine"]
     card = f"{gpu['name']}, {gpu['gigabytes']} GB, driver {gpu['driver']}; " if gpu else ""
     return f"{card}{host['processor']}, {host['cores']} cores"
@@ -43,7 +43,7 @@ def place(found: dict[str, Any]) -> str:
 
 # ---------------------------------------------------------------- for the terminal
 def table(found: dict[str, Any]) -> str:
-    """Everything, part by part; what failed is said where it would have stood."""
+    """All results, part by part, with the reason where a part failed."""
     quick = "; QUICK: sizes too small to mean anything" if found["quick"] else ""
     lines = [f"{place(found)}; {found['rounds']} rounds, {found['date']}{quick}"]
     lines += [f"not installed: {name} ({what})" for name, what in found["missing"].items()]
@@ -102,7 +102,7 @@ def _work(work: dict[str, Any]) -> list[str]:
 
 
 def _goals(judged: Sequence[dict[str, Any]]) -> list[str]:
-    """Those that were measured, one by one; of the others how many there are."""
+    """The goals that were measured, one by one, and the number of the others."""
     lines = [
         f"{goal['level']:7}  {goal['work']:8}  {goals.told(goal):62}  {goals.verdict(goal)}"
         for goal in judged

@@ -1,4 +1,4 @@
-"""What a run has found, as plain data for JSON: times, ratios, shares of the limit, the machine."""
+"""The results of a run, as plain data for JSON: times, ratios, shares of the limit, the machine."""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def of_race(race: Race, best: dict[str, float]) -> Found:
     """One work's part of the results.
 
     Args:
-        race: as it was run.
+        race: a race that was run.
         best: the ceilings of the machine, where they were measured.
     """
     work, entries = race.work, race.entries
@@ -56,7 +56,7 @@ def of_race(race: Race, best: dict[str, float]) -> Found:
 
 
 def _rate(work: Work, entry: Entry) -> float:
-    """FLOP/s of a contender's matrix product."""
+    """FLOP/s in a contender's matrix product."""
     m, k, n = work.product or (0, 0, 0)
     return 2 * m * k * n / median(entry.products)
 
@@ -78,7 +78,7 @@ def _entry(work: Work, entry: Entry, product: float | None, least: float | None)
 
 
 def write(found: Found, path: Path) -> None:
-    """Write the JSON, without this machine's folders; a file is never half written."""
+    """Write the JSON, without paths of this machine, to a new file that then takes the place of the old."""
     text = json.dumps(found, indent=1).replace(str(ROOT), ".")
     partly = path.with_suffix(".partly")
     partly.write_text(text + "\n", encoding="utf-8")
@@ -86,10 +86,10 @@ def write(found: Found, path: Path) -> None:
 
 
 def read(path: Path) -> Found:
-    """The JSON of a run; the first ones, all of a processor, hold less.
+    """Read the JSON of a run; what the earliest runs lack is filled in.
 
     Raises:
-        ValueError: it is no results of a run.
+        ValueError: the file does not hold the results of a run.
     """
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict) or not {"works", "machine", "quick"} <= found.keys():

@@ -1,4 +1,4 @@
-"""A whole run, part by part, within its time; the JSON is written after each part."""
+"""A whole run, part by part, within a given time; the JSON is written after each part."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ from .works import Work
 
 @dataclass
 class Run:
-    """What is run.
+    """A run of some works.
 
     Attributes:
-        device: whose works they are, 'cpu' or 'cuda'.
-        works: in order.
-        contenders: who takes part, where they can.
+        device: 'cpu' or 'cuda', the device of the works.
+        works: what is run, in this order.
+        contenders: those that take part in the works they can do.
         rounds: how often each contender is timed.
-        budget: seconds of everything together.
+        budget: seconds for everything together.
         out: the folder of the JSON.
-        quick: on the processor, small.
-        tests: the file of tests that are a part of a GPU's run, empty for none.
+        quick: run small works on the processor.
+        tests: the file of tests that a run on a GPU includes, empty for none.
         found: the results so far.
     """
 
@@ -53,16 +53,16 @@ class Run:
 
     @property
     def runs_on(self) -> str:
-        """Where the works are run: a quick run tries those of a GPU on the processor."""
+        """The device used: a quick run tries the works of a GPU on the processor."""
         return "cpu" if self.quick else self.device
 
     @property
     def path(self) -> Path:
-        """The JSON."""
+        """The path of the JSON."""
         return self.out / f"{self.found['date']}-{self.device}{'-quick' if self.quick else ''}.json"
 
     def all(self) -> dict[str, Any]:
-        """Every part that time allows; the results."""
+        """Run every part that time allows, and return the results."""
         self.out.mkdir(parents=True, exist_ok=True)
         if self.device == "cuda":
             self.part("ceilings", self.measure_ceilings)
@@ -73,14 +73,14 @@ class Run:
         return self.found
 
     def part(self, name: str, run: Callable[[], None]) -> None:
-        """One part: what goes wrong in it is a result too."""
+        """Run one part; if it fails, record why."""
         if self.clock.left() < (0.5 if self.quick else 20.0):
             self.found["failed"][name] = "not begun: the time of the whole run is spent"
         else:
             note(f"{name} ({self.clock.left():.0f} s left)")
             try:
                 run()
-            except Exception as error:  # one part may not cost the others
+            except Exception as error:  # the other parts go on
                 self.found["failed"][name] = f"{type(error).__name__}: {error}"
                 note(f"{name}: {self.found['failed'][name]}")
         self.found["seconds"] = round(self.clock.spent(), 1)
@@ -88,19 +88,19 @@ class Run:
         results.write(self.found, self.path)
 
     def measure_ceilings(self) -> None:
-        """What the machine can do at most."""
+        """Measure the ceilings of the machine."""
         memory = self.found["gpu"].get("gigabytes", 1.0) * 1e9
         seconds = min(120.0, self.clock.left() / 4)
         self.found["ceilings"] = limits.measure(memory, seconds, self.runs_on)
         self.found["versions"] |= self.found["ceilings"]["versions"]
 
     def run_tests(self) -> None:
-        """The tests that need a GPU."""
+        """Run the tests that need a GPU."""
         seconds = min(300.0, self.clock.left() / 3)
         self.found["tests"] = gpu_tests.run(self.tests, seconds, self.runs_on)
 
     def race(self, work: Work) -> None:
-        """One work by all contenders that do it."""
+        """Run one work by all contenders that do it."""
         able = [each for each in self.contenders if each.does(work) and not each.missing]
         rest = 0.25 if self.runs_on == "cpu" and not self.quick else 0.0
         race = Race(work, self.start, self.clock, rest).run(able, self.rounds)

@@ -1,6 +1,6 @@
-"""One contender on one work, and what it can be asked; in a process of its own it answers by lines of JSON.
+"""One contender on one work, and the questions it answers; in a process of its own, as lines of JSON.
 
-It is opened once and told `go` for every round, so that neither its start nor its compiling is timed.
+It is opened once and then asked to `go` in every round, so that neither start nor compilation is timed.
 """
 
 import json
@@ -25,7 +25,7 @@ class Failed(Exception):
 
 
 class Worker:
-    """A contender, opened when it is asked for the first time."""
+    """A contender, opened at the first question."""
 
     def __init__(self, contender: Contender, work: Work, folder: Path, threads: int) -> None:
         self.contender, self.work, self.folder, self.threads = contender, work, folder, threads
@@ -33,14 +33,14 @@ class Worker:
 
     @cached_property
     def running(self) -> Any:
-        """What the contender's class has made."""
+        """The object of the contender's class."""
         return self.contender.open(self.work, load(self.work, self.folder), self.threads)
 
     def ask(self, what: str, steps: int = 0) -> Answer:
         """The answer to one of: losses, go, product, facts.
 
         Raises:
-            Failed: whatever a library throws is its result.
+            Failed: the library raised an exception; its message is the result.
         """
         answers = {"losses": self.losses, "go": self.go, "product": self.product, "facts": self.facts}
         try:
@@ -51,11 +51,12 @@ class Worker:
             raise Failed(msg) from error
 
     def close(self) -> None:
-        """Nothing more will be asked."""
+        """End it; here there is nothing to do."""
 
     def losses(self, steps: int) -> Answer:
         """The losses of the first steps, for the check."""
-        return {"losses": [float(each) for each in self.running.run(steps)]}
+        run = getattr(self.running, "check", self.running.run)
+        return {"losses": [float(each) for each in run(steps)]}
 
     def go(self, steps: int) -> Answer:
         """Seconds for a number of steps."""
@@ -75,35 +76,35 @@ class Worker:
         return {"seconds": perf_counter() - begin}
 
     def facts(self, _: int) -> Answer:
-        """The most memory held for the training, 10⁶ bytes, and what the contender tells of itself.
+        """The peak of memory during the training, 10⁶ bytes, and what the contender's `facts` returns.
 
-        On a GPU it tells of the GPU's memory.
+        On a GPU, the contender's own figure, the GPU's memory, takes the place of the host's.
         """
-        told = getattr(self.running, "facts", dict)
-        return {"megabytes": self.peak or peak(), **told()}
+        further = getattr(self.running, "facts", dict)
+        return {"megabytes": self.peak or peak(), **further()}
 
 
 def peak() -> float:
-    """The most memory held so far, 10⁶ bytes, as Linux tells it."""
+    """The peak of this process's memory so far, 10⁶ bytes, as Linux reports it."""
     rows = Path("/proc/self/status").read_text().splitlines()
     return next(int(row.split()[1]) * 1024 / 1e6 for row in rows if row.startswith("VmHWM"))
 
 
 def command(contender: Contender, work: Work, folder: Path, threads: int) -> list[str]:
-    """What Python is called with to start a worker."""
-    told = {"contender": asdict(contender), "work": asdict(work), "folder": str(folder), "threads": threads}
-    return ["-m", f"{__package__}.worker", json.dumps(told)]
+    """The arguments of Python that start a worker."""
+    given = {"contender": asdict(contender), "work": asdict(work), "folder": str(folder), "threads": threads}
+    return ["-m", f"{__package__}.worker", json.dumps(given)]
 
 
 def serve(argument: str) -> None:
-    """Answer until the questions end; what a library prints goes to standard error."""
-    told = json.loads(argument)
+    """Answer questions until there are no more; what a library prints goes to standard error."""
+    given = json.loads(argument)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    work, contender = _made(Work, told["work"]), _made(Contender, told["contender"])
-    with suppress(Exception):  # it is told when the contender is opened
+    work, contender = _made(Work, given["work"]), _made(Contender, given["contender"])
+    with suppress(Exception):  # the error is reported when the contender is opened
         contender.load()  # before it is asked for, so that contenders load at the same time
-    worker = Worker(contender, work, Path(told["folder"]), told["threads"])
+    worker = Worker(contender, work, Path(given["folder"]), given["threads"])
     for line in sys.stdin:
         question = json.loads(line)
         try:
@@ -113,8 +114,8 @@ def serve(argument: str) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _made(cls: type[Any], told: dict[str, Any]) -> Any:
-    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in told.items()})
+def _made(cls: type[Any], given: dict[str, Any]) -> Any:
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
 if __name__ == "__main__":

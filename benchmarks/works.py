@@ -1,4 +1,4 @@
-"""The works, as data: a net, a loss, an update rule, batches, a device, and how a time is told."""
+"""The works, as data: a net, a loss, an update rule, batches, a device, and the unit of times."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,39 +9,42 @@ import backprop_xp as bp
 
 SCALES = {"s": 1.0, "ms": 1e3, "µs": 1e6}
 _MOST_ON_A_GPU = 16384  # steps of a round, which meets the stored batches again and again
+_MOST_EPOCHS = 500  # of a round: far beyond, gradients are denormal numbers, and those are slow
 
 
 @dataclass(frozen=True)
 class Work:
-    """One piece of work that every contender does alike.
+    """A training that every contender does in the same way.
 
     Attributes:
         name: such as "W2".
-        title: what it is, for a reader.
+        title: a description for tables.
         widths: units from the input to the output.
-        batch: rows of a step.
-        steps: stored batches; for files they follow from `gigabytes`.
+        batch: rows per step.
+        steps: stored batches; for files and tables they follow from `gigabytes` and `table`.
         device: 'cpu' or 'cuda'.
         kind: where batches come from: 'steps' (stored on the device), 'stream' (stored on the host),
-            'train' (a file), or 'read' (a file, which is read and nothing else).
+            'train' (a file), 'read' (a file, which is read and nothing else), or 'epochs' (a table,
+            shuffled in every epoch; only the check takes the rows in their own order).
         hidden: the activation of all layers but the last: 'relu' or 'sigmoid'.
         last: the activation of the last layer, as the loss is given it.
         bias: whether the layers have one.
         loss: 'softmax_cross_entropy' (integer labels) or 'half_squared_error' (numbers).
         update: 'adam' or 'gradient_descent'.
         rate: its learning rate.
-        unit: of the times told: 's', 'ms' or 'µs', or 'rows/s'.
-        per: what a time is told for: 'step', 'sample' or 'layer'.
-        threads: numbers of threads that are tried; the fastest is kept.
-        check: steps whose losses are compared with the reference.
-        tolerance: the largest difference, as a share of the mean loss.
+        unit: of reported times: 's', 'ms' or 'µs', or 'rows/s'.
+        per: what a reported time is the time of: 'step', 'sample', 'layer' or 'epoch'.
+        threads: numbers of threads to try; the fastest is kept.
+        check: how many steps' losses are compared with the reference.
+        tolerance: the largest difference allowed, as a share of the mean loss.
         least: the fewest steps of a round.
-        seconds: a round is as many steps as are done in about this time.
+        seconds: about how long a round takes; the number of its steps follows.
         gigabytes: size of the file.
-        precision: of the products of float32: 'float32', 'tf32' or 'bfloat16'.
-        source: what inputs are stored as: 'float32', or 'uint8' for numbers from 0 to 1 in 255 parts.
+        table: its rows, where a step of the suite is a whole epoch; the last batch may be short.
+        precision: of products of float32 matrices: 'float32', 'tf32' or 'bfloat16'.
+        source: dtype of the stored inputs: 'float32', or 'uint8' for the numbers 0/255, 1/255, …, 1.
         limit: what bounds the speed: 'product', 'weights' or 'stream' (see `limits`); '' for nothing.
-        product: (m, k, n) of the matrix product by which contenders tell the limit of the processor.
+        product: (m, k, n) of the matrix product with which contenders measure the processor's limit.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Work:
     least: int = 20
     seconds: float = 1.0
     gigabytes: float = 0.0
+    table: int = 0
     precision: str = "float32"
     source: str = "float32"
     limit: str = "product"
@@ -77,7 +81,7 @@ class Work:
 
     @property
     def labels(self) -> bool:
-        """Whether targets are integer labels."""
+        """Whether the targets are integer labels."""
         return self.loss == "softmax_cross_entropy"
 
     @property
@@ -87,36 +91,46 @@ class Work:
 
     @property
     def batches(self) -> int:
-        """Batches there are, in memory or in the file."""
+        """Batches there are, in memory or in the file; of a table, those of an epoch."""
+        if self.table:
+            return -(-self.table // self.batch)
         row = 4 * self.widths[0]
         return int(self.gigabytes * 1e9 / row) // self.batch if self.gigabytes else self.steps
 
     @property
     def rows(self) -> int:
         """Rows of data."""
-        return self.batches * self.batch
+        return self.table or self.batches * self.batch
 
     @property
     def most(self) -> int:
         """The most steps of a round."""
+        if self.table:
+            return _MOST_EPOCHS
         return self.batches if self.device == "cpu" else _MOST_ON_A_GPU
 
     @property
+    def shares(self) -> Any:
+        """The share of each batch in the rows of an epoch, and so of its loss in the epoch's mean loss."""
+        starts = np.arange(0, self.rows, self.batch)
+        return np.minimum(self.batch, self.rows - starts) / self.rows
+
+    @property
     def flops(self) -> int:
-        """Of the matrix products of a step: forward, ∂E/∂w, and ∂E/∂x but for the input."""
+        """Operations in the matrix products of a step: forward, ∂E/∂w, and ∂E/∂x except for the input."""
         pairs = [a * b for a, b in zip(self.widths, self.widths[1:], strict=False)]
-        return 2 * self.batch * (3 * sum(pairs) - pairs[0])
+        return 2 * (self.table or self.batch) * (3 * sum(pairs) - pairs[0])
 
     @property
     def told_as(self) -> str:
-        """The unit, written out."""
+        """The unit as tables have it, such as 'µs/step'."""
         return self.unit if self.unit == "rows/s" else f"{self.unit}/{self.per}"
 
     def told(self, seconds: float) -> float:
-        """Seconds a step in this work's own unit."""
+        """Seconds per step, converted to the unit of this work."""
         if self.unit == "rows/s":
             return self.batch / seconds
-        divisor = {"step": 1, "sample": self.batch, "layer": len(self.widths) - 1}[self.per]
+        divisor = {"sample": self.batch, "layer": len(self.widths) - 1}.get(self.per, 1)
         return seconds * SCALES[self.unit] / divisor
 
     def factors(self) -> list[Any]:
@@ -127,7 +141,7 @@ class Work:
 
     def learner(self) -> bp.Learner:
         """The library's learner for this work."""
-        relu = bp.activations.ReLU(">") if self.device == "cuda" else bp.relu  # the gate that rivals have
+        relu = bp.activations.ReLU(">") if self.device == "cuda" else bp.relu  # the rivals' derivative
         known = {"relu": relu, "sigmoid": bp.sigmoid, "identity": bp.activations.identity}
         layers = [
             bp.Dense(units, known[f], self.bias)
@@ -155,6 +169,11 @@ _G3D = replace(_G3, name="G3d/tf32", title="8 layers of 4096, Adam, batch 16384,
 _BF16: dict[str, Any] = {"precision": "bfloat16", "tolerance": 2e-2}
 
 WORKS: tuple[Work, ...] = (
+    *(
+        Work(f"W0/{rows}", f"epochs of {rows:,} rows, {features}-100-10 ReLU, softmax, Adam, batch {batch}",
+             (features, 100, 10), batch, 0, kind="epochs", per="epoch", table=rows, check=10)
+        for rows, features, batch in ((300, 20, 100), (1347, 64, 200), (10_000, 64, 200))
+    ),
     Work("W1a", "one sample at a time, 3-1 ReLU", (3, 1), 1, 50_000, last="relu", bias=False, rate=0.01,
          per="sample", check=500, least=500, **_DESCENT),
     Work("W1b", "one sample at a time, 2-2-2-1 sigmoid", (2, 2, 2, 1), 1, 50_000, hidden="sigmoid",
@@ -171,7 +190,7 @@ WORKS: tuple[Work, ...] = (
              32, max(64, 2048 // depth), rate=1e-4, per="layer", check=8, tolerance=1e-2)
         for depth in (2, 4, 8, 16, 32, 64)
     ),
-    # on a GPU the most telling works come first, in case that time runs out
+    # on a GPU the most important works come first, in case time runs out
     Work("G1", "64 wide, 4 layers, ReLU, softmax, Adam, batch 256", (64,) * 5, 256, 64, **_GPU),
     _G2,
     Work("G4", "one sample at a time, 784-30-10, gradient descent", (784, 30, 10), 1, 2048,
@@ -190,7 +209,7 @@ WORKS: tuple[Work, ...] = (
 
 
 def quick(work: Work) -> Work:
-    """The same work on the processor with less of everything, to see in seconds that all of it runs."""
+    """The same work on the processor with less of everything, to check within seconds that it runs."""
     batch = min(work.batch, 64)
     return replace(
         work,
@@ -203,18 +222,19 @@ def quick(work: Work) -> Work:
         seconds=0.02,
         least=2,
         gigabytes=work.gigabytes and 0.004,
+        table=min(work.table, 300),
         threads=(1,),
         product=work.product and (256, 256, 256),
     )
 
 
 def find(words: str = "", device: str = "cpu") -> list[Work]:
-    """The works of a device that words parted by commas name; all of them without words.
+    """The works of a device by their names, separated by commas; without names all of them.
 
-    A word is a name or its stem; W5 means the reading, W5r, too.
+    A name may be a stem, such as W6; W5 includes W5r.
 
     Raises:
-        ValueError: a word that names no work.
+        ValueError: there is no work of that name.
     """
     there = [work for work in WORKS if work.device == device]
     names = {work: {work.name, work.stem, work.stem.removesuffix("r")} for work in there}

@@ -51,7 +51,7 @@ def test_every_work_has_ours_rivals_and_a_reference():
         assert families >= {"ours", "torch", "plain" if work.device == "cpu" else "jax"}, work.name
         assert any(each.does(work) for each in contenders.REFERENCES), work.name
         assert len(work.activations) == len(work.widths) - 1
-        assert 0 < work.check <= (work.batches if work.device == "cpu" else work.least)
+        assert 0 < work.check <= (work.most if work.device == "cpu" else work.least)
 
 
 def test_every_contender_is_in_the_package_and_does_some_work():
@@ -208,6 +208,24 @@ def test_spreads_and_ratios():
 )
 def test_losses_are_compared_with_the_reference(found, gap):
     assert race.difference(found, [1.0, 3.0]) == pytest.approx(gap)
+
+
+@pytest.mark.parametrize("name", ["W0/300", "W0/1347"])  # without, and with, a short last batch
+def test_epochs_are_compared_in_the_rows_own_order_and_timed_shuffled(name):
+    work = works.quick(*works.find(name))
+    work = replace(work, batch=60 if name == "W0/300" else 64)
+    able = [each for each in contenders.CONTENDERS if each.does(work) and not each.missing]
+    found = raced(work, able, 2, worker.Worker)
+    assert found.failed == {}
+    assert found.reference == "reference in epochs"
+    assert found.entries.keys() == {each.name for each in able}
+    assert {"ours numpy fit", "ours numpy scans", "plain numpy fit"} <= found.entries.keys()
+    assert work.shares.sum() == pytest.approx(1)
+    for entry in found.entries.values():
+        shuffled, again = (list(entry.worker.running.run(3)) for _ in range(2))
+        checked = entry.worker.ask("losses", 3)["losses"]
+        assert race.difference(shuffled, checked) > 1e-4
+        assert race.difference(shuffled, again) < 0.1  # a run begins with the first weights
 
 
 class Wrong(plain.Plain):

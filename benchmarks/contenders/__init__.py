@@ -1,10 +1,12 @@
-"""Who takes part: a table of contenders, and how one is opened on a work.
+"""The table of contenders, and how one is opened on a work.
 
 A contender is a class with `__init__(work, data, threads, **options)`, where everything is made ready, and
-`run(steps)`, which trains on the stored batches in order, from the first again where they end, goes on from
-the weights of the run before, and gives the loss of each step. It may have `gemm()`, one product of the
-work's own size, and `facts()`, what it tells of itself. It keeps no `data`, whose weights would count as its
-memory. To add a contender, add a line here.
+`run(steps)`, which trains on the stored batches in order, starting over where they end, continues from the
+weights of the run before, and returns the loss of each step. In works of whole epochs, a step is an epoch,
+its order is random, and every run begins with the first weights; there, `check(steps)` does the same in the
+rows' own order, for the comparison with the reference. A contender may also have `gemm()`, one product of
+the work's own size, and `facts()`, further figures for the results. It keeps no reference to `data`, whose
+weights would be counted as its memory. To add a contender, add a line here.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import Any
 from ..data import Data
 from ..works import Work
 
-_EPSILON = 3.0  # Adam's ε added to the root before its correction, as the paper's faster form has it
+_EPSILON = 3.0  # for contenders that add Adam's ε to the root before its correction
 _SMALL = ("W1", "W2", "W3", "W4")
 _STORED = (*_SMALL, "W6")
 _GPU = ("G1", "G2", "G2'", "G3", "G3d", "G4", "G4'")
@@ -25,18 +27,18 @@ _CPU, _CUDA, _BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the works.
+    """One library, or one way to use it.
 
     Attributes:
         name: for tables; its first word is the family, 'ours' for the library.
         where: "module:class"; the module's name is absolute, or begins with a point for one of this package.
         needs: distributions that must be installed.
         works: stems of the works it does.
-        devices: that it runs on.
-        options: for its class.
-        slow: to get ready; left out of quick runs, and given more time.
-        seconds: it may take, if not the usual time.
-        allowance: how many times the tolerance, where its formula is known to differ a little.
+        devices: those it runs on.
+        options: arguments for its class.
+        slow: it takes long to get ready: left out of quick runs, and given more time.
+        seconds: how long it may take, if not the usual time.
+        allowance: factor of the tolerance, where its formula is known to differ a little.
     """
 
     name: str
@@ -51,25 +53,25 @@ class Contender:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What would have to be installed."""
+        """The distributions it needs that are not installed."""
         return tuple(name for name in self.needs if not installed(name))
 
     def does(self, work: Work) -> bool:
-        """Whether it takes part in a work."""
+        """Whether it does a work."""
         return work.device in self.devices and work.stem in self.works
 
     def load(self) -> Any:
-        """Its class; imports what it needs."""
+        """Import its class, and with it what it needs."""
         module, _, cls = self.where.partition(":")
         return getattr(import_module(module, __name__), cls)
 
     def open(self, work: Work, data: Data, threads: int) -> Any:
-        """Ready to run."""
+        """Make it ready to run a work."""
         return self.load()(work, data, threads, **self.options)
 
 
 def family(name: str) -> str:
-    """What counts as one rival, such as 'torch' for all contenders of Torch."""
+    """The library a contender belongs to, such as 'torch'."""
     return name.partition(" ")[0]
 
 
@@ -100,6 +102,8 @@ CONTENDERS: tuple[Contender, ...] = (
     _ours("cupy resident", (), _STREAMS, _CUDA, backend="cupy", resident=True),
     _ours("jax", ("jax",), (*_STORED, *_GPU), _BOTH, backend="jax"),
     _ours("torch", ("torch",), (*_STORED, *_GPU), _BOTH, backend="torch"),
+    Contender("ours numpy fit", ".ours:Fit", (), ("W0",)),
+    Contender("ours numpy scans", ".ours:Scans", (), ("W0",)),
     Contender("ours numpy file", ".ours:FromFile", (), ("W5",)),
     Contender("ours numpy in memory", ".ours:FromFile", (), ("W5",), options={"memory": True}),
     Contender("ours read", ".ours:Reading", (), ("W5r",)),
@@ -111,6 +115,9 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("jax scan", ".with_jax:Scanned", ("jax",), (*_STORED, *_GPU), _BOTH),
     Contender("plain numpy", ".plain:Plain", (), (*_STORED, "W5", "G4"), _BOTH),
     Contender("scikit-learn", ".with_sklearn:Sklearn", ("scikit-learn",), ("W2", "W3"), allowance=_EPSILON),
+    Contender("scikit-learn fit", ".with_sklearn:Fit", ("scikit-learn",), ("W0",), allowance=_EPSILON),
+    _torch("fused fit", "Epochs", ("W0",), _CPU),
+    Contender("plain numpy fit", ".plain:Epochs", (), ("W0",)),
     Contender("thinc", ".with_thinc:Thinc", ("thinc",), ("W2", "W3"), allowance=_EPSILON),
     # batches from a file, or from the host to a GPU
     _torch("DataLoader", "Loaded", ("W5",), _CPU),
@@ -121,17 +128,18 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("plain numpy read", ".plain:Reading", (), ("W5r",)),
 )
 _FLOAT64 = {"dtype": "float64"}
-REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is right
+REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is used
     Contender("reference on the GPU", ".plain:Plain", (), ("G1", "G2", "G2'", "G3", "G3d", *_STREAMS), _CUDA,
               _FLOAT64 | {"library": "cupy"}),
     Contender("reference on the host", ".plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH,
               _FLOAT64),
+    Contender("reference in epochs", ".plain:Epochs", (), ("W0",), _CPU, _FLOAT64),
     Contender("reference", ".plain:Reading", (), ("W5r",)),
 )  # fmt: skip
 
 
 def missing(device: str) -> dict[str, str]:
-    """Those that cannot take part on a device, with what is missing."""
+    """The contenders that cannot take part on a device, with what is missing."""
     return {
         each.name: ", ".join(each.missing) for each in CONTENDERS if each.missing and device in each.devices
     }

@@ -1,4 +1,4 @@
-"""The library, through its one call: `learner.compile(w)`, then `scan` over the stored batches, or `fit`."""
+"""The library: `learner.compile(w)`, then `scan` over the stored batches, or `fit`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,16 +26,16 @@ def first(work: Work, data: Data, precision: str | None = None, **where: Any) ->
 
 
 class Ours:
-    """One scan a round.
+    """One scan per round.
 
     Args:
         work: the work.
         data: its data.
-        threads: for Torch; the others are told by their environment.
+        threads: for Torch; the others read it from their environment.
         backend: 'numpy', 'cupy', 'torch' or 'jax'.
-        eager: by `learner.step`, one call for each step.
-        steps_of_a_graph: other than the library's own number.
-        resident: the rows of a work that streams are on the GPU.
+        eager: use `learner.step`, one call for each step.
+        steps_of_a_graph: how many, if not the library's own number.
+        resident: keep rows on the GPU, also those of a work that streams them.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Ours:
         self.x, self.t = (a if self.on_host else self.put(a) for a in (np.array(data.x), np.array(data.t)))
         self.index: dict[int, Any] = {}
         self.compiled = self.learner.compile(self.w)
-        self.w, self.s = self.compiled.pack(self.w, self.s)  # the form that scans keep, as rivals have it
+        self.w, self.s = self.compiled.pack(self.w, self.s)  # the form that scans keep, as rivals keep theirs
 
     @staticmethod
     def set_torch(work: Work, threads: int) -> None:
-        """Torch has switches of its own for threads and precision."""
+        """Set threads and precision, for which Torch has switches of its own."""
         import torch
 
         if work.precision == "bfloat16":
@@ -70,11 +70,11 @@ class Ours:
         torch.set_float32_matmul_precision("high" if work.precision == "tf32" else "highest")
 
     def put(self, a: Any) -> Any:
-        """An array beside the weights, its type kept."""
+        """An array on the device of the weights, its dtype kept."""
         return bp.asarray(a, like=leaves(self.w)[0], dtype=str(a.dtype))
 
     def rows(self, steps: int) -> Any:
-        """The numbers of the rows of each step."""
+        """The indices of the rows of each step."""
         if steps not in self.index:
             batch, stored = self.work.batch, self.work.batches
             kind = "int64" if self.to.name in ("numpy", "torch") else "int32"  # each library's own
@@ -105,29 +105,29 @@ class Ours:
         return self.to.to_host(self.to.xp.matmul(*self.ab))
 
     def facts(self) -> dict[str, Any]:
-        """Kernels of a step, memory of the GPU, and why Torch refused a graph."""
-        told: dict[str, Any] = {}
+        """Kernels of a step, memory of the GPU, and why Torch runs without a graph."""
+        found: dict[str, Any] = {}
         if getattr(self.compiled, "eager", None):
-            told["eager because"] = self.compiled.eager
+            found["eager because"] = self.compiled.eager
         if self.to.name == "cupy":
             import cupy
 
             pools = cupy.get_default_memory_pool().total_bytes() + internals.graph_bytes(self.compiled)
-            told["megabytes"] = pools / 1e6
+            found["megabytes"] = pools / 1e6
             if not self.eager:
-                told["kernels"] = self.compiled.kernels[0]
-        return told
+                found["kernels"] = self.compiled.kernels[0]
+        return found
 
 
 class Rows:
-    """Rows for `bp.fit`, without the look at all values that `bp.data.Stored` takes in every run.
+    """Rows for `bp.fit`, without the check of all values that `bp.data.Stored` makes.
 
     Args:
-        arrays: gives inputs and targets: always the same ones, or a file mapped anew, so that memory
+        arrays: returns inputs and targets: always the same ones, or a file mapped anew, so that memory
             stays small.
-        n: of their rows.
-        units: of the net's output.
-        window: rows asked for, and shuffled, together.
+        n: number of rows.
+        units: number of output units of the net.
+        window: rows that are read, and shuffled, together.
     """
 
     def __init__(self, arrays: Callable[[], tuple[Any, Any]], n: int, units: int, window: int) -> None:
@@ -161,8 +161,53 @@ class FromFile:
         return [done.history[-1].loss]
 
 
+class Fit:
+    """One `bp.fit` of many epochs, from the first weights in every run; the step is compiled before."""
+
+    def __init__(self, work: Work, data: Data, threads: int) -> None:
+        self.learner, self.w, self.s = first(work, data, backend="numpy")
+        self.work, self.step = work, self.learner.compile(self.w)
+        self.source = bp.data.Stored(np.array(data.x), np.array(data.t), units=work.widths[-1])
+
+    def run(self, steps: int, shuffle: bool = True) -> Any:
+        batch = self.work.batch
+        done = bp.fit(self.learner, self.w, self.s, self.source, epochs=steps, batch_size=batch,
+                      shuffle=shuffle, step=self.step)  # fmt: skip
+        return [epoch.loss for epoch in done.history]
+
+    def check(self, steps: int) -> Any:
+        """The same in the rows' own order, the one order that all contenders have in common."""
+        return self.run(steps, shuffle=False)
+
+
+class Scans(Fit):
+    """The same epochs as the fewest scans of one order, made in advance: what `fit` adds is left out."""
+
+    def __init__(self, work: Work, data: Data, threads: int) -> None:
+        super().__init__(work, data, threads)
+        self.made: dict[tuple[int, bool], list[Any]] = {}
+
+    def orders(self, steps: int, shuffle: bool) -> list[Any]:
+        """The rows of every scan: one for all epochs, or two for each where its last batch is short."""
+        if (steps, shuffle) not in self.made:
+            n, batch = self.work.rows, self.work.batch
+            order, full = np.random.default_rng(0).permutation(n) if shuffle else np.arange(n), n - n % batch
+            index = order[:full].reshape(-1, batch)
+            each = [index, order[None, full:]] * steps
+            self.made[steps, shuffle] = each if full < n else [np.tile(index, (steps, 1))]
+        return self.made[steps, shuffle]
+
+    def run(self, steps: int, shuffle: bool = True) -> Any:
+        rows, losses = self.source.rows(0, self.work.rows), []
+        state = self.step.pack(*self.learner.snapshot(self.w, self.s))
+        for index in self.orders(steps, shuffle):
+            *state, found = self.step.scan(*state, *rows, index)
+            losses.append(found)
+        return np.concatenate(losses).reshape(steps, -1) @ self.work.shares
+
+
 class Reading:
-    """Windows of the file, and batches gathered from them as `fit` does it."""
+    """Windows of the file, and batches gathered from them, as `fit` reads."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         self.batch, units = work.batch, work.widths[-1]

@@ -1,4 +1,4 @@
-"""Plain NumPy: what one writes by hand from the textbook. In float64 it is everybody's reference."""
+"""Plain NumPy, written by hand as in a textbook. In float64 it is the reference for all contenders."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -8,35 +8,42 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Data
+from ..data import Blocks, Data
 from ..works import Work
 
 
 def slices(files: tuple[Any, Any], size: int, steps: int) -> Iterator[Any]:
-    """Batches as slices of mapped files."""
+    """Batches, as copies of slices of mapped files."""
     for start in range(0, steps * size, size):
         yield tuple(np.array(file[start : start + size]) for file in files)
 
 
 class Plain:
-    """Forward, backward and update over lists of weights and biases; by CuPy the same, on the GPU."""
+    """Forward, backward and update over lists of weights and biases; with CuPy the same on the GPU."""
 
     def __init__(
         self, work: Work, data: Data, threads: int, dtype: str = "float32", library: str = "numpy"
     ) -> None:
         self.work, self.dtype, self.xp = work, dtype, import_module(library)
-        blocks = [p for pair in data.blocks for p in pair]
-        self.params = [None if p is None else self.xp.asarray(p.astype(dtype)) for p in blocks]
+        self.begin(data.blocks)
+        self.load(data)
+
+    def begin(self, blocks: Blocks) -> None:
+        """Weights, and the state of Adam before the first step."""
+        flat = [p for pair in blocks for p in pair]
+        self.params = [None if p is None else self.xp.asarray(p.astype(self.dtype)) for p in flat]
         self.m = [p if p is None else self.xp.zeros_like(p) for p in self.params]
         self.v = [p if p is None else self.xp.zeros_like(p) for p in self.params]
         self.count = 0
-        if work.kind == "train":
+
+    def load(self, data: Data) -> None:
+        if self.work.kind == "train":
             self.files = data.x, data.t
         else:
-            self.batches = list(map(self.ready, *data.batches(work)))
+            self.batches = list(map(self.ready, *data.batches(self.work)))
 
     def ready(self, x: Any, t: Any) -> tuple[Any, Any]:
-        """A batch as the net takes it: bytes are numbers from 0 to 1."""
+        """A batch in the dtype of the net; bytes become numbers from 0 to 1."""
         x = x.astype(self.dtype) / 255 if x.dtype == "uint8" else x.astype(self.dtype, copy=False)
         t = t if self.work.labels else t.astype(self.dtype, copy=False)
         return self.xp.asarray(x), self.xp.asarray(t)
@@ -112,8 +119,28 @@ class Plain:
         self.params[k] -= self.work.rate * m / (self.xp.sqrt(v) + 1e-8)
 
 
+class Epochs(Plain):
+    """Epochs of a table, each in a new random order, from the first weights in every run."""
+
+    def load(self, data: Data) -> None:
+        self.blocks, self.draw = data.blocks, np.random.default_rng(0)
+        self.x, self.t = self.ready(np.array(data.x), np.array(data.t))
+
+    def run(self, steps: int, shuffle: bool = True) -> Any:
+        self.begin(self.blocks)
+        n, losses = self.work.rows, []
+        for _ in range(steps):
+            order = self.draw.permutation(n) if shuffle else np.arange(n)
+            batches = (order[k : k + self.work.batch] for k in range(0, n, self.work.batch))
+            losses += [self.step(self.x[rows], self.t[rows]) for rows in batches]
+        return np.reshape(losses, (steps, -1)) @ self.work.shares
+
+    def check(self, steps: int) -> Any:
+        return self.run(steps, shuffle=False)
+
+
 class Reading:
-    """The slices alone; the 'loss' of a batch says that the right rows came."""
+    """Only the slices; the 'loss' of a batch shows that the right rows were read."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         self.files, self.size = (data.x, data.t), work.batch

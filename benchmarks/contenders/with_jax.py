@@ -1,4 +1,4 @@
-"""JAX as its manual writes it: the gradient of a loss over a list of (w, b), a jitted step, a scan."""
+"""JAX as its manual shows it: the gradient of a loss over a list of (w, b), a jitted step, a scan."""
 
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -18,7 +18,7 @@ _PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "BF16_
 
 
 def loss_of(work: Work, params: Any, x: Any, t: Any) -> Any:
-    """The mean loss of a batch; bytes are numbers from 0 to 1."""
+    """The mean loss of a batch; bytes become numbers from 0 to 1."""
     x = x.astype(jnp.float32) * (1 / 255) if x.dtype == jnp.uint8 else x
     for (w, b), f in zip(params, work.activations, strict=True):
         x = _F[f](x @ w if b is None else x @ w + b)
@@ -47,10 +47,10 @@ def step_of(work: Work, state: Any, batch: Any) -> Any:
 
 
 class Jitted:
-    """One jitted step a batch; the losses are read at the end."""
+    """One call of a jitted step per batch; the losses are read at the end."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
-        if work.device == "cuda":  # where JAX would take tf32 unless told otherwise
+        if work.device == "cuda":  # where JAX uses tf32 by default
             jax.config.update("jax_default_matmul_precision", _PRECISIONS[work.precision])
         self.work = work
         params = [tuple(None if p is None else jnp.array(p) for p in pair) for pair in data.blocks]
@@ -83,13 +83,13 @@ class Jitted:
         return jnp.matmul(*self.ab).block_until_ready()
 
     def facts(self) -> dict[str, Any]:
-        """The most memory of the GPU."""
-        told = jax.local_devices()[0].memory_stats() or {}  # nothing on the processor
-        return {"megabytes": told["peak_bytes_in_use"] / 1e6} if "peak_bytes_in_use" in told else {}
+        """The peak of the GPU's memory."""
+        found = jax.local_devices()[0].memory_stats() or {}  # nothing on the processor
+        return {"megabytes": found["peak_bytes_in_use"] / 1e6} if "peak_bytes_in_use" in found else {}
 
 
 class Scanned(Jitted):
-    """All steps in one `lax.scan`, which takes the batches by their numbers."""
+    """All steps in one `lax.scan`, which takes the batches by their indices."""
 
     def load(self, data: Data) -> None:
         self.x, self.t = (jnp.array(a) for a in data.batches(self.work))
@@ -108,7 +108,7 @@ class Scanned(Jitted):
 
 
 class Sliced(Jitted):
-    """The jitted step on slices of a file or of the host's memory; the next is sent while a step runs."""
+    """The jitted step on slices of a file or of host memory; the next batch is sent while a step runs."""
 
     def load(self, data: Data) -> None:
         self.x, self.t = data.x, data.t

@@ -1,4 +1,4 @@
-"""Thinc as its manual writes it: a chain of layers, `begin_update`, `finish_update`."""
+"""Thinc as its manual shows it: a chain of layers, `begin_update`, `finish_update`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ..works import Work
 
 
 class Thinc:
-    """Its loss functions give the gradient; the loss is computed beside it."""
+    """Thinc's loss functions return the gradient only; the loss is computed separately."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         self.x, self.t = data.batches(work)

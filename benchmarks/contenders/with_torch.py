@@ -1,4 +1,4 @@
-"""PyTorch as its manual writes it: nn.Sequential, a loss function, an optimiser; and as one CUDA graph."""
+"""PyTorch as its manual shows it: nn.Sequential, a loss function, an optimiser; and as a CUDA graph."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 from ..data import Data
 from ..works import Work
 
-_KEPT = 1 << 16  # losses of one run at most, in a graph
+_KEPT = 1 << 16  # the most losses of one run that a graph stores
 
 
 def network(work: Work, data: Data) -> torch.nn.Sequential:
-    """The net with the shared first weights."""
+    """The net, with the shared first weights."""
     layers: list[torch.nn.Module] = []
     for (w, b), f in zip(data.blocks, work.activations, strict=True):
         layer = torch.nn.Linear(*w.shape, bias=b is not None)
@@ -35,7 +35,7 @@ def half_squared_error(o: Any, t: Any) -> Any:
 
 
 class Torch:
-    """One batch after the other; the losses are read at the end."""
+    """One batch after another; the losses are read at the end."""
 
     capturable = False
 
@@ -66,6 +66,9 @@ class Torch:
         self.t = self.t.long() if self.work.labels else self.t
         self.stored = list(zip(self.x, self.t, strict=True))
 
+    def parameters(self) -> list[Any]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
     def batches(self, steps: int) -> Iterator[Any]:
         return islice(cycle(self.stored), steps)
 
@@ -89,12 +92,34 @@ class Torch:
         return torch.mm(*self.ab)
 
     def facts(self) -> dict[str, Any]:
-        """The most memory of the GPU."""
+        """The peak of the GPU's memory."""
         return {"megabytes": torch.cuda.max_memory_allocated() / 1e6} if self.on_gpu else {}
 
 
+class Epochs(Torch):
+    """Epochs of a table, each in a new random order, from the first weights in every run."""
+
+    def load(self, data: Data) -> None:
+        self.x, self.t = torch.from_numpy(np.array(data.x)), torch.from_numpy(np.array(data.t)).long()
+        self.first = [p.detach().clone() for p in self.parameters()]
+
+    def run(self, steps: int, shuffle: bool = True) -> Any:
+        with torch.no_grad():
+            for p, first in zip(self.parameters(), self.first, strict=True):
+                p.copy_(first)
+        self.optimiser.state.clear()
+        n, losses = self.work.rows, []
+        for _ in range(steps):
+            order = torch.randperm(n) if shuffle else torch.arange(n)
+            losses += [self.step(self.x[rows], self.t[rows]) for rows in order.split(self.work.batch)]
+        return torch.stack(losses).numpy().reshape(steps, -1) @ self.work.shares
+
+    def check(self, steps: int) -> Any:
+        return self.run(steps, shuffle=False)
+
+
 class Graphed(Torch):
-    """The whole step in one `torch.cuda.graph`, which takes its batch and keeps its loss by a counter."""
+    """The whole step in one `torch.cuda.graph`, with a counter for the batch and the place of the loss."""
 
     capturable = True
 
@@ -113,15 +138,12 @@ class Graphed(Torch):
         self.optimiser.zero_grad(set_to_none=True)
         with torch.cuda.graph(self.graph):
             self.whole()
-        with torch.no_grad():  # the warm-up was no training
+        with torch.no_grad():  # undo the steps of the warm-up
             for p, first in zip(self.parameters(), kept, strict=True):
                 p.copy_(first)
             for state in self.optimiser.state.values():
                 for each in state.values():
                     each.zero_()
-
-    def parameters(self) -> list[Any]:
-        return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def whole(self) -> None:
         """A step, from the counter to the loss."""
@@ -142,7 +164,7 @@ class Graphed(Torch):
 
 
 class Rows(Dataset[Any]):
-    """A mapped file row by row, as data sets are written for a DataLoader."""
+    """A mapped file row by row, the usual data set for a DataLoader."""
 
     def __init__(self, x: Any, t: Any, rows: int) -> None:
         self.x, self.t = x[:rows], t[:rows]
@@ -155,7 +177,7 @@ class Rows(Dataset[Any]):
 
 
 class Loaded(Torch):
-    """The same by a DataLoader over the file."""
+    """The same with a DataLoader over the file."""
 
     def load(self, data: Data) -> None:
         self.x, self.t = data.x, data.t
@@ -190,7 +212,7 @@ class Sliced(Torch):
 
 
 class Pinned(Sliced):
-    """The same on slices of pinned memory; the next is sent while a step runs."""
+    """The same on slices of pinned memory; the next batch is sent while a step runs."""
 
     pinned = True
 
@@ -215,7 +237,7 @@ class Pinned(Sliced):
 
 
 class Reading:
-    """A DataLoader over the file; the 'loss' of a batch says that the right rows came."""
+    """Only a DataLoader over the file; the 'loss' of a batch shows that the right rows were read."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         torch.set_num_threads(threads)
