@@ -11,7 +11,15 @@ from typing import Any, Literal
 from . import backends, loss_scale, rng
 from .arrays import Array, Namespace, leaves, mapped
 from .backends import Backend
-from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
+from .checks import (
+    check_batch,
+    check_block,
+    check_inputs,
+    check_names,
+    check_state,
+    check_values,
+    check_vector,
+)
 from .compiler.compiled import Carry, Compiled
 from .errors import BackpropError, listed
 from .groups import Updates
@@ -375,6 +383,30 @@ class Learner:
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
         return check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
+
+    def check_values(self, *batch: Any, first: int = 0) -> None:
+        """Check the values of rows: finite numbers, and targets in the range of the loss; this reads them.
+
+        All of `bp.train` does this where data enter; `step` does not.
+
+        Args:
+            batch: inputs, targets and, if there are some, weights.
+            first: the number of the first row, for the message.
+
+        Raises:
+            BackpropError: NaN or infinity, labels or probabilities out of range; which row is the first.
+        """
+        if 2 <= len(batch) <= 3:
+            check_values(batch, self.loss, self._units, first)
+
+    def check_source(self, source: Any) -> None:
+        """Check a source of data that answers for its values, such as `bp.data.Stored`, once for a loss."""
+        if hasattr(source, "check_for"):
+            source.check_for(self.loss, self._units)
+
+    @property
+    def _units(self) -> int:
+        return self.net.outputs[-1][-1] if self.net.outputs[-1] else 1
 
     def _check_inputs(self, w: Array, s: State, x: Any) -> Backend:
         check_vector(w, self.net.layout)

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from .. import backends
 from ..arrays import Array
-from ..checks import check_data, check_finite, described
+from ..checks import check_data, check_range, check_row_weights, described
 from ..errors import BackpropError
 from ..losses import Loss
 
@@ -41,6 +41,9 @@ class Source(Protocol):
         """The rows start, …, stop - 1: inputs, targets and, if there are some, weights of rows.
 
         Their shapes are (rows, features), (rows, outputs) or (rows,) for labels, and (rows,).
+
+        Training and evaluation check the values of the rows they read. A source that answers for its
+        values has a method `check_for(loss, units)`, as `Stored` has, which is called in place of that.
         """
 
 
@@ -52,13 +55,14 @@ def check_slice(start: int, stop: int, n: int) -> None:
 
 
 class Stored:
-    """Data in arrays, on any device. Their values are checked once, here.
+    """Data in arrays, on any device. Their values are checked once: here, and targets for each loss.
 
     Args:
         x: inputs, shape (rows, features), of any backend (`bp.asarray` converts lists). Bytes (uint8)
             stay bytes: a net reads them as x / 255.
         t: targets, shape (rows, units), or integer labels (rows,).
-        loss: the loss they are meant for; with it the range of the targets is checked too.
+        loss: the loss they are meant for; with it the range of the targets is checked here, else when
+            the source is first used with a loss.
         units: the number of output units. Without it: the columns of t, or the largest label + 1.
         weight: a weight for each row, shape (rows,), in the dtype of x; None for 1.
 
@@ -91,7 +95,18 @@ class Stored:
         self.window = min(self.n, WINDOW) if mapped_from_file else self.n
         self.outputs = _outputs(t, units)
         check_data(x, t, loss, self.outputs)
+        self._fits: set[tuple[Any, ...]] = set()  # kinds of losses and units the targets were found to fit
         self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))
+
+    def check_for(self, loss: Loss, units: int) -> None:
+        """Check, once, that the targets are in the range of a loss on so many output units.
+
+        Raises:
+            BackpropError: labels or probabilities out of range.
+        """
+        if (loss.targets, units) not in self._fits:
+            check_range(self._batch[1], loss, units)
+            self._fits.add((loss.targets, units))
 
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
         """The rows start, …, stop - 1; for all rows the arrays themselves, not copies."""
@@ -106,10 +121,7 @@ def _checked(weight: Array, n: int) -> Array:
     if tuple(weight.shape) != (n,) or not xp.isdtype(weight.dtype, "real floating"):
         msg = f"weights of rows must be numbers of shape ({n},), got {described(weight)}"
         raise BackpropError(msg)
-    check_finite(weight, "weights of rows")
-    if bool(xp.any(weight < 0)):
-        msg = f"weights of rows must be 0 or more, got {float(xp.min(weight))}"
-        raise BackpropError(msg)
+    check_row_weights(weight)
     return weight
 
 

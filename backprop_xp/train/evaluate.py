@@ -39,10 +39,15 @@ def evaluate(
     2.5
     """
     to, compiled = backends.of(w), compiled or learner.compile_evaluate(w)
+    learner.check_source(source)
+    unchecked = not hasattr(source, "check_for")
     host, sums, weighted = backends.get("numpy").xp, [], False
     for start in range(0, source.n, source.window):
         stop = min(start + source.window, source.n)
-        batch = mapped(tuple(source.rows(start, stop)), lambda a: compiled.to_device(w, a))
+        rows = tuple(source.rows(start, stop))
+        if unchecked:
+            learner.check_values(*rows, first=start)
+        batch = mapped(rows, lambda a: compiled.to_device(w, a))
         n = leaves(batch)[0].shape[0]
         full = n // batch_size * batch_size
         parts = [host.arange(full).reshape(-1, batch_size), host.arange(full, n)[None, :]]

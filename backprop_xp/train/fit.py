@@ -90,6 +90,7 @@ def epochs(
         msg = f"began must be a step from 0 to {at}, the number of steps made so far; got began={began!r}"
         raise BackpropError(msg)
     check_finite(w, "weights")
+    learner.check_source(source)
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
     step, show = step or learner.compile(w), show or (lambda _: None)
@@ -153,6 +154,8 @@ def fit(
     True
     """
     history: list[Epoch] = []
+    if validate is not None:
+        learner.check_source(validate)
     judge = None if validate is None else learner.compile_evaluate(w)
     settings: dict[str, Any] = {
         "epochs": epochs,
@@ -203,6 +206,7 @@ def per_sample(
     exact.asarray(['1/2', '1/8'])
     """
     to = learner.check(w, s, *batch)
+    learner.check_values(*batch)
     step, losses = step or learner.compile(w), []
     host, n = backends.get("numpy").xp, leaves(batch)[0].shape[0]
     state = step.pack(*learner.snapshot(w, s))

@@ -1,0 +1,141 @@
+"""What an adversary tried: each is answered by a sentence, or by the right numbers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp import backends
+from backprop_xp.arrays import leaves
+
+ROOT = Path(__file__).resolve().parent.parent
+NET = bp.chain(3, bp.Dense(4, bp.relu), bp.Dense(3))
+LABELS = bp.Learner(NET, bp.softmax_cross_entropy, bp.GradientDescent(0.1))
+CHANCES = bp.Learner(NET, bp.losses.sigmoid_cross_entropy, bp.GradientDescent(0.1))
+NUMBERS = bp.Learner(NET, bp.half_squared_error, bp.GradientDescent(0.1))
+
+
+def refused(action, *words):
+    """The action raises the library's own error, and its message has these words."""
+    with pytest.raises(bp.BackpropError) as caught:
+        action()
+    assert type(caught.value).__module__.startswith("backprop_xp"), caught.type
+    for word in words:
+        assert word in str(caught.value), (word, str(caught.value))
+
+
+def unchanged(values, action, *words):
+    """The action is refused, and the arrays are as they were."""
+    before = [np.copy(backends.host(a)).tobytes() for a in leaves(values)]
+    refused(action, *words)
+    assert [np.copy(backends.host(a)).tobytes() for a in leaves(values)] == before
+
+
+def on_its_own(code):
+    """What a program prints that runs by itself."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+# ---------------------------------------------------------------- values where data enter
+class Stream:
+    """Rows that are read a window at a time, by a source that does not answer for them."""
+
+    def __init__(self, x, t, window, *weight):
+        self.batch, self.n, self.window = (x, t, *weight), x.shape[0], window
+        self.features, self.outputs = x.shape[1], 3
+
+    def rows(self, start, stop):
+        return tuple(a[start:stop, ...] for a in self.batch)
+
+
+def stored(x, t, window):
+    return bp.data.Stored(x, t)
+
+
+def rows(place, kind, spoil):
+    """200 rows for the losses on labels or probabilities; row 150 is spoiled."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    t = rng.integers(0, 3, 200) if kind == "labels" else rng.uniform(size=(200, 3))
+    if spoil is not None:
+        t[(150,) if kind == "labels" else (150, 1)] = spoil
+    return place.array(x), place.array(t, "int64" if kind == "labels" else None)
+
+
+SPOILED = {
+    "a label of -1": (LABELS, "labels", -1, ["labels must be 0 to 2", "-1", "row 150"]),
+    "a label of 7": (LABELS, "labels", 7, ["labels must be 0 to 2 for 3 output units", "7", "row 150"]),
+    "a label beyond 32 bits": (LABELS, "labels", 2**32 + 1, ["labels must be 0 to 2", str(2**32 + 1), "row 150"]),
+    "a probability of 2": (CHANCES, "numbers", 2.0, ["probabilities from 0 to 1", "2.0", "row 150"]),
+    "a distribution below 0": (LABELS, "numbers", -1.0, ["probabilities from 0 to 1", "-1.0", "row 150"]),
+}
+
+
+@pytest.mark.parametrize("make", [stored, Stream], ids=["stored", "streamed"])
+@pytest.mark.parametrize("case", SPOILED)
+def test_training_refuses_targets_that_the_loss_cannot_be_given(case, make, place):
+    learner, kind, value, words = SPOILED[case]
+    w, s = place.init(learner)
+    source = make(*rows(place, kind, value), 64)
+    unchanged((w, s), lambda: bp.fit(learner, w, s, source, shuffle=False), *words)
+    unchanged((w, s), lambda: list(bp.train.epochs(learner, w, s, source)), *words[:1])
+    unchanged((w, s), lambda: bp.train.evaluate(learner, w, s, source), *words)
+    unchanged((w, s), lambda: bp.train.per_sample(learner, w, s, *rows(place, kind, value)), *words)
+    fine = make(*rows(place, kind, None), 64)
+    unchanged((w, s), lambda: bp.fit(learner, w, s, fine, validate=source), *words)
+    assert np.isfinite(bp.fit(learner, w, s, fine).history[0].loss)
+
+
+@pytest.mark.parametrize("which", ["inputs", "targets"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_training_refuses_streams_of_numbers_that_are_not_finite(which, value, place):
+    x, t = np.ones((200, 3)), np.ones((200, 3))
+    (x if which == "inputs" else t)[150, 1] = value
+    w, s = place.init(NUMBERS)
+    x, t = place.array(x), place.array(t)
+    source, words = Stream(x, t, 64), [f"{which} must be finite", "row 150"]
+    unchanged((w, s), lambda: bp.fit(NUMBERS, w, s, source, shuffle=False), *words)
+    unchanged((w, s), lambda: bp.train.evaluate(NUMBERS, w, s, source), *words)
+    unchanged((w, s), lambda: bp.train.per_sample(NUMBERS, w, s, x, t), *words)
+
+
+def test_training_refuses_weights_of_rows_below_0():
+    w, s = NUMBERS.init(dtype="float64")
+    weight = np.ones(200)
+    weight[150] = -1
+    source = Stream(np.ones((200, 3)), np.ones((200, 3)), 64, weight)
+    refused(lambda: bp.fit(NUMBERS, w, s, source, shuffle=False), "weights of rows must be 0 or more", "row 150")
+
+
+def test_labels_are_checked_before_they_are_sent_where_they_lose_bits():
+    pytest.importorskip("jax")
+    w, s = LABELS.init(backend="jax")
+    t = np.asarray([0, 2**32 + 1, 2])
+    source = Stream(np.ones((3, 3), np.float32), t, 3)
+    refused(lambda: bp.fit(LABELS, w, s, source), "labels must be 0 to 2", "row 1")
+
+
+def test_a_stored_source_is_read_once_for_a_loss(monkeypatch):
+    read = []
+    check = bp.data.source.check_range
+    monkeypatch.setattr(bp.data.source, "check_range", lambda *a: read.append(a) or check(*a))
+    w, s = LABELS.init(dtype="float64")
+    source = bp.data.Stored(np.ones((9, 3)), np.eye(3)[np.arange(9) % 3])
+    for learner in (LABELS, LABELS, CHANCES, CHANCES):
+        bp.fit(learner, w, s, source, epochs=3)
+        bp.train.evaluate(learner, w, s, source)
+    assert len(read) == 2
+
+
+def test_every_window_of_a_stream_is_checked_once_in_a_call(monkeypatch):
+    seen = []
+    monkeypatch.setattr(bp.Learner, "check_values", lambda self, *batch, first: seen.append(first))
+    w, s = NUMBERS.init(dtype="float64")
+    bp.fit(NUMBERS, w, s, Stream(np.ones((200, 3)), np.ones((200, 3)), 64), epochs=3, shuffle=False)
+    assert sorted(seen) == [0, 64, 128, 192]
