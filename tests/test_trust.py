@@ -139,3 +139,88 @@ def test_every_window_of_a_stream_is_checked_once_in_a_call(monkeypatch):
     w, s = NUMBERS.init(dtype="float64")
     bp.fit(NUMBERS, w, s, Stream(np.ones((200, 3)), np.ones((200, 3)), 64), epochs=3, shuffle=False)
     assert sorted(seen) == [0, 64, 128, 192]
+
+
+# ---------------------------------------------------------------- NaN and infinity in single numbers
+class Crossing(bp.losses.Loss):
+    """A loss of the operations by which NaN could vanish."""
+
+    def __init__(self, kind):
+        object.__setattr__(self, "kind", kind)
+
+    def value(self, o, t, *, xp):
+        return xp.sum(FORMS[self.kind](o, t, xp), axis=-1)
+
+    def error(self, o, t, *, xp):
+        return o - t
+
+
+FORMS = {
+    "maximum of two": lambda o, t, xp: xp.maximum(o, t),
+    "maximum of two, swapped": lambda o, t, xp: xp.maximum(t, o),
+    "minimum of two": lambda o, t, xp: xp.minimum(o, t),
+    "minimum of two, swapped": lambda o, t, xp: xp.minimum(t, o),
+    "maximum with a number": lambda o, t, xp: xp.maximum(o, 0.5) + 0 * t,
+    "minimum with a number": lambda o, t, xp: xp.minimum(o, 0.5) + 0 * t,
+    "max": lambda o, t, xp: xp.max(o, axis=-1, keepdims=True) + 0 * t,
+    "min": lambda o, t, xp: xp.min(o, axis=-1, keepdims=True) + 0 * t,
+    "where": lambda o, t, xp: xp.where(o > t, o, t) + xp.where(o <= t, t, 2.0) + xp.where(o != t, o, 1.0),
+    "comparisons": lambda o, t, xp: xp.astype(o >= t, o.dtype) + 2 * xp.astype(o == t, o.dtype),
+    "a power": lambda o, t, xp: xp.abs(o) ** 2.5 + 0 * t,
+    "a power of what may be below 0": lambda o, t, xp: o**0.75 + 0 * t,
+    "a power below 0": lambda o, t, xp: o**-1.5 + 0 * t,
+    "exp": lambda o, t, xp: xp.exp(1000 * o) + 0 * t,
+    "log": lambda o, t, xp: xp.log(o) + 0 * t,
+    "sqrt": lambda o, t, xp: xp.sqrt(o) + 0 * t,
+    "sin": lambda o, t, xp: xp.sin(o) + 0 * t,
+    "a quotient": lambda o, t, xp: t / o + 0 * t,
+}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -0.0, 3.0, -3.0, 1e300])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_scan_of_a_small_net_gives_what_eager_steps_give(form, value):
+    net = bp.chain(2, bp.layers.Linear(2, bias=False))
+    learner = bp.Learner(net, Crossing(form), bp.GradientDescent(0.25, limit=2))
+    first = {"dense1.w": [[1.0, 0.0], [0.0, 1.0]]}
+    rows = np.asarray([[1.0, 0.5], [value, 0.25], [0.25, value], [0.5, 1.0]])
+    t = np.asarray([[0.5, 1.0], [1.0, 0.5], [0.25, 0.25], [value, 0.0]])
+    w, s = learner.init(dtype="float64", weights=first)
+    step = learner.compile(w)
+    with np.errstate(all="ignore"):
+        scanned = step.scan(*learner.snapshot(w, s), rows, t, np.arange(4)[:, None])
+        losses = []
+        for k in range(4):
+            w, s, loss = learner.step(w, s, rows[k : k + 1], t[k : k + 1])
+            losses.append(float(loss))
+    np.testing.assert_allclose(scanned[2], losses, rtol=1e-12)
+    np.testing.assert_allclose(scanned[0], w, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_neuron_that_sees_NaN_says_so(dtype):
+    learner = bp.Learner(bp.chain(2, bp.Dense(1, bp.relu)), update=bp.GradientDescent(0.1, limit=1))
+    w, s = learner.init(dtype=dtype)
+    x, t = np.full((3, 2), np.nan, dtype), np.ones((3, 1), dtype)
+    w, s, losses = learner.compile(w).scan(w, s, x, t, np.arange(3)[:, None])
+    assert np.isnan(losses).all()
+    assert np.isnan(w[:2]).all(), "the bias keeps its value: the derivative of ReLU at NaN is 0"
+
+
+def test_training_that_overflows_has_diverged_and_not_stopped_at_the_limit():
+    learner = bp.Learner(bp.chain(2, bp.Dense(1, bp.relu)), update=bp.GradientDescent(0.1, limit=1e308))
+    w, s = learner.init(dtype="float64", weights={"dense1.w": [[1e200], [1e200]], "dense1.b": [0.0]})
+    source = bp.data.Stored(np.full((3, 2), 1e200), np.ones((3, 1)))
+    with pytest.raises(bp.errors.Diverged) as caught:
+        bp.fit(learner, w, s, source, epochs=3, batch_size=1)
+    assert np.array_equal(caught.value.w, w)
+
+
+def test_a_counter_that_is_full_goes_on_as_in_eager_steps():
+    learner = bp.Learner(bp.chain(1, bp.Dense(1)), update=bp.GradientDescent(0.1))
+    w, s = learner.init(dtype="float64")
+    s = s._replace(step=np.asarray(2**32 - 1, dtype=np.uint32))
+    x = np.ones((2, 1))
+    with np.errstate(all="ignore"):
+        w, s, _ = learner.compile(w).scan(w, s, x, x, np.arange(2)[:, None])
+    assert int(s.step) == 1
