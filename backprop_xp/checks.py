@@ -156,6 +156,16 @@ def check_vector(w: Array, layout: Layout) -> None:
         raise BackpropError(msg)
 
 
+def check_writable(arrays: Iterable[Array]) -> None:
+    """Check that weights and moments can be changed in place, as a step that runs eagerly does."""
+    if not all(backends.of(a).writable(a) for a in arrays):
+        msg = (
+            "a step overwrites the weights w and the state s, and these are read-only: pass copies, as "
+            "learner.snapshot(w, s) makes them"
+        )
+        raise BackpropError(msg)
+
+
 def check_state(s: Any, kind: type, moments: int) -> None:
     """Check that the state comes from a learner whose update rule has this number of moments."""
     if not isinstance(s, kind) or len(s.rule.moments) != moments:  # type: ignore[attr-defined]

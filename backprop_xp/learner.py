@@ -19,6 +19,7 @@ from .checks import (
     check_state,
     check_values,
     check_vector,
+    check_writable,
 )
 from .compiler.compiled import Carry, Compiled
 from .errors import BackpropError, listed
@@ -267,6 +268,8 @@ class Learner:
     def step(self, w: Array, s: State, *batch: Any, watch: Iterable[str] = ()) -> Any:
         """One update from a batch; consumes w and s.
 
+        Read-only arrays are refused; a compiled step makes copies of them.
+
         Args:
             w: the weights, from `init` or the previous step.
             s: the state, likewise.
@@ -284,6 +287,7 @@ class Learner:
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
         to = self._precise(self.check(w, s, *batch))
+        check_writable((w, *s.rule.moments))
         return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
     def compile(self, w: Array, *, watch: Iterable[str] = ()) -> Compiled:

@@ -77,6 +77,10 @@ class Library:
         """
         return memory
 
+    def writable(self, a: Array) -> bool:
+        """Whether the array may be changed in place, as far as its library forbids that."""
+        return True
+
     def committed(self, a: Array) -> Array:
         """The same array, tied to the device it lies on, where a library has arrays that are not."""
         return a

@@ -224,3 +224,62 @@ def test_a_counter_that_is_full_goes_on_as_in_eager_steps():
     with np.errstate(all="ignore"):
         w, s, _ = learner.compile(w).scan(w, s, x, x, np.arange(2)[:, None])
     assert int(s.step) == 1
+
+
+# ---------------------------------------------------------------- arrays of other kinds
+def test_an_index_of_steps_without_rows_is_refused(any_place):
+    w, s = any_place.init(NUMBERS)
+    step, x = NUMBERS.compile(w), any_place.array(np.ones((5, 3)))
+    judge = NUMBERS.compile_evaluate(w)
+    for shape in ((2, 0), (0, 0)):
+        index = np.zeros(shape, dtype=int)
+        unchanged((w, s), lambda index=index: step.scan(w, s, x, x, index), "one row at least", str(index.shape))
+        unchanged((w, s), lambda index=index: judge.scan(w, s, x, x, index), "one row at least", str(index.shape))
+
+
+@pytest.mark.parametrize("order", ["together", "layer by layer"])
+@pytest.mark.parametrize("limit", [None, 1])
+def test_read_only_weights_are_refused_by_a_step_and_copied_by_a_compiled_one(order, limit):
+    learner = bp.Learner(NET, update=bp.GradientDescent(0.1, limit=limit), order=order)
+    w, s = learner.init(dtype="float64")
+    x = np.ones((2, 3))
+    w.flags.writeable = False
+    unchanged((w, s), lambda: learner.step(w, s, x, x), "read-only", "learner.snapshot(w, s)")
+    before, step = w.copy(), learner.compile(w)
+    new, _, _ = step(w, learner.snapshot(w, s)[1], x, x)
+    again, _, _ = step.scan(w, learner.snapshot(w, s)[1], x, x, np.asarray([[0, 1]]))
+    expected, _, _ = learner.step(*learner.snapshot(w, s), x, x)
+    assert np.array_equal(w, before)
+    assert np.array_equal(new, expected)
+    assert np.array_equal(again, expected)
+    assert learner.predict(w, s, x).shape == (2, 3)
+
+
+def test_read_only_moments_are_refused_by_a_step():
+    learner = bp.Learner(NET, update=bp.Adam())
+    w, s = learner.init(dtype="float64")
+    s.rule.moments[1].flags.writeable = False
+    unchanged((w, s), lambda: learner.step(w, s, np.ones((2, 3)), np.ones((2, 3))), "read-only")
+
+
+OTHER = {"masked": (np.ma.ones, "MaskedArray"), "a matrix": (lambda shape: np.matrix(np.ones(shape)), "matrix")}
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("kind", OTHER)
+def test_arrays_that_compute_by_rules_of_their_own_are_refused(kind):
+    make, word = OTHER[kind]
+    w, s = NUMBERS.init(dtype="float64")
+    bad, fine, step = make((5, 3)), np.ones((5, 3)), NUMBERS.compile(w)
+    w, s, _ = step(w, s, fine, fine)
+    index = np.asarray([[0, 1]])
+    w, s, _ = step.scan(w, s, fine, fine, index)
+    words = ["expected a plain numpy array", word]
+    for x, t in ((bad, fine), (fine, bad)):
+        unchanged((w, s), lambda x=x, t=t: NUMBERS.step(w, s, x, t), *words)
+        unchanged((w, s), lambda x=x, t=t: step(w, s, x, t), *words)
+        unchanged((w, s), lambda x=x, t=t: step.scan(w, s, x, t, index), *words)
+        refused(lambda x=x, t=t: bp.data.Stored(x, t), *words)
+    refused(lambda: NUMBERS.predict(w, s, bad), *words)
+    refused(lambda: NUMBERS.compile_predict(w)(w, s, bad), *words)
+    refused(lambda: bp.asarray(bad), *words)
