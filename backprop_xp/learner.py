@@ -22,7 +22,7 @@ from .checks import (
     check_writable,
 )
 from .compiler.compiled import Carry, Compiled
-from .errors import BackpropError, listed
+from .errors import BackpropError, listed, too_large
 from .groups import Updates
 from .initialization import initial_values
 from .layers import check_count
@@ -34,6 +34,7 @@ from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for initial weights
+_NO_MEMORY = ("memory", "resource_exhausted")  # in the words of Torch and JAX
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
 
 Order = Literal["together", "layer by layer"]
@@ -164,7 +165,8 @@ class Learner:
             The flat vector w of all parameters, and the state s.
 
         Raises:
-            BackpropError: unknown names, wrong shapes, values that are not finite.
+            BackpropError: unknown names, wrong shapes, values that are not finite, more weights than
+                there is memory for.
         """
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
             msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
@@ -175,6 +177,27 @@ class Learner:
             raise BackpropError(msg)
         given = weights or {}
         check_names(given, self.net.shapes, "weights")
+        size, parts = self._size(to, kind), "their gradient" + " and moments" * bool(self.pure.moments)
+        free = to.free_memory(device)
+        if free is not None and size > free:
+            raise too_large(self.net.layout.size, parts, size, free)
+        try:
+            return self._first(seed, to, device, kind, given)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(w in str(error).lower() for w in _NO_MEMORY):
+                raise
+            raise too_large(self.net.layout.size, parts, size, None) from error
+
+    def _size(self, to: Backend, kind: Any) -> int:
+        """Bytes of weights, gradient and moments; fractions take more than is counted."""
+        bits = to.xp.finfo(kind).bits if hasattr(to.xp, "finfo") else 64
+        learning = sum(b.stop - b.start for b in self.net.layout.learning)
+        return bits // 8 * (self.net.layout.size + (1 + self.pure.moments) * learning)
+
+    def _first(
+        self, seed: int, to: Backend, device: Any, kind: Any, given: Mapping[str, Any]
+    ) -> tuple[Array, State]:
+        """Initial weights and state."""
         parts = []
         for block, drawn in initial_values(self.net.params, seed, _WEIGHTS):
             if block in given:

@@ -1,5 +1,6 @@
 """An array library: its namespace, its dtypes and devices, and transfers to and from the host."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -84,6 +85,17 @@ class Library:
     def committed(self, a: Array) -> Array:
         """The same array, tied to the device it lies on, where a library has arrays that are not."""
         return a
+
+    def free_memory(self, device: Any) -> int | None:
+        """Bytes that the host can still give, by Linux's /proc/meminfo; None where that is not known.
+
+        A device with memory of its own is asked for it, and says itself when there is none left.
+        """
+        try:
+            text = Path("/proc/meminfo").read_text(encoding="ascii")
+            return 1024 * int(text.partition("MemAvailable:")[2].split(maxsplit=1)[0])
+        except (OSError, ValueError, IndexError):
+            return None
 
     def synchronize(self) -> None:
         """Wait until all work submitted to the device is done."""

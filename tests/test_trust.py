@@ -283,3 +283,29 @@ def test_arrays_that_compute_by_rules_of_their_own_are_refused(kind):
     refused(lambda: NUMBERS.predict(w, s, bad), *words)
     refused(lambda: NUMBERS.compile_predict(w)(w, s, bad), *words)
     refused(lambda: bp.asarray(bad), *words)
+
+
+# ---------------------------------------------------------------- more than there is memory for
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax", "exact", "strict"])
+def test_a_net_too_large_for_the_memory_says_how_large_and_takes_none(name):
+    backends_there = pytest.importorskip({"strict": "array_api_strict", "exact": "numpy"}.get(name, name))
+    assert backends_there
+    if backends.get(name).free_memory(backends.get(name).device(None)) is None:
+        pytest.skip("what is free is not known here")
+    net = bp.chain(2**62, bp.Dense(2**62))
+    for update, words in ((bp.GradientDescent(), "gradient they take"), (bp.Adam(), "gradient and moments")):
+        learner = bp.Learner(net, update=update)
+        refused(lambda learner=learner: learner.init(backend=name), f"{2**124 + 2**62:,} weights", words, "GB")
+
+
+@pytest.mark.parametrize("text", [None, "CUDA out of memory. Tried", "RESOURCE_EXHAUSTED: Out of", "other"])
+def test_memory_that_runs_out_is_an_error_in_words(text, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError if text is None else RuntimeError(text)
+
+    monkeypatch.setattr(bp.learner, "join", full)
+    if text == "other":
+        with pytest.raises(RuntimeError, match="other"):
+            NUMBERS.init()
+    else:
+        refused(NUMBERS.init, "31 weights", "0.0 MB", "not enough memory")

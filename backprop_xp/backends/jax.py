@@ -81,6 +81,11 @@ class Jax(Backend):
         other.xp = _Precise(self.xp, precision)
         return other
 
+    def free_memory(self, device: Any) -> int | None:
+        """Of the host, for arrays on its processor."""
+        there = self.jax.devices()[0] if device is None else device
+        return super().free_memory(device) if getattr(there, "platform", "") == "cpu" else None
+
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """`jax.jit` and `jax.lax.scan`, the state donated."""
         return Jitted(self, self.jax, function, **settings)
