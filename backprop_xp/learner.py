@@ -30,6 +30,7 @@ from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
 from .params import join
+from .shapes import check_shapes
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
@@ -409,7 +410,16 @@ class Learner:
         if not isinstance(w, tuple):
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
-        return check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
+        to = check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
+        if not self._looked_at and not isinstance(w, tuple):
+            check_shapes(self.pure, w, s, batch)
+            self._looked_at.append(True)
+        return to
+
+    @cached_property
+    def _looked_at(self) -> list[bool]:
+        """Filled when the shapes of what layers, loss and rules return were found to fit."""
+        return []
 
     def check_values(self, *batch: Any, first: int = 0) -> None:
         """Check the values of rows: finite numbers, and targets in the range of the loss; this reads them.

@@ -309,3 +309,100 @@ def test_memory_that_runs_out_is_an_error_in_words(text, monkeypatch):
             NUMBERS.init()
     else:
         refused(NUMBERS.init, "31 weights", "0.0 MB", "not enough memory")
+
+
+# ---------------------------------------------------------------- parts that return other shapes
+class Odd:
+    """An activation, right but for what it is given."""
+
+    def __init__(self, o=None, delta=None):
+        self.made = o or (lambda net, xp: net), delta or (lambda e, xp: e)
+
+    def __repr__(self):
+        return "Odd()"
+
+    def __call__(self, net, *, xp):
+        return self.made[0](net, xp)
+
+    def delta(self, e, net, o, *, xp):
+        return self.made[1](e, xp)
+
+
+class OddLoss(bp.losses.HalfSquaredError):
+    def __init__(self, value=None, error=None):
+        object.__setattr__(self, "made", (value, error))
+
+    def value(self, o, t, *, xp):
+        found = super().value(o, t, xp=xp)
+        return self.made[0](found, xp) if self.made[0] else found
+
+    def error(self, o, t, *, xp):
+        found = super().error(o, t, xp=xp)
+        return self.made[1](found, xp) if self.made[1] else found
+
+
+class OddRule:
+    rate, moments = 0.1, 0
+
+    def __init__(self, made):
+        self.made = made
+
+    def scalars(self, state, *, dtype, xp):
+        return ()
+
+    def element(self, g, w, *rest, xp):
+        return self.made(w, xp)
+
+
+def odd_net(**made):
+    return {"net": bp.chain(3, bp.Dense(4, Odd(**made)), bp.Dense(3))}
+
+
+ODD = {
+    "a scalar for the losses": ({"loss": OddLoss(lambda v, xp: xp.sum(v))}, ["value", "OddLoss", "(batch,)", "()"]),
+    "a column of losses": ({"loss": OddLoss(lambda v, xp: v[:, None])}, ["value", "OddLoss", "(batch, 1)"]),
+    "one error for all units": (
+        {"loss": OddLoss(None, lambda e, xp: xp.sum(e, axis=1, keepdims=True))},
+        ["error", "OddLoss", "(batch, 3)", "(batch, 1)"],
+    ),
+    "an output of other units": (
+        odd_net(o=lambda net, xp: xp.sum(net, axis=1, keepdims=True)),
+        ["output of 'dense1'", "Odd()", "(batch, 4)", "(batch, 1)"],
+    ),
+    "an output for the whole batch": (
+        odd_net(o=lambda net, xp: xp.max(net, axis=0, keepdims=True)),
+        ["output of 'dense1'", "(batch, 4)", "(1, 4)"],
+    ),
+    "a scalar for an output": (odd_net(o=lambda net, xp: xp.sum(net)), ["output of 'dense1'", "()"]),
+    "a scalar for delta": (odd_net(delta=lambda e, xp: xp.sum(e)), ["delta of 'dense1'", "(batch, 4)", "()"]),
+    "a delta of other units": (odd_net(delta=lambda e, xp: e[:, :1]), ["delta of 'dense1'", "(batch, 1)"]),
+    "a new weight for all": ({"update": OddRule(lambda w, xp: (xp.sum(w),))}, ["OddRule", "(31,)", "()"]),
+    "weights that are no tuple": ({"update": OddRule(lambda w, xp: w)}, ["OddRule", "0 moments"]),
+    "moments there are none of": ({"update": OddRule(lambda w, xp: (w, w))}, ["OddRule", "0 moments"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_parts_that_return_another_shape_are_named_by_the_first_step(case, any_place):
+    settings, words = ODD[case]
+    learner = bp.Learner(**{"net": NET} | settings)
+    w, s = any_place.init(learner)
+    x, t = any_place.array(np.ones((4, 3))), any_place.array(np.ones((4, 3)))
+    index = np.asarray([[0, 1]])
+    for _ in range(2):
+        unchanged((w, s), lambda: learner.step(w, s, x, t), *words)
+        unchanged((w, s), lambda: learner.compile(w)(w, s, x, t), *words)
+        unchanged((w, s), lambda: learner.compile(w).scan(w, s, x, t, index), *words)
+        unchanged((w, s), lambda: bp.train.per_sample(learner, w, s, x, t), *words)
+
+
+def test_shapes_are_looked_at_once(monkeypatch):
+    looks, check = [], bp.learner.check_shapes
+    monkeypatch.setattr(bp.learner, "check_shapes", lambda *args: looks.append(1) or check(*args))
+    learner = bp.Learner(NET)
+    w, s = learner.init()
+    x = np.ones((4, 3), np.float32)
+    for _ in range(3):
+        w, s, _ = learner.step(w, s, x, x)
+    learner.compile(w)(w, s, x, x)
+    assert len(looks) == 1

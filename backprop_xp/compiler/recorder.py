@@ -60,6 +60,18 @@ def record(function: Callable[..., Any], *inputs: Any, word: Any = np.uint32) ->
     return Program(tuple(recorder.ops), tuple(recorder.values), mapped(given, _ref), mapped(returned, _ref))
 
 
+def abstract_like(a: Any, rows: int | None = None) -> Any:
+    """An abstract array of the shape and dtype of one of any library; fractions count as float64.
+
+    Args:
+        a: the array.
+        rows: for it to have, in place of its own.
+    """
+    shape = tuple(a.shape) if rows is None or not a.ndim else (rows, *a.shape[1:])
+    kind = getattr(np, str(a.dtype).rpartition(".")[2], np.float64)
+    return abstract(shape, kind)
+
+
 class Recorder:
     """The namespace a function is recorded on: functions of the standard that write themselves down.
 
