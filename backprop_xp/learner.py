@@ -58,7 +58,8 @@ class Learner:
         order: 'together' computes all gradients from the old weights. 'layer by layer' goes from the
             last layer that learns to the first; each time a forward pass, a learning flow (the
             backward pass) and an update of that layer alone (plain gradient descent only).
-        to_input: continue the learning flow to the input, as the articles do.
+        to_input: continue the learning flow to the input, as the articles do. ∂E/∂x is "input.e" of what
+            a step shows (`watch`); with it nothing needs to learn, and a step leaves w as it is.
         penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped.
         clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
         shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
@@ -108,15 +109,18 @@ class Learner:
         if not isinstance(self.shards, int) or isinstance(self.shards, bool) or self.shards < 1:
             msg = f"the number of shards is a positive integer, got {self.shards!r}"
             raise BackpropError(msg)
-        if not self.net.layout.learning:
-            msg = "nothing learns in this net: give it a layer with weights, or thaw one"
+        if not self.net.layout.learning and (not self.to_input or self.order != "together"):
+            msg = (
+                "nothing learns in this net: give it a layer with weights, or thaw one; "
+                "or, for the gradient of the input alone, write to_input=True"
+            )
             raise BackpropError(msg)
         if self.order == "layer by layer":
             self._check_layerwise()
         if self.shards > 1 and any(self.net.state):
             msg = "layers with running state see whole batches alone: write shards=1"
             raise BackpropError(msg)
-        assert self.pure.parts  # which checks the rules and their names
+        _ = self.pure.parts  # which checks the rules and their names
 
     def _check_layerwise(self) -> None:
         if not all(isinstance(rule, GradientDescent) for rule in self.pure.rules):
@@ -207,6 +211,7 @@ class Learner:
                 parts.append(to.xp.reshape(part, (-1,)))
             else:
                 parts += (to.asarray(part, kind, device) for part in drawn)
+        parts = parts or [to.xp.zeros((0,), dtype=kind, device=device)]
         w = join(parts, xp=to.xp) if len(parts) > 1 else backends.copy(parts[0])  # not the caller's own
         self._precise(to)
         return mapped((w, self._first_state(seed, w, to)), to.committed)  # type: ignore[no-any-return]
@@ -267,8 +272,11 @@ class Learner:
 
     def _carried(self, net: Net, w: Array, s: State) -> tuple["Learner", Array, State]:
         learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.gradient_slices
+        zeros = (w[:0],) * learner.pure.moments
 
         def carried(vector: Array) -> Array:
+            if not net.layout.learning:
+                return vector[:0]
             return join(
                 [
                     vector[old[b.name]]
@@ -281,11 +289,13 @@ class Learner:
 
         rule = s.rule._replace(
             rates=learner._rates(w, xp=xp),  # noqa: SLF001
-            moments=tuple(carried(m) for m in s.rule.moments),
+            moments=tuple(carried(m) for m in (s.rule.moments or zeros)[: learner.pure.moments]),
         )
-        if s.rule.moments:
+        if s.rule.moments and net.layout.learning:
             ran = xp.astype(xp.zeros_like(s.rule.moments[0]), s.rule.count.dtype) + s.rule.count
             rule = rule._replace(count=carried(ran))
+        elif s.rule.moments or learner.pure.moments:  # where nothing learns there is no moment
+            rule = rule._replace(count=xp.zeros((), dtype=s.rule.count.dtype, device=backends.of(w).device_of(w)))
         return learner, w, s._replace(rule=rule)
 
     # ------------------------------------------------------------ steps

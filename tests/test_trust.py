@@ -406,3 +406,77 @@ def test_shapes_are_looked_at_once(monkeypatch):
         w, s, _ = learner.step(w, s, x, x)
     learner.compile(w)(w, s, x, x)
     assert len(looks) == 1
+
+
+# ---------------------------------------------------------------- a net in which nothing learns
+HELD = bp.chain(3, bp.Dense(4, bp.relu), bp.Dense(3)).freeze("dense1", "dense2")
+
+
+@pytest.mark.parametrize("update", [bp.GradientDescent(), bp.Adam(), {"*": bp.Adam()}], ids=["gd", "adam", "map"])
+def test_a_frozen_net_gives_the_gradient_of_its_input(update, any_place):
+    learner = bp.Learner(HELD, bp.half_squared_error, update, to_input=True, reduction="sum")
+    w, s = any_place.init(learner)
+    x = any_place.array(np.random.default_rng(0).normal(size=(5, 3)))
+    t = any_place.array(np.ones((5, 3)))
+    blocks = {name: backends.host(a) for name, a in learner.weights(w).items()}
+    net = backends.host(x) @ blocks["dense1.w"] + blocks["dense1.b"]
+    e = np.maximum(net, 0) @ blocks["dense2.w"] + blocks["dense2.b"] - 1
+    expected = ((e @ blocks["dense2.w"].T) * (net >= 0)) @ blocks["dense1.w"].T
+    before = np.copy(backends.host(w))
+    step, tolerance = learner.compile(w, watch="input.e"), 1e-4 if any_place.dtype == "float32" else 1e-12
+    results = [learner.step(*learner.snapshot(w, s), x, t, watch="input.e")]
+    results.append(step(*learner.snapshot(w, s), x, t))
+    for new, state, _, watched in results:
+        np.testing.assert_allclose(backends.host(watched["input.e"]), expected, rtol=tolerance, atol=tolerance)
+        assert np.array_equal(backends.host(new), before)
+        assert int(state.step) == 1
+    *_, stacked = step.scan(*learner.snapshot(w, s), x, t, np.arange(5)[None, :])
+    np.testing.assert_allclose(backends.host(stacked["input.e"])[0], expected, rtol=tolerance, atol=tolerance)
+    new, _, losses = learner.compile(w).scan(*learner.snapshot(w, s), x, t, np.asarray([[0, 1], [2, 3]]))
+    assert np.array_equal(backends.host(new), before)
+    assert losses.shape == (2,)
+    assert learner.gradient(w, s, x, t) == {}
+
+
+@pytest.mark.parametrize("settings", [
+    {"penalty": bp.updates.L2(0.1), "clip": bp.updates.ClipByNorm(1)}, {"shards": 2},
+], ids=str)  # fmt: skip
+def test_a_frozen_net_takes_every_setting(settings, place):
+    learner = bp.Learner(HELD, to_input=True, **settings)
+    w, s = place.init(learner)
+    x = place.array(np.ones((4, 3)))
+    new, _, loss = learner.compile(w)(*learner.snapshot(w, s), x, x)
+    assert np.array_equal(backends.host(new), backends.host(w))
+    expected, _, first = learner.step(*learner.snapshot(w, s), x, x)
+    np.testing.assert_allclose(float(loss), float(first))
+
+
+def test_a_net_without_weights_gives_the_gradient_of_its_input(any_place):
+    learner = bp.Learner(bp.chain(2, bp.layers.Activate(bp.relu)), to_input=True, reduction="sum")
+    w, s = any_place.init(learner)
+    x, t = any_place.array([[1.0, -1.0]]), any_place.array([[0.0, 0.0]])
+    for run in (learner.step, learner.compile(w, watch="input.e")):
+        settings = {"watch": "input.e"} if run == learner.step else {}
+        *_, watched = run(*learner.snapshot(w, s), x, t, **settings)
+        assert backends.host(watched["input.e"]).tolist() == [[1.0, 0.0]]
+
+
+def test_all_can_be_frozen_and_thawed_again(place):
+    learner = bp.Learner(NET, update=bp.Adam(), to_input=True)
+    w, s = place.init(learner)
+    x = place.array(np.ones((4, 3)))
+    w, s, _ = learner.step(w, s, x, x)
+    before = np.copy(backends.host(w))
+    held, w, s = learner.freeze(["dense1", "dense2"], w, s)
+    w, s, _ = held.step(w, s, x, x)
+    assert np.array_equal(backends.host(w), before)
+    again, w, s = held.thaw(["dense1", "dense2"], w, s)
+    assert again == learner
+    w, s, _ = again.step(w, s, x, x)
+    assert not np.array_equal(backends.host(w), before)
+    assert np.isfinite(backends.host(w)).all()
+
+
+def test_nothing_that_learns_is_still_refused_without_the_input():
+    refused(lambda: bp.Learner(HELD), "nothing learns", "thaw", "to_input=True")
+    refused(lambda: bp.Learner(HELD, to_input=True, order="layer by layer"), "nothing learns")
