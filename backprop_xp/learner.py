@@ -72,7 +72,7 @@ class Learner:
 
     >>> import numpy as np, backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
-    >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[1], [2]]})
+    >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[1], [2]], "dense1.b": [0]})
     >>> w, s, loss = learner.step(w, s, np.asarray([[1.0, 1.0]]), np.asarray([[1.0]]))
     >>> float(loss), [round(float(each), 6) for each in w]
     (2.0, [0.8, 1.8, -0.2])
@@ -155,6 +155,7 @@ class Learner:
         device: Any = None,
         dtype: str | None = None,
         weights: Mapping[str, Any] | None = None,
+        partial: bool = False,
     ) -> tuple[Array, State]:
         """Initial weights and state, the same on every backend.
 
@@ -164,7 +165,8 @@ class Learner:
             backend: else this library, by name; else the one chosen by `with bp.backend(...)`.
             device: of that library.
             dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend.
-            weights: values by block name ("dense1.w"), shape in × out, in place of random ones.
+            weights: values by block name ("dense1.w"), shape in × out, in place of first ones: all blocks, or none.
+            partial: some blocks may be given; the others get their first values, as without `weights`.
 
         Returns:
             The flat vector w of all parameters, and the state s.
@@ -187,7 +189,14 @@ class Learner:
         if free is not None and size > free:
             raise too_large(self.net.layout.size, parts, size, free)
         try:
-            return self._first(seed, to, device, kind, given)
+            own = {block: backends.convert(values, to, kind, device) for block, values in given.items()}
+            for block, part in own.items():
+                check_block(block, part, self.net.shapes[block])
+            missing = [block for block in self.net.shapes if block not in own]
+            if own and missing and not partial:
+                msg = f"weights lack {listed(missing)}: give all blocks, or write partial=True to draw these"
+                raise BackpropError(msg)
+            return self._first(seed, to, device, kind, own)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not any(w in str(error).lower() for w in _NO_MEMORY):
                 raise
@@ -200,15 +209,13 @@ class Learner:
         return bits // 8 * (self.net.layout.size + (1 + self.pure.moments) * learning)
 
     def _first(
-        self, seed: int, to: Backend, device: Any, kind: Any, given: Mapping[str, Any]
+        self, seed: int, to: Backend, device: Any, kind: Any, given: Mapping[str, Array]
     ) -> tuple[Array, State]:
         """Initial weights and state."""
         parts = []
         for block, drawn in initial_values(self.net.params, seed, _WEIGHTS):
             if block in given:
-                part = backends.convert(given[block], to, kind, device)
-                check_block(block, part, self.net.shapes[block])
-                parts.append(to.xp.reshape(part, (-1,)))
+                parts.append(to.xp.reshape(given[block], (-1,)))
             else:
                 parts += (to.asarray(part, kind, device) for part in drawn)
         parts = parts or [to.xp.zeros((0,), dtype=kind, device=device)]

@@ -480,3 +480,51 @@ def test_all_can_be_frozen_and_thawed_again(place):
 def test_nothing_that_learns_is_still_refused_without_the_input():
     refused(lambda: bp.Learner(HELD), "nothing learns", "thaw", "to_input=True")
     refused(lambda: bp.Learner(HELD, to_input=True, order="layer by layer"), "nothing learns")
+
+
+# ---------------------------------------------------------------- weights, names and settings
+def test_weights_with_a_block_missing_are_refused_unless_they_are_said_to_be_some():
+    given = {"dense1.w": np.ones((3, 4)), "dense2.b": np.ones(3)}
+    refused(lambda: NUMBERS.init(weights=given), "'dense1.b', 'dense2.w'", "partial=True")
+    some = NUMBERS.weights(NUMBERS.init(weights=given, partial=True)[0])
+    drawn = NUMBERS.weights(NUMBERS.init()[0])
+    assert (some["dense1.w"] == 1).all()
+    assert np.array_equal(some["dense2.w"], drawn["dense2.w"])
+    assert np.array_equal(NUMBERS.init(weights={})[0], NUMBERS.init()[0])
+    assert np.array_equal(NUMBERS.init(weights=drawn)[0], NUMBERS.init()[0])
+
+
+NO_SETTINGS = {
+    "epsilon as text": (lambda: bp.Adam(epsilon="a"), ["epsilon", "positive finite", "'a'"]),
+    "epsilon of None": (lambda: bp.Adam(epsilon=None), ["epsilon", "None"]),
+    "beta1 as text": (lambda: bp.Adam(beta1="a"), ["beta", "'a'"]),
+    "beta2 as a list": (lambda: bp.Adam(beta2=[0.9]), ["beta", "[0.9]"]),
+    "beta as text": (lambda: bp.updates.Momentum(beta="a"), ["beta", "'a'"]),
+    "a limit as text": (lambda: bp.GradientDescent(limit="a"), ["limit", "number", "'a'"]),
+    "a floor as text": (lambda: bp.GradientDescent(floor="a"), ["floor", "number", "'a'"]),
+    "a limit that is complex": (lambda: bp.GradientDescent(limit=1j), ["limit", "1j"]),
+    "a strength as text": (lambda: bp.updates.L2("a"), ["strength", "'a'"]),
+    "a norm as text": (lambda: bp.updates.ClipByNorm("a"), ["norm", "'a'"]),
+    "a name with a dot": (lambda: bp.named("a.w", bp.Dense(2)), ["without a dot", "'a.w'"]),
+    "a name of None": (lambda: bp.named(None, bp.Dense(2)), ["text without a dot", "None"]),
+    "a node with a dot": (
+        lambda: bp.chain(2, bp.net.Node(bp.Dense(2), "a.w")),
+        ["without a dot", "'a.w'"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_SETTINGS)
+def test_a_setting_of_another_type_is_refused(case):
+    build, words = NO_SETTINGS[case]
+    refused(build, *words)
+
+
+@pytest.mark.parametrize("found", ["0.1", None, [0.1], 1j, True], ids=repr)
+def test_a_schedule_that_returns_no_number_is_refused(found, any_place):
+    for rule in (bp.GradientDescent, bp.updates.Momentum):
+        learner = bp.Learner(NET, update=rule(lambda count, *, xp: found))
+        w, s = any_place.init(learner)
+        x = any_place.array(np.ones((2, 3)))
+        for run in (learner.step, learner.compile(w)):
+            unchanged((w, s), lambda run=run, w=w, s=s, x=x: run(w, s, x, x), "schedule", repr(found))
