@@ -11,7 +11,7 @@ from typing import Any
 from . import backends
 from .arrays import Array, Shape, leaves
 from .backends import Backend
-from .errors import BackpropError, listed
+from .errors import BackpropError, consumed, listed
 from .losses import Loss
 from .params import Layout
 
@@ -154,6 +154,8 @@ def check_vector(w: Array, layout: Layout) -> None:
             f"got {described(w)}"
         )
         raise BackpropError(msg)
+    if backends.of(w).consumed(w):
+        raise consumed()
 
 
 def check_writable(arrays: Iterable[Array]) -> None:
@@ -231,7 +233,9 @@ def check_row_weights(weight: Array, first: int = 0) -> None:
     xp = backends.of(weight).xp
     if bool(xp.any(weight < 0)):
         row = first + _first_row(weight < 0)
-        msg = f"weights of rows must be 0 or more, got {float(xp.min(weight))}, the first below 0 in row {row}"
+        msg = (
+            f"weights of rows must be 0 or more, got {float(xp.min(weight))}, the first below 0 in row {row}"
+        )
         raise BackpropError(msg)
 
 

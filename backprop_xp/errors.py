@@ -43,6 +43,14 @@ def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
     )
 
 
+def consumed() -> BackpropError:
+    """The error for weights or a state that an earlier step was given to consume."""
+    return BackpropError(
+        "these arrays were consumed: an earlier step was given them and took their memory; go on with the w "
+        "and s that it returned, and keep old ones by w, s = learner.snapshot(w, s) before a step"
+    )
+
+
 def too_large(numbers: int, parts: str, size: int, free: int | None) -> BackpropError:
     """The error for a net whose weights do not go into memory.
 

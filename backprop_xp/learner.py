@@ -22,7 +22,7 @@ from .checks import (
     check_writable,
 )
 from .compiler.compiled import Carry, Compiled
-from .errors import BackpropError, listed, too_large
+from .errors import BackpropError, consumed, listed, too_large
 from .groups import Updates
 from .initialization import initial_values
 from .layers import check_count
@@ -106,9 +106,7 @@ class Learner:
             if not isinstance(value, kind):
                 msg = f"{example}, got {value!r}"
                 raise BackpropError(msg)
-        if not isinstance(self.shards, int) or isinstance(self.shards, bool) or self.shards < 1:
-            msg = f"the number of shards is a positive integer, got {self.shards!r}"
-            raise BackpropError(msg)
+        object.__setattr__(self, "shards", check_count(self.shards, "the number of shards"))
         if not self.net.layout.learning and (not self.to_input or self.order != "together"):
             msg = (
                 "nothing learns in this net: give it a layer with weights, or thaw one; "
@@ -153,7 +151,7 @@ class Learner:
         like: Array = None,
         backend: str | None = None,
         device: Any = None,
-        dtype: str | None = None,
+        dtype: Any = None,
         weights: Mapping[str, Any] | None = None,
         partial: bool = False,
     ) -> tuple[Array, State]:
@@ -164,7 +162,8 @@ class Learner:
             like: an array whose library, device and dtype are used.
             backend: else this library, by name; else the one chosen by `with bp.backend(...)`.
             device: of that library.
-            dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend.
+            dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend; or a dtype of that
+                name, of the library or NumPy's.
             weights: values by block name ("dense1.w"), shape in × out, in place of first ones: all blocks, or none.
             partial: some blocks may be given; the others get their first values, as without `weights`.
 
@@ -175,9 +174,7 @@ class Learner:
             BackpropError: unknown names, wrong shapes, values that are not finite, more weights than
                 there is memory for.
         """
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-            msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
-            raise BackpropError(msg)
+        seed = rng.check_seed(seed)
         to, device, kind = backends.resolve(like, backend, device, dtype)
         if not to.xp.isdtype(kind, "real floating"):
             msg = f"the dtype of weights must be one of {listed(to.floats)}, got {dtype!r}"
@@ -259,6 +256,8 @@ class Learner:
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
         """Copies of w and s, which later steps do not overwrite."""
+        if any(backends.of(a).consumed(a) for a in leaves((w, s))):
+            raise consumed()
         return backends.copy(w), backends.copy(s)
 
     def weights(self, w: Array) -> dict[str, Array]:
@@ -302,7 +301,9 @@ class Learner:
             ran = xp.astype(xp.zeros_like(s.rule.moments[0]), s.rule.count.dtype) + s.rule.count
             rule = rule._replace(count=carried(ran))
         elif s.rule.moments or learner.pure.moments:  # where nothing learns there is no moment
-            rule = rule._replace(count=xp.zeros((), dtype=s.rule.count.dtype, device=backends.of(w).device_of(w)))
+            rule = rule._replace(
+                count=xp.zeros((), dtype=s.rule.count.dtype, device=backends.of(w).device_of(w))
+            )
         return learner, w, s._replace(rule=rule)
 
     # ------------------------------------------------------------ steps
@@ -487,7 +488,7 @@ class Learner:
             xp = self._precise(self._check_inputs(w, s, x)).xp
             o = self.pure.forward(w, s, x, training=False, xp=xp)[1][-1].o
             return o if net_input else self.loss.link(o, xp=xp)
-        check_count(batch_size, "the batch size")
+        batch_size = check_count(batch_size, "the batch size")
         n, parts = leaves(x)[0].shape[0], []
         for rows in (slice(k, k + batch_size) for k in range(0, n, batch_size)):
             part = mapped(x, lambda a: a[rows, ...])  # noqa: B023 (used at once)

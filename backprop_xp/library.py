@@ -9,6 +9,19 @@ from .arrays import Array, Namespace
 from .errors import BackpropError
 
 
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype of any library, or of NumPy's type; a name stays.
+
+    >>> [dtype_name(each) for each in ("float32", numpy.float32, numpy.dtype("int32"))]
+    ['float32', 'float32', 'int32']
+    """
+    if isinstance(dtype, str):
+        return dtype
+    if isinstance(dtype, type) and issubclass(dtype, numpy.generic):
+        return dtype.__name__
+    return str(getattr(dtype, "dtype", dtype)).rpartition(".")[2]  # JAX's types have a dtype
+
+
 class Library:
     """An array library, as the compilers see it.
 
@@ -41,8 +54,8 @@ class Library:
         """The device of an array; None where the library has only one."""
         return None
 
-    def dtype(self, name: str | None) -> Any:
-        """The dtype of this name; without a name the default.
+    def dtype(self, name: Any) -> Any:
+        """The dtype of this name, or of one's own name; without a name the default.
 
         Raises:
             BackpropError: the library has no such dtype.
@@ -50,10 +63,11 @@ class Library:
         known = (*self.floats, *(n for n in ("int32", "int64", "uint8") if hasattr(self.xp, n)))
         if name is None:
             return getattr(self.xp, self.floats[0])
-        if name not in known:
+        found = dtype_name(name)
+        if found not in known:
             msg = f"a dtype of the {self.name} backend must be one of {known}, got {name!r}"
             raise BackpropError(msg)
-        return getattr(self.xp, name)
+        return getattr(self.xp, found)
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Nested lists, a NumPy array or an array of this library, as an array of this dtype and device."""
@@ -81,6 +95,10 @@ class Library:
     def writable(self, a: Array) -> bool:
         """Whether the array may be changed in place, as far as its library forbids that."""
         return True
+
+    def consumed(self, a: Array) -> bool:
+        """Whether a step took the memory of the array."""
+        return False
 
     def committed(self, a: Array) -> Array:
         """The same array, tied to the device it lies on, where a library has arrays that are not."""

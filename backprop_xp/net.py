@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .arrays import Array, Namespace, Shape
+from .arrays import Array, Namespace, Shape, as_integer
 from .errors import BackpropError, listed
 from .layers import Add, Concat, Context, Flow, Input, Layer
 from .params import Layout, Param
@@ -89,7 +89,7 @@ def chain(first: Any, *rest: Any) -> "Net":
     >>> [node.name for node in net.nodes], net.layout.size
     (['input', 'early', 'dense1', 'add1', 'dense2'], 25)
     """
-    items = [Input(first) if isinstance(first, int) else first, *rest]
+    items = [first if as_integer(first) is None else Input(first), *rest]
     nodes: list[Node] = []
     counts: dict[str, int] = {}
     for item in items:

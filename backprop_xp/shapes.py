@@ -66,7 +66,9 @@ def _fits(a: Any, want: Shape, what: str) -> None:
 
 def _looked_net(net: Net) -> Net:
     other = copy(net)
-    nodes = tuple(node._replace(layer=_LookedLayer(node, out)) for node, out in zip(net.nodes, net.outputs, strict=True))
+    nodes = tuple(
+        node._replace(layer=_LookedLayer(node, out)) for node, out in zip(net.nodes, net.outputs, strict=True)
+    )
     object.__setattr__(other, "nodes", nodes)
     return other
 

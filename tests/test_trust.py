@@ -71,7 +71,12 @@ def rows(place, kind, spoil):
 SPOILED = {
     "a label of -1": (LABELS, "labels", -1, ["labels must be 0 to 2", "-1", "row 150"]),
     "a label of 7": (LABELS, "labels", 7, ["labels must be 0 to 2 for 3 output units", "7", "row 150"]),
-    "a label beyond 32 bits": (LABELS, "labels", 2**32 + 1, ["labels must be 0 to 2", str(2**32 + 1), "row 150"]),
+    "a label beyond 32 bits": (
+        LABELS,
+        "labels",
+        2**32 + 1,
+        ["labels must be 0 to 2", str(2**32 + 1), "row 150"],
+    ),
     "a probability of 2": (CHANCES, "numbers", 2.0, ["probabilities from 0 to 1", "2.0", "row 150"]),
     "a distribution below 0": (LABELS, "numbers", -1.0, ["probabilities from 0 to 1", "-1.0", "row 150"]),
 }
@@ -110,7 +115,9 @@ def test_training_refuses_weights_of_rows_below_0():
     weight = np.ones(200)
     weight[150] = -1
     source = Stream(np.ones((200, 3)), np.ones((200, 3)), 64, weight)
-    refused(lambda: bp.fit(NUMBERS, w, s, source, shuffle=False), "weights of rows must be 0 or more", "row 150")
+    refused(
+        lambda: bp.fit(NUMBERS, w, s, source, shuffle=False), "weights of rows must be 0 or more", "row 150"
+    )
 
 
 def test_labels_are_checked_before_they_are_sent_where_they_lose_bits():
@@ -233,8 +240,12 @@ def test_an_index_of_steps_without_rows_is_refused(any_place):
     judge = NUMBERS.compile_evaluate(w)
     for shape in ((2, 0), (0, 0)):
         index = np.zeros(shape, dtype=int)
-        unchanged((w, s), lambda index=index: step.scan(w, s, x, x, index), "one row at least", str(index.shape))
-        unchanged((w, s), lambda index=index: judge.scan(w, s, x, x, index), "one row at least", str(index.shape))
+        unchanged(
+            (w, s), lambda index=index: step.scan(w, s, x, x, index), "one row at least", str(index.shape)
+        )
+        unchanged(
+            (w, s), lambda index=index: judge.scan(w, s, x, x, index), "one row at least", str(index.shape)
+        )
 
 
 @pytest.mark.parametrize("order", ["together", "layer by layer"])
@@ -262,7 +273,10 @@ def test_read_only_moments_are_refused_by_a_step():
     unchanged((w, s), lambda: learner.step(w, s, np.ones((2, 3)), np.ones((2, 3))), "read-only")
 
 
-OTHER = {"masked": (np.ma.ones, "MaskedArray"), "a matrix": (lambda shape: np.matrix(np.ones(shape)), "matrix")}
+OTHER = {
+    "masked": (np.ma.ones, "MaskedArray"),
+    "a matrix": (lambda shape: np.matrix(np.ones(shape)), "matrix"),
+}
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
@@ -295,7 +309,9 @@ def test_a_net_too_large_for_the_memory_says_how_large_and_takes_none(name):
     net = bp.chain(2**62, bp.Dense(2**62))
     for update, words in ((bp.GradientDescent(), "gradient they take"), (bp.Adam(), "gradient and moments")):
         learner = bp.Learner(net, update=update)
-        refused(lambda learner=learner: learner.init(backend=name), f"{2**124 + 2**62:,} weights", words, "GB")
+        refused(
+            lambda learner=learner: learner.init(backend=name), f"{2**124 + 2**62:,} weights", words, "GB"
+        )
 
 
 @pytest.mark.parametrize("text", [None, "CUDA out of memory. Tried", "RESOURCE_EXHAUSTED: Out of", "other"])
@@ -412,7 +428,9 @@ def test_shapes_are_looked_at_once(monkeypatch):
 HELD = bp.chain(3, bp.Dense(4, bp.relu), bp.Dense(3)).freeze("dense1", "dense2")
 
 
-@pytest.mark.parametrize("update", [bp.GradientDescent(), bp.Adam(), {"*": bp.Adam()}], ids=["gd", "adam", "map"])
+@pytest.mark.parametrize(
+    "update", [bp.GradientDescent(), bp.Adam(), {"*": bp.Adam()}], ids=["gd", "adam", "map"]
+)
 def test_a_frozen_net_gives_the_gradient_of_its_input(update, any_place):
     learner = bp.Learner(HELD, bp.half_squared_error, update, to_input=True, reduction="sum")
     w, s = any_place.init(learner)
@@ -427,7 +445,9 @@ def test_a_frozen_net_gives_the_gradient_of_its_input(update, any_place):
     results = [learner.step(*learner.snapshot(w, s), x, t, watch="input.e")]
     results.append(step(*learner.snapshot(w, s), x, t))
     for new, state, _, watched in results:
-        np.testing.assert_allclose(backends.host(watched["input.e"]), expected, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(
+            backends.host(watched["input.e"]), expected, rtol=tolerance, atol=tolerance
+        )
         assert np.array_equal(backends.host(new), before)
         assert int(state.step) == 1
     *_, stacked = step.scan(*learner.snapshot(w, s), x, t, np.arange(5)[None, :])
@@ -528,3 +548,177 @@ def test_a_schedule_that_returns_no_number_is_refused(found, any_place):
         x = any_place.array(np.ones((2, 3)))
         for run in (learner.step, learner.compile(w)):
             unchanged((w, s), lambda run=run, w=w, s=s, x=x: run(w, s, x, x), "schedule", repr(found))
+
+
+# ---------------------------------------------------------------- NumPy's integers, dtypes of any library
+def test_integers_of_NumPy_are_integers():
+    one, two, three = np.int64(1), np.uint8(2), np.int32(3)
+    net = bp.chain(three, bp.Dense(two, bp.relu), bp.layers.Linear(one))
+    assert net == bp.chain(3, bp.Dense(2, bp.relu), bp.layers.Linear(1))
+    assert repr(net) == repr(bp.chain(3, bp.Dense(2, bp.relu), bp.layers.Linear(1)))
+    learner = bp.Learner(net, shards=two)
+    w, s = learner.init(two)
+    assert np.array_equal(w, bp.Learner(net).init(2)[0])
+    source = bp.data.Teacher(two, np.int64(40), three, one, noise=np.float32(0.1), window=np.int64(20))
+    found = bp.fit(learner, w, s, source, epochs=two, batch_size=np.int64(8))
+    expected = bp.fit(learner, w, s, source, epochs=2, batch_size=8, began=np.int64(0))
+    assert np.array_equal(found.w, expected.w)
+    assert bp.train.evaluate(learner, w, s, source, batch_size=three) > 0
+    x, t = source.rows(np.int64(1), np.int64(5))
+    assert learner.predict(w, s, x, batch_size=two).shape == (4, 1)
+    assert bp.data.Stored(x, np.asarray([0, 1, 0, 1]), units=three).outputs == 3
+    assert bp.data.Stored(x, t).rows(np.int64(1), np.int64(2))[0].shape == (1, 3)
+
+
+TRUTHS = {
+    "units": lambda n: bp.Dense(n),
+    "features": lambda n: bp.chain(n, bp.Dense(1)),
+    "a seed": lambda n: NUMBERS.init(n),
+    "shards": lambda n: bp.Learner(NET, shards=n),
+    "epochs": lambda n: bp.fit(NUMBERS, *NUMBERS.init(), bp.data.Teacher(0, 9, 3, 3), epochs=n),
+    "rows of a batch": lambda n: bp.fit(NUMBERS, *NUMBERS.init(), bp.data.Teacher(0, 9, 3, 3), batch_size=n),
+    "rows": lambda n: bp.data.Teacher(0, n, 3),
+    "noise": lambda n: bp.data.Teacher(0, 9, 3, noise=n if isinstance(n, bool) else str(n)),
+    "rows of a judged batch": lambda n: bp.train.evaluate(
+        NUMBERS, *NUMBERS.init(), bp.data.Teacher(0, 9, 3, 3), batch_size=n
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [True, np.True_, 1.5, "1", None], ids=repr)
+@pytest.mark.parametrize("what", TRUTHS)
+def test_what_is_no_integer_is_refused(what, n):
+    refused(lambda: TRUTHS[what](n), "got")
+
+
+def dtypes():
+    """Each library's own name of float32."""
+    found = {
+        "numpy's type": np.float32,
+        "numpy's dtype": np.dtype("float32"),
+        "an array's": np.ones(1, "f4").dtype,
+    }
+    for name, of in (("torch", "torch"), ("jax", "jax.numpy"), ("strict", "array_api_strict")):
+        try:
+            found[name] = __import__(of, fromlist=["float32"]).float32
+        except ImportError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("name", dtypes())
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "strict"])
+def test_a_dtype_goes_by_any_librarys_name_of_it(name, backend):
+    pytest.importorskip({"strict": "array_api_strict"}.get(backend, backend))
+    dtype = dtypes()[name]
+    w, _ = NUMBERS.init(backend=backend, dtype=dtype)
+    assert w.dtype == NUMBERS.init(backend=backend, dtype="float32")[0].dtype
+    assert bp.asarray([1.0], backend=backend, dtype=dtype).dtype == w.dtype
+    assert str(bp.asarray([1], backend=backend, dtype=np.int32).dtype).endswith("int32")
+    refused(lambda: NUMBERS.init(backend=backend, dtype=np.bool_), "'float32'")
+    refused(lambda: NUMBERS.init(backend=backend, dtype=np.complex64), "'float32'")
+
+
+# ---------------------------------------------------------------- weights that were consumed
+def test_weights_that_a_compiled_step_consumed_are_named_so():
+    pytest.importorskip("jax")
+    x = bp.asarray(np.ones((4, 3)), backend="jax")
+    index = np.asarray([[0, 1]])
+    for consume in ("step", "scan"):
+        w, s = NUMBERS.init(backend="jax")
+        step = NUMBERS.compile(w)
+        new = step(w, s, x, x)[:2] if consume == "step" else step.scan(w, s, x, x, index)[:2]
+        assert w.is_deleted()
+        source = bp.data.Stored(x, x)
+        for action in (
+            lambda w=w, s=s: NUMBERS.step(w, s, x, x),
+            lambda w=w, s=s, step=step: step(w, s, x, x),
+            lambda w=w, s=s, step=step: step.scan(w, s, x, x, index),
+            lambda w=w, s=s: NUMBERS.compile(w)(w, s, x, x),
+            lambda w=w, s=s: NUMBERS.predict(w, s, x),
+            lambda w=w, s=s: NUMBERS.compile_predict(w)(w, s, x),
+            lambda w=w, s=s: NUMBERS.snapshot(w, s),
+            lambda w=w, s=s: NUMBERS.weights(w),
+            lambda w=w, s=s: bp.fit(NUMBERS, w, s, source),
+            lambda w=w, s=s: bp.train.per_sample(NUMBERS, w, s, x, x),
+        ):
+            refused(action, "consumed", "that it returned", "learner.snapshot")
+        packed = step.pack(*new)
+        step.scan(*packed, x, x, index)
+        refused(lambda step=step, packed=packed: step.scan(*packed, x, x, index), "consumed")
+
+
+# ---------------------------------------------------------------- files larger than memory, losses of one class
+LARGE = """
+import re, tempfile
+from pathlib import Path
+import numpy as np, backprop_xp as bp
+
+def anonymous():
+    found = re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1000
+
+n, features = 400_000, 320  # 512 MB, mostly holes
+with tempfile.TemporaryDirectory() as folder:
+    x = np.memmap(Path(folder) / "x", dtype=np.float32, mode="w+", shape=(n, features))
+    t = np.memmap(Path(folder) / "t", dtype=np.float32, mode="w+", shape=(n, 1))
+    x[::50_000] = 1
+    learner = bp.Learner(bp.chain(features, bp.Dense(4, bp.relu), bp.Dense(1)))
+    w, s = learner.init()
+    learner.predict(w, s, np.asarray(x[:10]))
+    before, most = anonymous(), 0
+    import threading
+    done = threading.Event()
+
+    def watch():
+        global most
+        while not done.wait(0.002):
+            most = max(most, anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    source = bp.data.Stored(x, t, bp.losses.sigmoid_cross_entropy)
+    o = learner.predict(w, s, x, batch_size=8192)
+    done.set()
+    watcher.join()
+    assert o.shape == (n, 1) and source.window < n
+    print(int(most - before))
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="this system does not say what memory is used"
+)
+def test_a_file_larger_than_memory_is_checked_and_predicted_in_blocks():
+    assert int(on_its_own(LARGE)) < 100  # MB, of the 128 that the truths of all numbers alone would take
+
+
+class Scaled(bp.losses.Loss):
+    """A loss with a factor that is no field of a dataclass."""
+
+    def __init__(self, factor):
+        object.__setattr__(self, "factor", factor)
+
+    def value(self, o, t, *, xp):
+        return self.factor * xp.sum((o - t) ** 2, axis=-1)
+
+    def error(self, o, t, *, xp):
+        return 2 * self.factor * (o - t)
+
+
+def test_two_losses_of_one_class_give_their_own_numbers(place):
+    rng = np.random.default_rng(0)
+    x, t = place.array(rng.normal(size=(20, 3))), place.array(rng.normal(size=(20, 3)))
+    source, found = bp.data.Stored(x, t), {}
+    for factor in (1.0, 3.0):
+        learner = bp.Learner(NET, Scaled(factor), bp.GradientDescent(0.03 / factor))
+        w, s = place.init(learner)
+        fitted = bp.fit(learner, w, s, source, epochs=2, batch_size=5)
+        found[factor] = (
+            fitted.history[0].loss,
+            backends.host(fitted.w),
+            bp.train.evaluate(learner, w, s, source),
+        )
+    np.testing.assert_allclose(found[3.0][0], 3 * found[1.0][0], rtol=1e-9)
+    np.testing.assert_allclose(found[3.0][1], found[1.0][1], rtol=1e-9)
+    np.testing.assert_allclose(found[3.0][2], 3 * found[1.0][2], rtol=1e-9)

@@ -31,7 +31,9 @@ class NumPy(Backend):
             kind, way = type(a).__name__, "numpy.asarray(a)"
             if isinstance(a, numpy.ma.MaskedArray):
                 way = "a.filled(value), or leave the masked rows out"
-            msg = f"expected a plain numpy array, got a {kind}, which computes by rules of its own: write {way}"
+            msg = (
+                f"expected a plain numpy array, got a {kind}, which computes by rules of its own: write {way}"
+            )
             raise BackpropError(msg)
         return isinstance(a, (numpy.ndarray, numpy.generic))
 

@@ -3,9 +3,10 @@
 from typing import Any, Protocol
 
 from .. import backends
-from ..arrays import Array
+from ..arrays import Array, as_integer
 from ..checks import check_data, check_range, check_row_weights, described
 from ..errors import BackpropError
+from ..layers import check_count
 from ..losses import Loss
 
 WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not all are
@@ -49,7 +50,8 @@ class Source(Protocol):
 
 def check_slice(start: int, stop: int, n: int) -> None:
     """Check that a slice has at least one row and stays within n rows."""
-    if not 0 <= start < stop <= n:
+    whole = as_integer(start), as_integer(stop)
+    if None in whole or not 0 <= start < stop <= n:
         msg = f"a slice of rows needs 0 <= start < stop <= {n}, got {start} to {stop}"
         raise BackpropError(msg)
 
@@ -93,7 +95,7 @@ class Stored:
         self.features: int = x.shape[1]
         mapped_from_file = any(hasattr(a, "filename") for a in (x, t))  # as numpy.memmap has
         self.window = min(self.n, WINDOW) if mapped_from_file else self.n
-        self.outputs = _outputs(t, units)
+        self.outputs = _outputs(t, None if units is None else check_count(units, "the number of units"))
         check_data(x, t, loss, self.outputs)
         self._fits: set[tuple[Any, ...]] = set()  # kinds of losses and units the targets were found to fit
         self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))

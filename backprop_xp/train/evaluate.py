@@ -5,6 +5,7 @@ from typing import Any
 from .. import backends
 from ..arrays import Array, leaves, mapped
 from ..compiler.compiled import Compiled
+from ..layers import check_count
 from ..learner import Learner
 from ..step import State
 
@@ -38,6 +39,7 @@ def evaluate(
     >>> evaluate(learner, w, s, rows)
     2.5
     """
+    batch_size = check_count(batch_size, "the batch size")
     to, compiled = backends.of(w), compiled or learner.compile_evaluate(w)
     learner.check_source(source)
     unchecked = not hasattr(source, "check_for")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .. import backends
-from ..arrays import Array, leaves
+from ..arrays import Array, as_integer, leaves
 from ..checks import check_finite
 from ..compiler.compiled import Compiled
 from ..errors import BackpropError
@@ -79,14 +79,15 @@ def epochs(
     1 100
     2 100
     """
-    check_count(epochs, "the number of epochs")
-    check_count(batch_size, "the batch size")
+    epochs = check_count(epochs, "the number of epochs")
+    batch_size = check_count(batch_size, "the batch size")
     if not hasattr(source, "rows"):
         msg = f"a source of data must be one such as bp.data.Stored(x, t), got {type(source).__name__}"
         raise BackpropError(msg)
+    learner.weights(w)  # which checks that they are there
     at = as_int(s.step)
-    began = at if began is None else began
-    if not 0 <= began <= at:
+    first = at if began is None else as_integer(began)
+    if first is None or not 0 <= first <= at:
         msg = f"began must be a step from 0 to {at}, the number of steps made so far; got began={began!r}"
         raise BackpropError(msg)
     check_finite(w, "weights")
@@ -94,7 +95,7 @@ def epochs(
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
     step, show = step or learner.compile(w), show or (lambda _: None)
-    yield from Loop(learner, step, source, batches, epochs, show, each, w, s, began, at).records()
+    yield from Loop(learner, step, source, batches, epochs, show, each, w, s, first, at).records()
 
 
 def fit(
