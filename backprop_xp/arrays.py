@@ -6,6 +6,7 @@ dicts of arrays, in any depth.
 """
 
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 Array = Any  # the standard has no protocol for arrays yet
@@ -13,6 +14,21 @@ Namespace = Any
 Shape = tuple[int, ...]
 
 CONCAT_AT_MOST = 8  # arrays; CuPy copies a table from the host for more, which no CUDA graph takes
+
+
+def as_integer(value: Any) -> int | None:
+    """An integer of Python, NumPy or another library as an int; None for what is none, such as a truth.
+
+    >>> import numpy as np
+    >>> as_integer(np.int64(3)), as_integer(3.0), as_integer(True), as_integer(np.bool_(True))
+    (3, None, None, None)
+    """
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
 
 
 def is_array(value: Any) -> bool:

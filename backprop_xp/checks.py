@@ -4,15 +4,19 @@ A step checks only what is static and costs nothing: library, shape, dtype, devi
 infinity, labels out of range) are checked once, where data enter.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from math import prod
 from typing import Any
 
 from . import backends
 from .arrays import Array, Shape, leaves
 from .backends import Backend
-from .errors import BackpropError, listed
+from .errors import BackpropError, consumed, listed
 from .losses import Loss
 from .params import Layout
+
+_ROWS = 1 << 16  # rows whose values are checked at once
+_NUMBERS = 1 << 22  # and numbers, where rows are long
 
 
 def described(a: Any) -> str:
@@ -150,6 +154,18 @@ def check_vector(w: Array, layout: Layout) -> None:
             f"got {described(w)}"
         )
         raise BackpropError(msg)
+    if backends.of(w).consumed(w):
+        raise consumed()
+
+
+def check_writable(arrays: Iterable[Array]) -> None:
+    """Check that weights and moments can be changed in place, as a step that runs eagerly does."""
+    if not all(backends.of(a).writable(a) for a in arrays):
+        msg = (
+            "a step overwrites the weights w and the state s, and these are read-only: pass copies, as "
+            "learner.snapshot(w, s) makes them"
+        )
+        raise BackpropError(msg)
 
 
 def check_state(s: Any, kind: type, moments: int) -> None:
@@ -160,35 +176,116 @@ def check_state(s: Any, kind: type, moments: int) -> None:
         raise BackpropError(msg)
 
 
-def check_finite(a: Array, what: str) -> None:
-    """Check that every number is finite; this reads the array."""
+def check_finite(a: Array, what: str, first: int | None = None) -> None:
+    """Check that every number is finite; this reads the array, a block of rows at a time.
+
+    Args:
+        a: the array.
+        what: it is, for the message.
+        first: the number of its first row, where the message is to name rows.
+    """
     to = backends.of(a)
-    if to.xp.isdtype(a.dtype, "real floating") and not bool(to.xp.all(to.xp.isfinite(a))):
-        n = int(to.xp.sum(to.xp.astype(~to.xp.isfinite(a), to.xp.int32)))
-        msg = f"{what} must be finite numbers; {n} of {a.size} are NaN or infinite: find and fix them first"
+    if not to.xp.isdtype(a.dtype, "real floating"):
+        return
+    xp, n, row = to.xp, 0, None
+    for start, part in _blocks(a):
+        if not bool(xp.all(xp.isfinite(part))):
+            bad = ~xp.isfinite(part)
+            n += int(xp.sum(xp.astype(bad, xp.int32)))
+            row = start + _first_row(bad) if row is None else row
+    if row is not None:
+        where = "" if first is None else f", the first of them in row {first + row}"
+        msg = f"{what} must be finite numbers; {n} of {prod(a.shape)} are NaN or infinite{where}: find and fix them"
+        raise BackpropError(f"{msg} first")
+
+
+def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) -> None:
+    """Check that targets are what a loss can be given; this reads them, a block of rows at a time.
+
+    Args:
+        t: labels, or numbers for each unit.
+        loss: the loss.
+        units: of the output, which labels count; None where that is not known.
+        first: the number of the first row, for the message.
+    """
+    if loss.targets == "numbers":
+        return
+    to = backends.of(t)
+    xp, labels = to.xp, to.xp.isdtype(t.dtype, "integral")
+    most = 1 if not labels else units - 1 if units is not None else None
+    if labels and most is None:
+        return
+    for start, part in _blocks(t):
+        low, high = xp.min(part), xp.max(part)
+        if bool(low < 0) or bool(high > most):
+            row = f"row {first + start + _first_row((part < 0) | (part > most))}"
+            if labels:
+                msg = f"labels must be 0 to {most} for {units} output units, got {int(low)} to {int(high)}"
+                raise BackpropError(f"{msg}, the first that is not in {row}: mend them, or the last layer")
+            kind = type(loss).__name__
+            msg = f"targets of {kind} must be probabilities from 0 to 1, got {float(low)} to {float(high)}"
+            raise BackpropError(f"{msg}, the first that is not in {row}: mend them, or take another loss")
+
+
+def check_row_weights(weight: Array, first: int = 0) -> None:
+    """Check that weights of rows are finite, and 0 or more; this reads them."""
+    check_finite(weight, "weights of rows", first)
+    xp = backends.of(weight).xp
+    if bool(xp.any(weight < 0)):
+        row = first + _first_row(weight < 0)
+        msg = (
+            f"weights of rows must be 0 or more, got {float(xp.min(weight))}, the first below 0 in row {row}"
+        )
         raise BackpropError(msg)
 
 
-def check_data(x: Array, t: Array, loss: Loss | None = None, units: int | None = None) -> None:
+def check_data(x: Any, t: Array, loss: Loss | None = None, units: int | None = None) -> None:
     """Check the values of a data set: finite, and targets in the range of the loss.
 
     Raises:
         BackpropError: NaN or infinity, labels outside 0, …, units - 1, probabilities outside [0, 1].
     """
-    check_finite(x, "inputs")
-    check_finite(t, "targets")
-    if loss is None or loss.targets == "numbers":
+    check_finite(x, "inputs", 0)
+    check_finite(t, "targets", 0)
+    if loss is not None:
+        check_range(t, loss, units)
+
+
+def check_values(batch: tuple[Any, ...], loss: Loss, units: int, first: int = 0) -> None:
+    """Check the values of rows as they are read: inputs (x or a tree), targets, perhaps weights.
+
+    Args:
+        batch: the rows; what does not even have the right form is left to the static checks.
+        loss: the loss.
+        units: of the output.
+        first: the number of the first row.
+    """
+    x, t, *weights = batch
+    for a in leaves(x):
+        check_finite(a, "inputs", first)
+    if not leaves(t):
         return
-    xp = backends.of(t).xp
-    low, high = xp.min(t), xp.max(t)
-    if xp.isdtype(t.dtype, "integral"):
-        if units is not None and (bool(low < 0) or bool(high >= units)):
-            msg = f"labels must be 0 to {units - 1} for {units} output units, got {int(low)} to {int(high)}"
-            raise BackpropError(msg)
-    elif bool(low < 0) or bool(high > 1):
-        kind = type(loss).__name__
-        msg = f"targets of {kind} must be probabilities from 0 to 1, got {float(low)} to {float(high)}"
-        raise BackpropError(msg)
+    check_finite(t, "targets", first)
+    check_range(t, loss, units, first)
+    for weight in weights:
+        check_row_weights(weight, first)
+
+
+def _blocks(a: Array) -> Iterator[tuple[int, Array]]:
+    """An array in blocks of rows that take little memory, each with the number of its first row."""
+    size = prod(a.shape)
+    if not a.ndim or not size:
+        yield from [(0, a)] if size else []
+        return
+    rows = max(1, min(_ROWS, _NUMBERS * a.shape[0] // size))
+    for start in range(0, a.shape[0], rows):
+        yield start, a if rows >= a.shape[0] else a[start : start + rows, ...]
+
+
+def _first_row(bad: Array) -> int:
+    """The number of the first row in which something is true."""
+    found = backends.host(bad)
+    return int(found.reshape(found.shape[0] if found.ndim else 1, -1).any(axis=1).argmax())
 
 
 def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -43,6 +43,40 @@ def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
     )
 
 
+def consumed() -> BackpropError:
+    """The error for weights or a state that an earlier step was given to consume."""
+    return BackpropError(
+        "these arrays were consumed: an earlier step was given them and took their memory; go on with the w "
+        "and s that it returned, and keep old ones by w, s = learner.snapshot(w, s) before a step"
+    )
+
+
+def too_large(numbers: int, parts: str, size: int, free: int | None) -> BackpropError:
+    """The error for a net whose weights do not go into memory.
+
+    Args:
+        numbers: how many weights.
+        parts: what else takes as much memory, in words.
+        size: bytes of it all.
+        free: bytes that there are, where that is known.
+    """
+    there = "" if free is None else f", and {in_bytes(free)} are free"
+    return BackpropError(
+        f"there is not enough memory for a net of {numbers:,} weights: with {parts} they take "
+        f"{in_bytes(size)}{there}: use fewer units, float32 in place of float64, or a rule with fewer moments"
+    )
+
+
+def in_bytes(size: int) -> str:
+    """A number of bytes in words.
+
+    >>> in_bytes(2_500_000), in_bytes(1 << 66)
+    ('2.5 MB', '73,786,976,294.8 GB')
+    """
+    unit, name = (10**9, "GB") if size >= 10**9 else (10**6, "MB")
+    return f"{size // unit:,}.{size % unit * 10 // unit} {name}"
+
+
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:
     """The error for a library that is missing; its message names the extra to install."""
     return BackendUnavailable(f"{library} {reason}: pip install 'backprop-xp[{extra}]'")

@@ -16,7 +16,7 @@ from math import sqrt
 from typing import Any, NamedTuple
 
 from .activations import Activation, LeakyReLU, ReLU, identity
-from .arrays import Array, Namespace, Shape
+from .arrays import Array, Namespace, Shape, as_integer
 from .errors import BackpropError
 from .params import Param
 
@@ -100,11 +100,13 @@ def units(shape: Shape, layer: str) -> int:
     return shape[0]
 
 
-def check_count(n: Any, what: str) -> None:
-    """Check that a count is a positive integer."""
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+def check_count(n: Any, what: str) -> int:
+    """A count as an int, if it is a positive integer."""
+    found = as_integer(n)
+    if found is None or found < 1:
         msg = f"{what} must be a positive integer, got {n!r}"
         raise BackpropError(msg)
+    return found
 
 
 def check_activation(f: Any) -> None:
@@ -128,7 +130,7 @@ class Input(Layer):
     units: int
 
     def __post_init__(self) -> None:
-        check_count(self.units, "the number of features")
+        object.__setattr__(self, "units", check_count(self.units, "the number of features"))
 
     def shape(self, *inputs: Shape) -> Shape:
         """The shape of a sample."""
@@ -168,7 +170,7 @@ class Dense(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        check_count(self.units, "the number of units of a Dense layer")
+        object.__setattr__(self, "units", check_count(self.units, "the number of units of a Dense layer"))
         check_activation(self.f)
 
     def shape(self, *inputs: Shape) -> Shape:

@@ -11,12 +11,21 @@ from typing import Any, Literal
 from . import backends, loss_scale, rng
 from .arrays import Array, Namespace, leaves, mapped
 from .backends import Backend
-from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
+from .checks import (
+    check_batch,
+    check_block,
+    check_inputs,
+    check_names,
+    check_state,
+    check_values,
+    check_vector,
+    check_writable,
+)
 from .compiler.compiled import Carry, Compiled
 from .compiler.ir import abstract
 from .compiler.passes import StepProgram
 from .compiler.recorder import record
-from .errors import BackpropError, listed
+from .errors import BackpropError, consumed, listed, too_large
 from .groups import Updates
 from .initialization import initial_values
 from .layers import check_count
@@ -24,10 +33,12 @@ from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
 from .params import join
+from .shapes import check_shapes
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for initial weights
+_NO_MEMORY = ("memory", "resource_exhausted")  # in the words of Torch and JAX
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
 
 Order = Literal["together", "layer by layer"]
@@ -50,7 +61,8 @@ class Learner:
         order: 'together' computes all gradients from the old weights. 'layer by layer' goes from the
             last layer that learns to the first; each time a forward pass, a learning flow (the
             backward pass) and an update of that layer alone (plain gradient descent only).
-        to_input: continue the learning flow to the input, as the articles do.
+        to_input: continue the learning flow to the input, as the articles do. ∂E/∂x is "input.e" of what
+            a step shows (`watch`); with it nothing needs to learn, and a step leaves w as it is.
         penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped.
         clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
         shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
@@ -63,7 +75,7 @@ class Learner:
 
     >>> import numpy as np, backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
-    >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[1], [2]]})
+    >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[1], [2]], "dense1.b": [0]})
     >>> w, s, loss = learner.step(w, s, np.asarray([[1.0, 1.0]]), np.asarray([[1.0]]))
     >>> float(loss), [round(float(each), 6) for each in w]
     (2.0, [0.8, 1.8, -0.2])
@@ -97,18 +109,19 @@ class Learner:
             if not isinstance(value, kind):
                 msg = f"{example}, got {value!r}"
                 raise BackpropError(msg)
-        if not isinstance(self.shards, int) or isinstance(self.shards, bool) or self.shards < 1:
-            msg = f"the number of shards is a positive integer, got {self.shards!r}"
-            raise BackpropError(msg)
-        if not self.net.layout.learning:
-            msg = "nothing learns in this net: give it a layer with weights, or thaw one"
+        object.__setattr__(self, "shards", check_count(self.shards, "the number of shards"))
+        if not self.net.layout.learning and (not self.to_input or self.order != "together"):
+            msg = (
+                "nothing learns in this net: give it a layer with weights, or thaw one; "
+                "or, for the gradient of the input alone, write to_input=True"
+            )
             raise BackpropError(msg)
         if self.order == "layer by layer":
             self._check_layerwise()
         if self.shards > 1 and any(self.net.state):
             msg = "layers with running state see whole batches alone: write shards=1"
             raise BackpropError(msg)
-        assert self.pure.parts  # which checks the rules and their names
+        _ = self.pure.parts  # which checks the rules and their names
 
     def _check_layerwise(self) -> None:
         if not all(isinstance(rule, GradientDescent) for rule in self.pure.rules):
@@ -141,8 +154,9 @@ class Learner:
         like: Array = None,
         backend: str | None = None,
         device: Any = None,
-        dtype: str | None = None,
+        dtype: Any = None,
         weights: Mapping[str, Any] | None = None,
+        partial: bool = False,
     ) -> tuple[Array, State]:
         """Initial weights and state, the same on every backend.
 
@@ -151,32 +165,60 @@ class Learner:
             like: an array whose library, device and dtype are used.
             backend: else this library, by name; else the one chosen by `with bp.backend(...)`.
             device: of that library.
-            dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend.
-            weights: values by block name ("dense1.w"), shape in × out, in place of random ones.
+            dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend; or a dtype of that
+                name, of the library or NumPy's.
+            weights: values by block name ("dense1.w"), shape in × out, in place of first ones: all blocks, or none.
+            partial: some blocks may be given; the others get their first values, as without `weights`.
 
         Returns:
             The flat vector w of all parameters, and the state s.
 
         Raises:
-            BackpropError: unknown names, wrong shapes, values that are not finite.
+            BackpropError: unknown names, wrong shapes, values that are not finite, more weights than
+                there is memory for.
         """
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-            msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
-            raise BackpropError(msg)
+        seed = rng.check_seed(seed)
         to, device, kind = backends.resolve(like, backend, device, dtype)
         if not to.xp.isdtype(kind, "real floating"):
             msg = f"the dtype of weights must be one of {listed(to.floats)}, got {dtype!r}"
             raise BackpropError(msg)
         given = weights or {}
         check_names(given, self.net.shapes, "weights")
+        size, parts = self._size(to, kind), "their gradient" + " and moments" * bool(self.pure.moments)
+        free = to.free_memory(device)
+        if free is not None and size > free:
+            raise too_large(self.net.layout.size, parts, size, free)
+        try:
+            own = {block: backends.convert(values, to, kind, device) for block, values in given.items()}
+            for block, part in own.items():
+                check_block(block, part, self.net.shapes[block])
+            missing = [block for block in self.net.shapes if block not in own]
+            if own and missing and not partial:
+                msg = f"weights lack {listed(missing)}: give all blocks, or write partial=True to draw these"
+                raise BackpropError(msg)
+            return self._first(seed, to, device, kind, own)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(w in str(error).lower() for w in _NO_MEMORY):
+                raise
+            raise too_large(self.net.layout.size, parts, size, None) from error
+
+    def _size(self, to: Backend, kind: Any) -> int:
+        """Bytes of weights, gradient and moments; fractions take more than is counted."""
+        bits = to.xp.finfo(kind).bits if hasattr(to.xp, "finfo") else 64
+        learning = sum(b.stop - b.start for b in self.net.layout.learning)
+        return bits // 8 * (self.net.layout.size + (1 + self.pure.moments) * learning)
+
+    def _first(
+        self, seed: int, to: Backend, device: Any, kind: Any, given: Mapping[str, Array]
+    ) -> tuple[Array, State]:
+        """Initial weights and state."""
         parts = []
         for block, drawn in initial_values(self.net.params, seed, _WEIGHTS):
             if block in given:
-                part = backends.convert(given[block], to, kind, device)
-                check_block(block, part, self.net.shapes[block])
-                parts.append(to.xp.reshape(part, (-1,)))
+                parts.append(to.xp.reshape(given[block], (-1,)))
             else:
                 parts += (to.asarray(part, kind, device) for part in drawn)
+        parts = parts or [to.xp.zeros((0,), dtype=kind, device=device)]
         w = join(parts, xp=to.xp) if len(parts) > 1 else backends.copy(parts[0])  # not the caller's own
         self._precise(to)
         return mapped((w, self._first_state(seed, w, to)), to.committed)  # type: ignore[no-any-return]
@@ -217,6 +259,8 @@ class Learner:
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
         """Copies of w and s, which later steps do not overwrite."""
+        if any(backends.of(a).consumed(a) for a in leaves((w, s))):
+            raise consumed()
         return backends.copy(w), backends.copy(s)
 
     def weights(self, w: Array) -> dict[str, Array]:
@@ -237,8 +281,11 @@ class Learner:
 
     def _carried(self, net: Net, w: Array, s: State) -> tuple["Learner", Array, State]:
         learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.gradient_slices
+        zeros = (w[:0],) * learner.pure.moments
 
         def carried(vector: Array) -> Array:
+            if not net.layout.learning:
+                return vector[:0]
             return join(
                 [
                     vector[old[b.name]]
@@ -251,16 +298,22 @@ class Learner:
 
         rule = s.rule._replace(
             rates=learner._rates(w, xp=xp),  # noqa: SLF001
-            moments=tuple(carried(m) for m in s.rule.moments),
+            moments=tuple(carried(m) for m in (s.rule.moments or zeros)[: learner.pure.moments]),
         )
-        if s.rule.moments:
+        if s.rule.moments and net.layout.learning:
             ran = xp.astype(xp.zeros_like(s.rule.moments[0]), s.rule.count.dtype) + s.rule.count
             rule = rule._replace(count=carried(ran))
+        elif s.rule.moments or learner.pure.moments:  # where nothing learns there is no moment
+            rule = rule._replace(
+                count=xp.zeros((), dtype=s.rule.count.dtype, device=backends.of(w).device_of(w))
+            )
         return learner, w, s._replace(rule=rule)
 
     # ------------------------------------------------------------ steps
     def step(self, w: Array, s: State, *batch: Any, watch: Iterable[str] = ()) -> Any:
         """One update from a batch; consumes w and s.
+
+        Read-only arrays are refused; a compiled step makes copies of them.
 
         Args:
             w: the weights, from `init` or the previous step.
@@ -279,6 +332,7 @@ class Learner:
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
         to = self._precise(self.check(w, s, *batch))
+        check_writable((w, *s.rule.moments))
         return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
     def compile(self, w: Array, *, watch: Iterable[str] = ()) -> Compiled:
@@ -401,7 +455,40 @@ class Learner:
         if not isinstance(w, tuple):
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
-        return check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
+        to = check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
+        if not self._looked_at and not isinstance(w, tuple):
+            check_shapes(self.pure, w, s, batch)
+            self._looked_at.append(True)
+        return to
+
+    @cached_property
+    def _looked_at(self) -> list[bool]:
+        """Filled when the shapes of what layers, loss and rules return were found to fit."""
+        return []
+
+    def check_values(self, *batch: Any, first: int = 0) -> None:
+        """Check the values of rows: finite numbers, and targets in the range of the loss; this reads them.
+
+        All of `bp.train` does this where data enter; `step` does not.
+
+        Args:
+            batch: inputs, targets and, if there are some, weights.
+            first: the number of the first row, for the message.
+
+        Raises:
+            BackpropError: NaN or infinity, labels or probabilities out of range; which row is the first.
+        """
+        if 2 <= len(batch) <= 3:
+            check_values(batch, self.loss, self._units, first)
+
+    def check_source(self, source: Any) -> None:
+        """Check a source of data that answers for its values, such as `bp.data.Stored`, once for a loss."""
+        if hasattr(source, "check_for"):
+            source.check_for(self.loss, self._units)
+
+    @property
+    def _units(self) -> int:
+        return self.net.outputs[-1][-1] if self.net.outputs[-1] else 1
 
     def _check_inputs(self, w: Array, s: State, x: Any) -> Backend:
         check_vector(w, self.net.layout)
@@ -428,7 +515,7 @@ class Learner:
             xp = self._precise(self._check_inputs(w, s, x)).xp
             o = self.pure.forward(w, s, x, training=False, xp=xp)[1][-1].o
             return o if net_input else self.loss.link(o, xp=xp)
-        check_count(batch_size, "the batch size")
+        batch_size = check_count(batch_size, "the batch size")
         n, parts = leaves(x)[0].shape[0], []
         for rows in (slice(k, min(k + batch_size, n)) for k in range(0, n, batch_size)):
             part = mapped(x, lambda a: a[rows, ...])  # noqa: B023 (used at once)

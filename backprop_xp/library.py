@@ -1,11 +1,25 @@
 """An array library: its namespace, its dtypes and devices, and transfers to and from the host."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy
 
 from .arrays import Array, Namespace
 from .errors import BackpropError
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype of any library, or of NumPy's type; a name stays.
+
+    >>> [dtype_name(each) for each in ("float32", numpy.float32, numpy.dtype("int32"))]
+    ['float32', 'float32', 'int32']
+    """
+    if isinstance(dtype, str):
+        return dtype
+    if isinstance(dtype, type) and issubclass(dtype, numpy.generic):
+        return dtype.__name__
+    return str(getattr(dtype, "dtype", dtype)).rpartition(".")[2]  # JAX's types have a dtype
 
 
 class Library:
@@ -40,8 +54,8 @@ class Library:
         """The device of an array; None where the library has only one."""
         return None
 
-    def dtype(self, name: str | None) -> Any:
-        """The dtype of this name; without a name the default.
+    def dtype(self, name: Any) -> Any:
+        """The dtype of this name, or of one's own name; without a name the default.
 
         Raises:
             BackpropError: the library has no such dtype.
@@ -49,10 +63,11 @@ class Library:
         known = (*self.floats, *(n for n in ("int32", "int64", "uint8") if hasattr(self.xp, n)))
         if name is None:
             return getattr(self.xp, self.floats[0])
-        if name not in known:
+        found = dtype_name(name)
+        if found not in known:
             msg = f"a dtype of the {self.name} backend must be one of {known}, got {name!r}"
             raise BackpropError(msg)
-        return getattr(self.xp, name)
+        return getattr(self.xp, found)
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Nested lists, a NumPy array or an array of this library, as an array of this dtype and device."""
@@ -77,6 +92,25 @@ class Library:
         """
         return memory
 
+    def writable(self, a: Array) -> bool:
+        """Whether the array may be changed in place, as far as its library forbids that."""
+        return True
+
+    def consumed(self, a: Array) -> bool:
+        """Whether a step took the memory of the array."""
+        return False
+
     def committed(self, a: Array) -> Array:
         """The same array, tied to the device it lies on, where a library has arrays that are not."""
         return a
+
+    def free_memory(self, device: Any) -> int | None:
+        """Bytes that the host can still give, by Linux's /proc/meminfo; None where that is not known.
+
+        A device with memory of its own is asked for it, and says itself when there is none left.
+        """
+        try:
+            text = Path("/proc/meminfo").read_text(encoding="ascii")
+            return 1024 * int(text.partition("MemAvailable:")[2].split(maxsplit=1)[0])
+        except (OSError, ValueError, IndexError):
+            return None

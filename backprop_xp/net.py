@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .arrays import Array, Namespace, Shape, label, mark
+from .arrays import Array, Namespace, Shape, as_integer, label, mark
 from .errors import BackpropError, listed
 from .layers import Add, Concat, Context, Flow, Input, Layer
 from .params import Layout, Param
@@ -50,8 +50,16 @@ def named(label: str, layer: Layer | Node) -> Node:
     >>> named("early", Dense(3)).name
     'early'
     """
+    _check_name(label)
     node = layer if isinstance(layer, Node) else Node(layer)
     return node._replace(name=label)
+
+
+def _check_name(label: Any) -> None:
+    """Check a layer's name: a dot would make it look like a block's."""
+    if not isinstance(label, str) or not label or "." in label:
+        msg = f"the name of a layer is text without a dot, since 'name.w' is a block of it; got {label!r}"
+        raise BackpropError(msg)
 
 
 def add(*sources: str) -> Node:
@@ -81,7 +89,7 @@ def chain(first: Any, *rest: Any) -> "Net":
     >>> [node.name for node in net.nodes], net.layout.size
     (['input', 'early', 'dense1', 'add1', 'dense2'], 25)
     """
-    items = [Input(first) if isinstance(first, int) else first, *rest]
+    items = [first if as_integer(first) is None else Input(first), *rest]
     nodes: list[Node] = []
     counts: dict[str, int] = {}
     for item in items:
@@ -117,6 +125,8 @@ class Net:
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]
+        for name in names:
+            _check_name(name)
         if not names or not isinstance(self.nodes[0].layer, Input):
             msg = "a net must begin with its number of features, as in bp.chain(8, bp.Dense(1))"
             raise BackpropError(msg)

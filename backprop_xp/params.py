@@ -111,7 +111,7 @@ class Layout:
 
     def learning_part(self, w: Array, *, xp: Namespace) -> Array:
         """The learning blocks of w in one vector."""
-        return join([w[span.start : span.stop] for span in self.spans], xp=xp)
+        return join([w[span.start : span.stop] for span in self.spans] or [w[:0]], xp=xp)
 
     def pack(self, grads: Mapping[str, Array], *, xp: Namespace, split: bool = False) -> Array:
         """Gradients given by block name as one vector; with `split` as a tuple of arrays."""

@@ -8,11 +8,21 @@ unsigned operations (its `xp.word` names the type); the bits are the same.
 from math import pi
 from typing import Any
 
-from .arrays import Array, Namespace
+from .arrays import Array, Namespace, as_integer
+from .errors import BackpropError
 
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
 _ROUNDS_OF_SHUFFLE = 8
+
+
+def check_seed(seed: Any) -> int:
+    """A seed as an int, if it is one of 32 bits."""
+    found = as_integer(seed)
+    if found is None or not 0 <= found < 1 << 32:
+        msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
+        raise BackpropError(msg)
+    return found
 
 
 def word(xp: Namespace) -> Any:

@@ -298,6 +298,10 @@ class Step:
         g, loss, layers = gradient
         mark(xp, "update", "the whole gradient")
         label(xp, loss, "loss")
+        if not self.net.layout.learning:
+            self._watch_after(self._watch_before(w, watched, xp=xp), w, watched, xp=xp)
+            rule = s.rule._replace(count=s.rule.count + 1)
+            return w, State(rule, layers, s.step + 1, s.seed, s.scale), loss
         before = self._watch_before(w, watched, xp=xp)
         if s.scale:
             g = _each(g, lambda a: a / s.scale[0])

@@ -7,7 +7,7 @@ the whole vector, in blocks, or fused. `ALL` lists the rules; tests run over tha
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, isfinite, log
+from math import inf, log
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -55,11 +55,16 @@ class Update(Protocol):
         """
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a setting is a real number; a truth is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_rate(rate: Rate) -> None:
     """Check that constant rates are positive finite numbers; a schedule is accepted as it is."""
     constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
     for each in constants:
-        if isinstance(each, bool) or not isinstance(each, Real) or not 0 < float(each) < inf:
+        if not _is_number(each) or not 0 < float(each) < inf:
             msg = f"a rate must be a positive finite number such as 0.1, got {each!r}"
             raise BackpropError(msg)
 
@@ -107,6 +112,10 @@ class GradientDescent:
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
+        for bound in (self.floor, self.limit):
+            if bound is not None and not _is_number(bound):
+                msg = f"a floor or limit of weights must be a number, or None for none, got {bound!r}"
+                raise BackpropError(msg)
         low = 0 if self.floor is None else self.floor
         if not (low >= 0 and (self.limit is None or self.limit > low)):
             msg = f"weights need 0 <= floor < limit, got floor={self.floor!r}, limit={self.limit!r}"
@@ -206,7 +215,7 @@ class Adam:
         check_rate(self.rate)
         check_beta(self.beta1)
         check_beta(self.beta2)
-        if not (isfinite(self.epsilon) and self.epsilon > 0):
+        if not (_is_number(self.epsilon) and 0 < self.epsilon < inf):
             msg = f"Adam's epsilon must be a positive finite number such as 1e-8, got {self.epsilon!r}"
             raise BackpropError(msg)
 
@@ -230,7 +239,7 @@ class Adam:
 
 def check_beta(beta: Any) -> None:
     """Check that a decay factor is in [0, 1)."""
-    if not (isinstance(beta, (int, float)) and 0 <= beta < 1):
+    if not (_is_number(beta) and 0 <= beta < 1):
         msg = f"beta must be a number with 0 <= beta < 1, such as 0.9, got {beta!r}"
         raise BackpropError(msg)
 
@@ -238,7 +247,11 @@ def check_beta(beta: Any) -> None:
 def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Array:
     """The rate of this step: a number, a 0-d array, or one per learning weight."""
     if callable(rate):
-        return rate(xp.astype(state.count, dtype), xp=xp)
+        found = rate(xp.astype(state.count, dtype), xp=xp)
+        if not _is_number(found) and not hasattr(found, "dtype"):
+            msg = f"a schedule must return a number or a 0-d array, the rate; {rate!r} returned {found!r}"
+            raise BackpropError(msg)
+        return found
     return rate if isinstance(state.rates, tuple) else state.rates
 
 
@@ -263,6 +276,11 @@ class L2:
     """
 
     strength: Any = 0.01
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.strength) or not 0 <= self.strength < inf:
+            msg = f"the strength of a penalty must be a number, 0 or more, got {self.strength!r}"
+            raise BackpropError(msg)
 
     def gradient(self, w: Array, *, xp: Namespace) -> Array:
         """The term λ w."""
@@ -290,6 +308,11 @@ class ClipByNorm:
     """
 
     limit: float
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.limit) or not 0 < self.limit:
+            msg = f"the largest norm of a gradient must be a positive number, got {self.limit!r}"
+            raise BackpropError(msg)
 
     def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
         """The gradient, shortened where it is longer than the limit."""

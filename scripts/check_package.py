@@ -34,7 +34,7 @@ def check_types() -> str:
 def check_training() -> str:
     """A training step of a small net gives the known weights."""
     learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
-    w, s = learner.init(dtype="float64", weights={"dense1.w": [[1], [2]]})
+    w, s = learner.init(dtype="float64", weights={"dense1.w": [[1], [2]], "dense1.b": [0]})
     w, s, loss = learner.step(w, s, np.asarray([[1.0, 1.0]]), np.asarray([[1.0]]))
     assert float(loss) == 2.0
     np.testing.assert_allclose(w, [0.8, 1.8, -0.2])

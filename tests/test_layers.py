@@ -287,6 +287,7 @@ def test_learning_flow_stops_at_the_earliest_layer_that_learns(held, batch):
     learner = bp.Learner(CHAIN.freeze(*held), bp.losses.squared_error)
     w, s = learner.init(dtype="float64")
     x, t = batch(learner)
+    learner.check(w, s, x, t)  # which looks at shapes
     Spy.calls.clear()
     got = learner.gradient(w, s, x, t)
     calls = Counter(Spy.calls)
@@ -304,6 +305,7 @@ def test_learning_flow_stops_at_the_earliest_layer_that_learns(held, batch):
 def test_learning_flow_goes_to_the_input_where_asked(batch):
     learner = bp.Learner(CHAIN.freeze("spy1", "spy2"), bp.losses.squared_error, to_input=True)
     w, s = learner.init(dtype="float64")
+    learner.check(w, s, *batch(learner))
     Spy.calls.clear()
     got = learner.gradient(w, s, *batch(learner))
     assert all(Spy.calls[label, "pull"] == Spy.calls[label, "delta"] == 1 for label in "abcd")
@@ -331,6 +333,7 @@ def test_a_frozen_branch_beside_a_learning_one_gets_no_flow(batch):
     ))  # fmt: skip
     learner = bp.Learner(net.freeze("right"))
     w, s = learner.init(dtype="float64")
+    learner.check(w, s, *batch(learner))
     Spy.calls.clear()
     learner.step(w, s, *batch(learner))
     assert set(Spy.calls.values()) == {1}

@@ -110,7 +110,7 @@ def _find(a: Any) -> Backend:
     raise BackpropError(msg)
 
 
-def resolve(like: Array, name: str | None, device: Any, dtype: str | None) -> tuple[Backend, Any, Any]:
+def resolve(like: Array, name: str | None, device: Any, dtype: Any) -> tuple[Backend, Any, Any]:
     """Backend, device and dtype: those of the array `like`, else those named.
 
     Raises:
@@ -128,7 +128,7 @@ def resolve(like: Array, name: str | None, device: Any, dtype: str | None) -> tu
 
 
 def asarray(
-    data: Any, *, like: Array = None, backend: str | None = None, device: Any = None, dtype: str | None = None
+    data: Any, *, like: Array = None, backend: str | None = None, device: Any = None, dtype: Any = None
 ) -> Array:
     """Data as an array of a backend: from nested lists, NumPy arrays, or arrays of any backend.
 

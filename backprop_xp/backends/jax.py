@@ -9,6 +9,7 @@ from ..arrays import Array, Namespace
 from ..compiler.compiled import Compiled, Function
 from ..compiler.jax import Jitted
 from ..errors import BackpropError, listed
+from ..library import dtype_name
 from .base import Backend
 
 TYPES = ("jax", "jaxlib")
@@ -47,8 +48,9 @@ class Jax(Backend):
         """The device; None while JAX traces."""
         return None if isinstance(a, self.jax.core.Tracer) else a.device
 
-    def dtype(self, name: str | None) -> Any:
+    def dtype(self, name: Any) -> Any:
         """The type of this name; 64 bits need JAX_ENABLE_X64."""
+        name = None if name is None else dtype_name(name)
         if name in ("float64", "int64") and not self.jax.config.jax_enable_x64:
             msg = (
                 f"JAX has {name} only with JAX_ENABLE_X64=1 in the environment; set it, or use {name[:-2]}32"
@@ -80,9 +82,18 @@ class Jax(Backend):
         other.xp = _Precise(self.xp, precision)
         return other
 
+    def free_memory(self, device: Any) -> int | None:
+        """Of the host, for arrays on its processor."""
+        there = self.jax.devices()[0] if device is None else device
+        return super().free_memory(device) if getattr(there, "platform", "") == "cpu" else None
+
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """`jax.jit` and `jax.lax.scan`, the state donated."""
         return Jitted(self, self.jax, function, **settings)
+
+    def consumed(self, a: Array) -> bool:
+        """Whether it was donated."""
+        return not isinstance(a, self.jax.core.Tracer) and a.is_deleted()
 
     def committed(self, a: Array) -> Array:
         """The array, committed to its device: `jax.jit` compiles again for one that is not."""

@@ -60,6 +60,10 @@ class Torch(Backend):
         own = a is not None and not a.requires_grad and a.data_ptr() == memory.ctypes.data
         return a if own else self.torch.from_numpy(memory)
 
+    def free_memory(self, device: Any) -> int | None:
+        """Of the host, for its own tensors."""
+        return super().free_memory(device) if device is None or device.type == "cpu" else None
+
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """The function outside autograd: on the CPU as a recorded plan, on a GPU as a CUDA graph."""
         return Detached(self, self.torch, function, **settings)

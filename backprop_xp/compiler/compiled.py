@@ -157,7 +157,8 @@ def batch_size(index: Array) -> int:
     """The batch size of an index.
 
     Raises:
-        BackpropError: the index is not an array of integers of shape (steps, batch).
+        BackpropError: the index is not an array of integers of shape (steps, batch), or its steps have no
+            row.
     """
     shape: tuple[Any, ...] = getattr(index, "shape", ())
     if len(shape) != 2 or "int" not in str(index.dtype):
@@ -167,6 +168,9 @@ def batch_size(index: Array) -> int:
             else type(index).__name__
         )
         msg = f"an index must be an array of integers of shape (steps, batch), got {got}"
+        raise BackpropError(msg)
+    if not shape[1]:
+        msg = f"each step of an index needs one row at least, got shape {tuple(shape)}: (steps, batch)"
         raise BackpropError(msg)
     return int(shape[1])
 

@@ -4,10 +4,20 @@ from functools import partial
 from typing import Any
 
 from ..arrays import Array
-from ..errors import no_memory
+from ..errors import consumed, no_memory
 from ..library import Library
 from .compiled import Compiled, batch_size, check_stack
 from .ir import leaves, mapped
+
+
+def check_there(args: Any) -> None:
+    """Check that no argument was consumed."""
+    if any(getattr(a, "is_deleted", _no)() for a in leaves(args)):
+        raise consumed()
+
+
+def _no() -> bool:
+    return False
 
 
 def _same(*state: Any, xp: Any) -> Any:  # noqa: ARG001 (as the functions of a carry)
@@ -91,6 +101,7 @@ class Jitted(Compiled):
         *given, index = args
         batch_size(index)
         state, held, rows = self._parts(given)
+        check_there(given)
         index = self.index_to_device(rows, index)
         try:
             packed = self.pack(*state)
@@ -105,6 +116,8 @@ class Jitted(Compiled):
         return (*self.unpack(*result[: self.donate]), *result[self.donate :])
 
     def _run(self, function: Any, args: Any, *index: Array) -> Any:
+        if not index:
+            check_there(args)
         try:
             return function(*args, *index)
         except (TypeError, AttributeError):  # what came is nothing that JAX knows

@@ -54,6 +54,18 @@ def record(
     return Program(tuple(recorder.ops), tuple(recorder.values), inputs, outputs, names=recorder.names)
 
 
+def abstract_like(a: Any, rows: int | None = None) -> Any:
+    """An abstract array of the shape and dtype of one of any library; fractions count as float64.
+
+    Args:
+        a: the array.
+        rows: for it to have, in place of its own.
+    """
+    shape = tuple(a.shape) if rows is None or not a.ndim else (rows, *a.shape[1:])
+    kind = getattr(np, str(a.dtype).rpartition(".")[2], np.float64)
+    return abstract(shape, kind)
+
+
 class Recorder:
     """The namespace that a recorded function uses: a call of a function of the standard is recorded.
 

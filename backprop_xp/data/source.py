@@ -3,9 +3,10 @@
 from typing import Any, Protocol
 
 from .. import backends
-from ..arrays import Array
-from ..checks import check_data, check_finite, described
+from ..arrays import Array, as_integer
+from ..checks import check_data, check_range, check_row_weights, described
 from ..errors import BackpropError
+from ..layers import check_count
 from ..losses import Loss
 
 WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not all are
@@ -34,24 +35,29 @@ class Source(Protocol):
         """The rows start, …, stop - 1: inputs, targets and, if there are some, weights of rows.
 
         Their shapes are (rows, features), (rows, outputs) or (rows,) for labels, and (rows,).
+
+        Training and evaluation check the values of the rows they read. A source that answers for its
+        values has a method `check_for(loss, units)`, as `Stored` has, which is called in place of that.
         """
 
 
 def check_slice(start: int, stop: int, n: int) -> None:
     """Check that a slice has at least one row and stays within n rows."""
-    if not 0 <= start < stop <= n:
+    whole = as_integer(start), as_integer(stop)
+    if None in whole or not 0 <= start < stop <= n:
         msg = f"a slice of rows needs 0 <= start < stop <= {n}, got {start} to {stop}"
         raise BackpropError(msg)
 
 
 class Stored:
-    """Data in arrays, on any device. Their values are checked once, here.
+    """Data in arrays, on any device. Their values are checked once: here, and targets for each loss.
 
     Args:
         x: inputs, shape (rows, features), of any backend (`bp.asarray` converts lists). Bytes (uint8)
             stay bytes: a net reads them as x / 255.
         t: targets, shape (rows, units), or integer labels (rows,).
-        loss: the loss they are meant for; with it the range of the targets is checked too.
+        loss: the loss they are meant for; with it the range of the targets is checked here, else when
+            the source is first used with a loss.
         units: the number of output units. Without it: the columns of t, or the largest label + 1.
         weight: a weight for each row, shape (rows,), in the dtype of x; None for 1.
 
@@ -82,9 +88,20 @@ class Stored:
         self.features: int = x.shape[1]
         mapped_from_file = any(hasattr(a, "filename") for a in (x, t))  # as numpy.memmap has
         self.window = min(self.n, WINDOW) if mapped_from_file else self.n
-        self.outputs = _outputs(t, units)
+        self.outputs = _outputs(t, None if units is None else check_count(units, "the number of units"))
         check_data(x, t, loss, self.outputs)
+        self._fits: set[tuple[Any, ...]] = set()  # kinds of losses and units the targets were found to fit
         self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))
+
+    def check_for(self, loss: Loss, units: int) -> None:
+        """Check, once, that the targets are in the range of a loss on so many output units.
+
+        Raises:
+            BackpropError: labels or probabilities out of range.
+        """
+        if (loss.targets, units) not in self._fits:
+            check_range(self._batch[1], loss, units)
+            self._fits.add((loss.targets, units))
 
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
         """The rows start, …, stop - 1; for all rows the arrays themselves, not copies."""
@@ -99,10 +116,7 @@ def _checked(weight: Array, n: int) -> Array:
     if tuple(weight.shape) != (n,) or not xp.isdtype(weight.dtype, "real floating"):
         msg = f"weights of rows must be numbers of shape ({n},), got {described(weight)}"
         raise BackpropError(msg)
-    check_finite(weight, "weights of rows")
-    if bool(xp.any(weight < 0)):
-        msg = f"weights of rows must be 0 or more, got {float(xp.min(weight))}"
-        raise BackpropError(msg)
+    check_row_weights(weight)
     return weight
 
 

@@ -4,6 +4,7 @@ Every row is a function of (seed, index): nothing is stored, and any slice can b
 """
 
 from math import log, pi, sqrt
+from numbers import Real
 from typing import Any, Literal
 
 from .. import backends, losses, rng
@@ -73,12 +74,14 @@ class Teacher:
         like: Array = None,
         backend: str | None = None,
         device: Any = None,
-        dtype: str | None = None,
+        dtype: Any = None,
         window: int | None = None,
     ) -> None:
-        _check(seed, outputs, task, noise)
-        check_count(n, "the number of rows")
-        check_count(window or 1, "the window of rows shuffled together")
+        outputs = check_count(outputs, "the number of outputs")
+        seed = _check(seed, outputs, task, noise)
+        n = check_count(n, "the number of rows")
+        features = check_count(features, "the number of features")
+        window = window if window is None else check_count(window, "the window of rows shuffled together")
         self.n, self.features, self.outputs = n, features, outputs
         self.seed, self.task, self.noise = seed, task, noise
         self.window = min(n, window or _WINDOW)
@@ -157,9 +160,10 @@ class Teacher:
         return self._to.xp, self._dtype, self._device
 
 
-def _check(seed: Any, outputs: int, task: str, noise: Any) -> None:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-        msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
+def _check(seed: Any, outputs: int, task: str, noise: Any) -> int:
+    seed = rng.check_seed(seed)
+    if isinstance(noise, bool) or not isinstance(noise, Real):
+        msg = f"the noise must be a number, got {noise!r}"
         raise BackpropError(msg)
     if task not in ("regression", "classification"):
         msg = f"a task must be 'regression' or 'classification', got {task!r}"
@@ -173,6 +177,7 @@ def _check(seed: Any, outputs: int, task: str, noise: Any) -> None:
     if not 0 <= noise < float("inf"):
         msg = f"the noise of regression must be a standard deviation, 0 or more, got {noise!r}"
         raise BackpropError(msg)
+    return seed
 
 
 def _block(features: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 from .. import backends
 from ..arrays import Array, leaves, mapped
 from ..compiler.compiled import Compiled
+from ..layers import check_count
 from ..learner import Learner
 from ..step import State
 
@@ -38,11 +39,17 @@ def evaluate(
     >>> evaluate(learner, w, s, rows)
     2.5
     """
+    batch_size = check_count(batch_size, "the batch size")
     to, compiled = backends.of(w), compiled or learner.compile_evaluate(w)
+    learner.check_source(source)
+    unchecked = not hasattr(source, "check_for")
     host, sums, weighted = backends.get("numpy").xp, [], False
     for start in range(0, source.n, source.window):
         stop = min(start + source.window, source.n)
-        batch = mapped(tuple(source.rows(start, stop)), lambda a: compiled.to_device(w, a))
+        rows = tuple(source.rows(start, stop))
+        if unchecked:
+            learner.check_values(*rows, first=start)
+        batch = mapped(rows, lambda a: compiled.to_device(w, a))
         n = leaves(batch)[0].shape[0]
         full = n // batch_size * batch_size
         parts = [host.arange(full).reshape(-1, batch_size), host.arange(full, n)[None, :]]

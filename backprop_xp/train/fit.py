@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from .. import backends
-from ..arrays import Array, leaves
+from ..arrays import Array, as_integer, leaves
 from ..checks import check_finite
 from ..compiler.compiled import Compiled
 from ..errors import BackpropError
@@ -80,21 +80,23 @@ def epochs(
     1 100
     2 100
     """
-    check_count(epochs, "the number of epochs")
-    check_count(batch_size, "the batch size")
+    epochs = check_count(epochs, "the number of epochs")
+    batch_size = check_count(batch_size, "the batch size")
     if not hasattr(source, "rows"):
         msg = f"a source of data must be one such as bp.data.Stored(x, t), got {type(source).__name__}"
         raise BackpropError(msg)
+    learner.weights(w)  # which checks that they are there
     at = as_int(s.step)
-    began = at if began is None else began
-    if not 0 <= began <= at:
+    first = at if began is None else as_integer(began)
+    if first is None or not 0 <= first <= at:
         msg = f"began must be a step from 0 to {at}, the number of steps made so far; got began={began!r}"
         raise BackpropError(msg)
     check_finite(w, "weights")
+    learner.check_source(source)
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
     step, show = step or learner.compile(w), show or (lambda _: None)
-    yield from Loop(learner, step, source, batches, epochs, show, each, w, s, began, at).records()
+    yield from Loop(learner, step, source, batches, epochs, show, each, w, s, first, at).records()
 
 
 def fit(
@@ -156,6 +158,8 @@ def fit(
     True
     """
     history: list[Epoch] = []
+    if validate is not None:
+        learner.check_source(validate)
     judge = None if validate is None else learner.compile_evaluate(w)
     settings: dict[str, Any] = {
         "epochs": epochs,
@@ -217,6 +221,7 @@ def per_sample(
     exact.asarray(['1/2', '1/8'])
     """
     to = learner.check(w, s, *batch)
+    learner.check_values(*batch)
     step, losses = step or learner.compile(w), []
     host, n = backends.get("numpy").xp, leaves(batch)[0].shape[0]
     state = step.pack(*learner.snapshot(w, s))

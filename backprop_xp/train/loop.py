@@ -93,6 +93,7 @@ class Loop:
         self.total, self.rows_of_call, self.start_of_call = 0.0, 0, perf_counter()
         self.pending: list[tuple[Array, int, int, int]] = []
         self.data: tuple[Any, Any] | None = None
+        self.unchecked = not hasattr(self.source, "check_for")
 
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
@@ -111,6 +112,7 @@ class Loop:
             self.state = self.step.pack(w, s)
             self._train(count, skip, interrupted)
             self.w, self.s = self.step.unpack(*self.state)
+        self.unchecked = self.unchecked and bool(skip)  # until every row was seen
         if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
             raise self._diverged(of="a weight")
         if interrupted:
@@ -178,10 +180,13 @@ class Loop:
     def _rows(self, blocks: tuple[tuple[int, int], ...]) -> Any:
         """The rows of a source in these ranges, on the device of the weights; kept for the next epoch."""
         if self.data is None or self.data[0] != blocks:
-            parts = [self.source.rows(start, stop) for start, stop in blocks]
+            parts = [tuple(self.source.rows(start, stop)) for start, stop in blocks]
+            if self.unchecked:  # where they lie: sent to a device, labels may get fewer bits
+                for (start, _), part in zip(blocks, parts, strict=True):
+                    self.learner.check_values(*part, first=start)
             batch = parts[0] if len(parts) == 1 else _joined(parts)
             like = leaves(self.w)[0]
-            batch = mapped(tuple(batch), lambda a: self.step.to_device(like, a))
+            batch = mapped(batch, lambda a: self.step.to_device(like, a))
             self.step.check(self.w, self.s, *batch)
             self.data = blocks, batch
         return self.data[1]
@@ -243,9 +248,9 @@ def _joined(parts: list[Any]) -> Any:
     """Batches one after the other."""
     columns = iter([
         join(list(column), xp=backends.of(column[0]).xp)
-        for column in zip(*(leaves(tuple(part)) for part in parts), strict=True)
+        for column in zip(*map(leaves, parts), strict=True)
     ])  # fmt: skip
-    return mapped(tuple(parts[0]), lambda _: next(columns))
+    return mapped(parts[0], lambda _: next(columns))
 
 
 def as_int(a: Array) -> int:

@@ -134,6 +134,9 @@ class Rows:
         self.arrays, self.n, self.outputs, self.window = arrays, n, units, min(window, n)
         self.features = arrays()[0].shape[1]
 
+    def check_for(self, loss: Any, units: int) -> None:
+        """Nothing is looked at: `bp.data.Stored` does that once, before the first run."""
+
     def rows(self, start: int, stop: int) -> tuple[Any, Any]:
         """The rows start, …, stop - 1, as views."""
         x, t = self.arrays()

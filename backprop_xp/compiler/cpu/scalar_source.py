@@ -18,13 +18,15 @@ MOST = 1200  # numbers in a step; above, arrays are faster
 _DEEPEST = 12  # nested parentheses in one expression
 
 FORMS = {
-    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "pow": "{} ** {}",
+    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "pow": "power({}, {})",
     "equal": "{} == {}", "not_equal": "{} != {}", "less": "{} < {}", "less_equal": "{} <= {}",
     "greater": "{} > {}", "greater_equal": "{} >= {}", "negative": "-{}", "abs": "abs({})",
     "square": "{0} * {0}", "sqrt": "sqrt({})", "exp": "exp({})", "expm1": "expm1({})", "log": "log({})",
     "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
-    "maximum": "{0} if {0} >= {1} else {1}", "minimum": "{0} if {0} <= {1} else {1}",
-    "where": "{1} if {0} else {2}",
+    "maximum": ">", "minimum": "<", "where": "{1} if {0} else {2}",
+}  # fmt: skip
+_EXTREMUM = {  # NaN wins, as in NumPy: of a number and a literal, and of any two numbers
+    True: "{1} if {1} %s {0} else {0}", False: "{0} if {0} %s {1} or {0} != {0} else {1}",
 }  # fmt: skip
 SPECIAL = frozenset({"matmul", "sum", "mean", "max", "min", "concat", "astype"})  # have methods of their own
 NOT_UNROLLED = CREATION | {  # a step that has one of these runs on arrays
@@ -33,6 +35,7 @@ NOT_UNROLLED = CREATION | {  # a step that has one of these runs on arrays
     "any", "argmax", "stack", "take", ASSIGN,
 }  # fmt: skip
 _FUNCTIONS = {n: getattr(math, n) for n in ("sqrt", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos")}
+_FUNCTIONS |= {"power": math.pow, "nan": math.nan}  # math.pow raises where ** goes to complex numbers
 
 
 class NotUnrolled(Exception):
@@ -46,6 +49,11 @@ class Number:
 
     def __init__(self, form: str, args: tuple["Number", ...] = (), label: str = "") -> None:
         self.form, self.args, self.label, self.uses = form, args, label, 0
+
+    @property
+    def literal(self) -> bool:
+        """Whether it is a number that is known, and finite."""
+        return bool(self.label) and not self.label.isidentifier()
 
 
 class Unrolled:
@@ -89,16 +97,18 @@ class Unrolled:
         if not len(out[0]):
             return True
         given = [a.reshape(len(a), -1).tolist() for a in rows]
+        new, start = [], 0
         try:
             numbers, found = self.function(numbers, *given)
             for column, values in zip(out, found, strict=True):
                 column[:] = values
+            for a in state:
+                new.append(np.asarray(numbers[start : start + a.size], dtype=a.dtype))
+                start += a.size
         except (ArithmeticError, ValueError):
             return False
-        start = 0
-        for a in state:
-            a.reshape(-1)[:] = numbers[start : start + a.size]
-            start += a.size
+        for a, values in zip(state, new, strict=True):
+            a.reshape(-1)[:] = values
         return True
 
     # ------------------------------------------------------------ arrays of numbers
@@ -126,6 +136,12 @@ class Unrolled:
             raise NotUnrolled
         return Number(form, args)
 
+    def _extremum(self, sign: str, a: Number, b: Number) -> Number:
+        """The larger or the smaller of two numbers; a literal, which is not NaN, goes second."""
+        if a.literal:
+            a, b = b, a
+        return self._new(_EXTREMUM[b.literal] % sign, a, b)
+
     def _do(self, op: Op) -> None:
         if op.name == "matmul":
             a, b = (self.of(each) for each in op.args)
@@ -139,7 +155,10 @@ class Unrolled:
         elif op.name in FORMS:
             parts = np.broadcast_arrays(*(self.of(each) for each in op.args))
             rows = zip(*(part.reshape(-1) for part in parts), strict=True)
-            result = _array([self._new(FORMS[op.name], *row) for row in rows], parts[0].shape)
+            if op.name == "pow" and self.program.values[op.out].dtype.kind != "f":
+                raise NotUnrolled
+            make = self._extremum if op.name in ("maximum", "minimum") else self._new
+            result = _array([make(FORMS[op.name], *row) for row in rows], parts[0].shape)
         else:
             raise NotUnrolled
         if op.inplace:
@@ -170,7 +189,7 @@ class Unrolled:
         rows = np.moveaxis(source, last, range(-len(last), 0)).reshape(max(1, like.size), -1)
         n = rows.shape[1]
         sums = " + ".join(["{}"] * n)
-        form = {"sum": sums, "mean": f"({sums}) / {n}"}.get(op.name) or f"{op.name}({', '.join(['{}'] * n)})"
+        form = {"sum": sums, "mean": f"({sums}) / {n}"}.get(op.name) or _extreme_of(op.name, n)
         form = "{}" if n == 1 else form
         return _array([self._new(form, *row) for row in rows], like.shape)
 
@@ -244,6 +263,13 @@ class Unrolled:
                     new = f"c_{name} - (c_{name} - r_{name})"
                 changes.append((name, new))
         return results, changes
+
+
+def _extreme_of(name: str, n: int) -> str:
+    """The largest or smallest of n numbers; Python's own would pass over NaN, but for the first."""
+    numbers = [f"{{{k}}}" for k in range(n)]
+    known = " and ".join(f"{each} == {each}" for each in numbers)
+    return f"{name}({', '.join(numbers)}) if {known} else nan"
 
 
 def _array(numbers: list[Number], shape: tuple[int, ...]) -> Any:

@@ -1,0 +1,129 @@
+"""Shapes of what layers, activations, losses and update rules return, looked at once on abstract arrays.
+
+No number is computed: a step is run by a recorder, on rows of its own, and each part is asked in turn.
+"""
+
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+from .arrays import Array, Namespace, Shape, leaves, mapped
+from .compiler.recorder import NotRecorded, abstract_like, record
+from .errors import BackpropError
+from .losses import Loss
+from .net import Net, Node
+from .step import State, Step
+
+_ROWS = 11  # of an abstract batch: a number that no broadcast hides
+
+
+def check_shapes(step: Step, w: Array, s: State, batch: tuple[Any, ...]) -> None:
+    """Check that the parts of a step return what fits: one look, and none at values.
+
+    What no recorder takes is not looked at: there the library that runs it says what is wrong.
+
+    Raises:
+        BackpropError: an output, a delta, a gradient, a loss, an error or a new weight of another shape,
+            with the layer, the loss or the rule that made it.
+    """
+    state = mapped((w, s), abstract_like)
+    rows = [mapped(each, lambda a: abstract_like(a, _ROWS)) for each in batch]
+    word = leaves(state[1].step)[0].dtype
+    try:
+        record(lambda *args, xp: _look(step, *args, xp=xp), *state, *rows, word=word)
+    except NotRecorded:
+        return
+    except BackpropError:
+        raise
+    except Exception:  # a function of the user's own, on arrays that are none
+        return
+
+
+def _look(step: Step, w: Array, s: State, *batch: Any, xp: Namespace) -> None:
+    looked = replace(step, net=_looked_net(step.net), loss=_LookedLoss(step.loss))
+    g = looked.gradient(w, s, *batch, xp=xp, rows=_ROWS).g
+    for rule, span in step.parts:
+        here, name = slice(span.first, span.last), type(rule).__name__
+        scalars = rule.scalars(s.rule, dtype=w.dtype, xp=xp)
+        each = [v[here] if getattr(v, "ndim", 0) else v for v in scalars]
+        own = [m[here] for m in s.rule.moments[: rule.moments]]
+        found = rule.element(g[here], w[span.start : span.stop], *own, *each, xp=xp)
+        if not isinstance(found, (tuple, list)) or len(found) != 1 + rule.moments:
+            msg = f"element of the rule {name} must return the new weights and {rule.moments} moments"
+            raise BackpropError(f"{msg}, got {found!r}")
+        for a in found:
+            _fits(a, (span.stop - span.start,), f"what element of the rule {name} returns")
+
+
+def _fits(a: Any, want: Shape, what: str) -> None:
+    got = getattr(a, "shape", ())
+    if tuple(got) != tuple(want):
+        shown = tuple("batch" if k == 0 and n == _ROWS else n for k, n in enumerate(want))
+        was = tuple("batch" if k == 0 and n == _ROWS else n for k, n in enumerate(got))
+        msg = f"{what} must have shape {shown}, got {was}".replace("'batch'", "batch")
+        raise BackpropError(f"{msg}: it computes each number from its own, or sums over the units alone")
+
+
+def _looked_net(net: Net) -> Net:
+    other = copy(net)
+    nodes = tuple(
+        node._replace(layer=_LookedLayer(node, out)) for node, out in zip(net.nodes, net.outputs, strict=True)
+    )
+    object.__setattr__(other, "nodes", nodes)
+    return other
+
+
+class _LookedLayer:
+    """A layer whose four methods are looked at."""
+
+    def __init__(self, node: Node, output: Shape) -> None:
+        self._layer, self._output = node.layer, output
+        self._name = f"'{node.name}', {node.layer!r},"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def forward(self, p: Any, *x: Array, **rest: Any) -> Any:
+        flow, state = self._layer.forward(p, *x, **rest)
+        if hasattr(flow.o, "shape"):
+            _fits(flow.o, (_ROWS, *self._output), f"the output of {self._name}")
+        return flow, state
+
+    def delta(self, p: Any, flow: Any, e: Array, **rest: Any) -> Array:
+        delta = self._layer.delta(p, flow, e, **rest)
+        if hasattr(flow.net, "shape"):
+            _fits(delta, flow.net.shape, f"delta of {self._name}")
+        return delta
+
+    def grad(self, p: Any, flow: Any, delta: Array, *x: Array, **rest: Any) -> Any:
+        grads = self._layer.grad(p, flow, delta, *x, **rest)
+        for name, own, grad in zip(getattr(p, "_fields", ()), p, grads, strict=True):
+            _fits(grad, own.shape, f"the gradient of '{name}' of {self._name}")
+        return grads
+
+    def pull(self, p: Any, flow: Any, delta: Array, *x: Array, **rest: Any) -> Any:
+        pulled = self._layer.pull(p, flow, delta, *x, **rest)
+        for each, back in zip(x, pulled, strict=True):
+            if hasattr(each, "shape"):
+                _fits(back, each.shape, f"what pull of {self._name} returns")
+        return pulled
+
+
+class _LookedLoss:
+    """A loss whose value and error are looked at."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loss, name)
+
+    def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
+        found = self._loss.value(o, t, xp=xp)
+        _fits(found, (_ROWS,), f"the value of the loss {type(self._loss).__name__}")
+        return found
+
+    def error(self, o: Array, t: Array, *, xp: Namespace) -> Array:
+        found = self._loss.error(o, t, xp=xp)
+        _fits(found, o.shape, f"the error of the loss {type(self._loss).__name__}")
+        return found
