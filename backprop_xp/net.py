@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from .arrays import Array, Namespace, Shape
-from .errors import BackpropError, listed
+from .errors import BackpropError, got_instead, listed
 from .layers import Add, Concat, Context, Flow, Input, Layer
 from .params import Layout, Param
 
@@ -85,10 +85,11 @@ def chain(first: Any, *rest: Any) -> "Net":
     nodes: list[Node] = []
     counts: dict[str, int] = {}
     for item in items:
-        if not isinstance(item, (Layer, Node)):
-            msg = f"a net is built from layers such as bp.Dense(10, bp.relu), got {item!r}"
-            raise BackpropError(msg)
         node = item if isinstance(item, Node) else Node(item)
+        layer: Any = node.layer
+        if not isinstance(layer, Layer):
+            msg = f"a net is built from layers such as bp.Dense(10, bp.relu), {got_instead(layer)}"
+            raise BackpropError(msg)
         kind = type(node.layer).__name__.lower()
         if not node.name:
             counts[kind] = counts.get(kind, 0) + 1
@@ -140,6 +141,10 @@ class Net:
             msg = f"every output but the last must be used by a layer; nothing uses {listed(left)}"
             raise BackpropError(msg)
         self._check_frozen()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the settings, of which all else is computed anew."""
+        return {"nodes": self.nodes, "frozen": self.frozen}
 
     def _check_frozen(self) -> None:
         known = {node.name for node in self.nodes} | set(self.shapes)

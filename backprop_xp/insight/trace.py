@@ -8,12 +8,13 @@ from typing import Any
 
 from .. import backends
 from ..arrays import Array, leaves, mapped
+from ..errors import listed
 from ..learner import Learner
 from ..step import State
 from ..watch import BY_PARAMETER, FIELDS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerTrace:
     """Every number of one layer in one step.
 
@@ -40,7 +41,7 @@ class LayerTrace:
     w_after: dict[str, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """Every number of one step.
 
@@ -57,7 +58,11 @@ class Trace:
     layers: tuple[LayerTrace, ...]
 
     def __getitem__(self, name: str) -> LayerTrace:
-        return next(layer for layer in self.layers if layer.name == name)
+        found = {layer.name: layer for layer in self.layers}
+        if name not in found:
+            msg = f"the net has no layer {name!r}; there are {listed(found)}"
+            raise KeyError(msg)
+        return found[name]
 
     def __str__(self) -> str:
         lines = [f"loss {_text(self.loss)}"]

@@ -1,0 +1,179 @@
+"""What a user holds can be kept, copied, printed and checked by hand; what is mistaken is told at once."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import backprop_xp as bp
+from backprop_xp import backends
+from backprop_xp.arrays import leaves
+
+NET = bp.chain(3, bp.named("early", bp.Dense(4, bp.tanh)), bp.Dense(4, bp.relu), bp.add("early"), bp.Dense(2))
+LEARNER = bp.Learner(NET, bp.half_squared_error, bp.Adam(0.01))
+KEPT = {
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+}
+
+
+def x_and_t(place, rows=5):
+    draw = np.random.default_rng(0)
+    return place.array(draw.standard_normal((rows, 3))), place.array(draw.standard_normal((rows, 2)))
+
+
+def bits(tree):
+    return [np.copy(backends.host(a)).tobytes() for a in leaves(tree)]
+
+
+# ---------------------------------------------------------------- pickles and copies
+@pytest.mark.parametrize("how", KEPT)
+def test_a_learner_that_was_used_is_kept_and_gives_the_same_bits(how, float_place):
+    learner = bp.Learner(NET, update=bp.Adam(0.01))
+    (w, s), (x, t) = float_place.init(learner), x_and_t(float_place)
+    learner.predict(w, s, x)
+    other = KEPT[how](learner)
+    assert (other, hash(other)) == (learner, hash(learner))
+    one, two = (each.step(*each.snapshot(w, s), x, t) for each in (learner, other))
+    assert bits(one) == bits(two)
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_a_learner_is_kept_after_fit(how):
+    learner = bp.Learner(NET, update={"*.b": bp.GradientDescent(0.1), "*": bp.Adam()})
+    source = bp.data.Stored(np.ones((4, 3)), np.ones((4, 2)))
+    fitted = bp.fit(learner, *learner.init(dtype="float64"), source, epochs=2, batch_size=2)
+    one, two = (
+        each.predict(fitted.w, fitted.s, source.rows(0, 4)[0]) for each in (KEPT[how](learner), learner)
+    )
+    assert bits(one) == bits(two)
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_weights_states_and_traces_are_kept(how, any_place):
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), update=bp.updates.Momentum(0.125))
+    (w, s), (x, t) = any_place.init(learner), x_and_t(any_place)
+    trace = bp.trace(learner, w, s, x, t)
+    w_kept, s_kept, trace_kept = KEPT[how]((w, s, trace))
+    assert type(s_kept) is type(s)
+    assert w_kept.dtype == w.dtype
+    assert bits((w_kept, s_kept)) == bits((w, s))
+    assert bits(trace_kept["dense1"].change) == bits(trace["dense1"].change)
+    one, two = (learner.step(*learner.snapshot(*each), x, t) for each in ((w_kept, s_kept), (w, s)))
+    assert bits(one) == bits(two)
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_sources_are_kept(how, float_place):
+    x, t = x_and_t(float_place)
+    where = {"backend": float_place.name, "device": float_place.device, "dtype": float_place.dtype}
+    for source in (
+        bp.data.Stored(x, t),
+        bp.data.Teacher(3, 1000, 3, 2, hidden=(5, 4), noise=0.5, window=64, **where),
+        bp.data.Teacher(3, 1000, 3, 4, task="classification", **where),
+    ):
+        kept = KEPT[how](source)
+        assert (kept.n, kept.features, kept.outputs, kept.window) == (
+            source.n, source.features, source.outputs, source.window,
+        )  # fmt: skip
+        assert bits(kept.rows(1, 4)) == bits(source.rows(1, 4))
+
+
+def test_the_dtype_of_fractions_is_one_object_after_a_pickle():
+    w = pickle.loads(pickle.dumps(bp.exact.asarray(["1/3"])))
+    assert w.dtype is bp.exact.asarray([1]).dtype
+
+
+def test_settings_are_hashed_and_traces_by_identity():
+    assert len({NET, bp.chain(3, bp.Dense(2)), bp.chain(3, bp.Dense(2))}) == 2
+    w, s = LEARNER.init(dtype="float64")
+    trace = bp.trace(LEARNER, w, s, np.ones((1, 3)), np.ones((1, 2)))
+    assert trace in {trace}
+    assert trace != bp.trace(LEARNER, w, s, np.ones((1, 3)), np.ones((1, 2)))
+
+
+# ---------------------------------------------------------------- a class for an instance
+CLASSES = {
+    "an activation": (lambda: bp.Dense(8, bp.activations.ReLU), "write ReLU()"),
+    "an activation as a layer": (lambda: bp.layers.Activate(bp.activations.Tanh), "write Tanh()"),
+    "a rule": (lambda: bp.Learner(NET, update=bp.Adam), "write Adam()"),
+    "a rule of some blocks": (lambda: bp.Learner(NET, update={"*": bp.Adam}), "write Adam()"),
+    "a loss": (lambda: bp.Learner(NET, bp.losses.SquaredError), "write SquaredError()"),
+    "a penalty": (lambda: bp.Learner(NET, penalty=bp.updates.L2), "write L2()"),
+    "a bound": (lambda: bp.Learner(NET, clip=bp.updates.ClipByNorm), "write ClipByNorm(limit)"),
+    "a layer": (lambda: bp.chain(3, bp.Dense), "write Dense(units)"),
+    "a layer with a name": (lambda: bp.chain(3, bp.named("early", bp.Dense)), "write Dense(units)"),
+    "the first layer": (lambda: bp.chain(bp.layers.Input), "write Input(units)"),
+    "a net": (lambda: bp.Learner(bp.net.Net), "write Net(nodes)"),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_a_class_for_an_instance_is_told_its_parentheses(case):
+    make, words = CLASSES[case]
+    with pytest.raises(bp.BackpropError) as caught:
+        make()
+    assert words in str(caught.value)
+
+
+# ---------------------------------------------------------------- a NumPy function in a layer
+class Waves(bp.activations.Identity):
+    """cos of NumPy, where that of the namespace is meant."""
+
+    def __call__(self, net, *, xp):
+        return np.cos(net)
+
+
+class Joined(bp.activations.Identity):
+    """A NumPy function that is no ufunc."""
+
+    def __call__(self, net, *, xp):
+        return np.concatenate([net, net], axis=1)[:, : net.shape[1]]
+
+
+@pytest.mark.parametrize(("f", "name"), [(Waves(), "xp.cos"), (Joined(), "xp.concat")])
+def test_a_numpy_function_in_a_compiled_step_is_told_its_name_in_the_standard(f, name):
+    learner = bp.Learner(bp.chain(3, bp.Dense(2, f)))
+    w, s = learner.init()
+    step = learner.compile(w)
+    with pytest.warns(RuntimeWarning, match=f"write {name}"):
+        step(w, s, np.ones((2, 3), "f4"), np.ones((2, 2), "f4"))
+    assert f"write {name}" in step.eager
+
+
+@pytest.mark.parametrize(("f", "name"), [(Waves(), "xp.cos"), (Joined(), "xp.concat")])
+def test_a_numpy_function_on_fractions_is_told_its_name_in_the_standard(f, name):
+    learner = bp.Learner(bp.chain(3, bp.Dense(2, f)))
+    w, s = learner.init(backend="exact")
+    x, t = bp.exact.asarray([[1, 2, 3]]), bp.exact.asarray([[1, 2]])
+    for step in (learner.step, learner.compile(w)):
+        with pytest.raises(bp.BackpropError, match=f"write {name}"):
+            step(w, s, x, t)
+
+
+def test_a_numpy_function_under_jit_is_told_what_to_write():
+    pytest.importorskip("jax", reason="jax is not installed")
+    learner = bp.Learner(bp.chain(3, bp.Dense(2, Waves())))
+    w, s = learner.init(backend="jax")
+    x, t = (bp.asarray(a, like=w) for a in ([[1, 2, 3]], [[1, 2]]))
+    with pytest.raises(bp.BackpropError, match=r"write xp\.cos"):
+        learner.compile(w)(w, s, x, t)
+
+
+def test_a_number_of_numpy_beside_an_array_is_recorded():
+    from backprop_xp.compiler.ir import evaluate
+    from backprop_xp.compiler.recorder import record
+
+    found = record(lambda a, *, xp: np.float64(2) * a + (np.float32(1) - a) / np.int64(2), np.ones(3))
+    assert evaluate(found, np.asarray([0.0, 1, 3])).tolist() == [0.5, 2.0, 5.0]
+
+
+def test_an_unknown_layer_of_a_trace_is_told_the_names_there_are():
+    w, s = LEARNER.init(dtype="float64")
+    trace = bp.trace(LEARNER, w, s, np.ones((1, 3)), np.ones((1, 2)))
+    with pytest.raises(
+        KeyError, match="no layer 'dense'; there are 'input', 'early', 'dense1', 'add1', 'dense2'"
+    ):
+        trace["dense"]
