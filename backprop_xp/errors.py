@@ -1,5 +1,6 @@
 """The errors that backprop_xp raises. A message says what was expected, what was given, what to do."""
 
+from inspect import signature
 from typing import Any
 
 from .arrays import Array
@@ -41,6 +42,19 @@ def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
         "a smaller batch, a smaller net, float32 in place of float64, or fewer rows on the device at once; "
         f"w and s {state}"
     )
+
+
+def got_instead(value: Any) -> str:
+    """What was given instead, for a message; of a class also the parentheses that make an instance of it.
+
+    >>> from backprop_xp import Dense
+    >>> got_instead(3), got_instead(Dense)
+    ('got 3', 'got the class Dense: write Dense(units)')
+    """
+    if not isinstance(value, type):
+        return f"got {value!r}"
+    needed = [p.name for p in signature(value).parameters.values() if p.default is p.empty]
+    return f"got the class {value.__name__}: write {value.__name__}({', '.join(needed)})"
 
 
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:

@@ -6,6 +6,7 @@ This is the public boundary: here arguments are checked, and backends and initia
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import NoneType
 from typing import Any, Literal
 
 from . import backends, loss_scale, rng
@@ -13,7 +14,7 @@ from .arrays import Array, Namespace, leaves, mapped
 from .backends import Backend
 from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
 from .compiler.compiled import Carry, Compiled
-from .errors import BackpropError, listed
+from .errors import BackpropError, got_instead, listed
 from .groups import Updates
 from .initialization import initial_values
 from .layers import check_count
@@ -89,10 +90,12 @@ class Learner:
             (self.net, Net, "the net must be one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss must be one such as bp.softmax_cross_entropy"),
             (self.update, (Update, Mapping), "the update rule must be one such as bp.GradientDescent(0.1)"),
+            (self.penalty, (Penalty, NoneType), "the penalty must be one such as bp.updates.L2(0.01)"),
+            (self.clip, (Clip, NoneType), "clip= must be a bound such as bp.updates.ClipByNorm(1)"),
         )
         for value, kind, example in kinds:
-            if not isinstance(value, kind):
-                msg = f"{example}, got {value!r}"
+            if not isinstance(value, kind) or isinstance(value, type):
+                msg = f"{example}, {got_instead(value)}"
                 raise BackpropError(msg)
         if not isinstance(self.shards, int) or isinstance(self.shards, bool) or self.shards < 1:
             msg = f"the number of shards is a positive integer, got {self.shards!r}"

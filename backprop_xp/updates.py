@@ -245,6 +245,7 @@ def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Arra
     return rate if isinstance(state.rates, tuple) else state.rates
 
 
+@runtime_checkable
 class Penalty(Protocol):
     """What the learner needs to know of a penalty on the weights."""
 
@@ -272,6 +273,7 @@ class L2:
         return self.strength * w
 
 
+@runtime_checkable
 class Clip(Protocol):
     """What the learner needs to know of a bound on the gradient."""
 
