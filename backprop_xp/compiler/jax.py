@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from ..arrays import Array
-from ..errors import no_memory
+from ..errors import BackpropError, no_memory
 from ..library import Library
 from .compiled import Compiled, batch_size
 from .ir import leaves, mapped, signature
@@ -28,6 +28,11 @@ class Jitted(Compiled):
         super().__init__(library, function, **settings)
         n, xp = self.donate, library.xp
         self._shapes = jax.eval_shape
+        self._not_traced = (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.TracerArrayConversionError,
+            jax.errors.TracerIntegerConversionError,
+        )
 
         def one(*args: Any) -> Any:
             self.check(*args)
@@ -98,6 +103,12 @@ class Jitted(Compiled):
     def _run(self, function: Any, args: Any, *index: Array) -> Any:
         try:
             return function(*args, *index)
+        except self._not_traced as error:
+            msg = (
+                "a compiled step cannot read a value or use a NumPy function on an array: "
+                f"write xp.cos for np.cos, and xp.where for if ({str(error).partition(chr(10))[0]})"
+            )
+            raise BackpropError(msg) from error
         except (TypeError, AttributeError):  # what came is nothing that JAX knows
             self.check(*args)
             raise

@@ -30,6 +30,7 @@ from .ir import (
     mapped,
 )  # fmt: skip
 
+OPERATORS = frozenset({*BINARY.values(), *COMPARISON.values()})
 _LIKE = frozenset({"zeros_like", "ones_like"})
 
 
@@ -125,7 +126,6 @@ class Recorder:
 class AbstractArray:
     """An array that has a shape and a dtype, and no value a function could read."""
 
-    __array_ufunc__ = None
     device = "cpu"
 
     def __init__(self, recorder: Recorder, number: int) -> None:
@@ -136,6 +136,23 @@ class AbstractArray:
     def __array_namespace__(self, *, api_version: str | None = None) -> Recorder:
         """The recorder."""
         return self.recorder
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kw: Any) -> "AbstractArray":
+        """A number of NumPy beside an array, as in np.float64(2) * a; else a NumPy function, refused."""
+        name = ufunc.__name__
+        if any(isinstance(a, np.ndarray) for a in inputs):
+            _refuse("uses a host array")
+        if (
+            method != "__call__"
+            or name not in OPERATORS
+            or not any(isinstance(a, np.generic) for a in inputs)
+        ):
+            _refuse_numpy(ufunc)
+        return self.recorder.run(name, *inputs)
+
+    def __array_function__(self, function: Any, *_: Any) -> NoReturn:
+        """A NumPy function, refused."""
+        _refuse_numpy(function)
 
     def __getitem__(self, key: Any) -> "AbstractArray":
         keys = key if isinstance(key, tuple) else (key,)
@@ -151,7 +168,7 @@ class AbstractArray:
         return self.recorder.run("pow", other, self)
 
     def _no_value(self, *_: Any) -> NoReturn:
-        _refuse("reads a value on the host (if, float, int, print, a NumPy function)")
+        _refuse("reads a value on the host (if, float, int, print)")
 
     __bool__ = __float__ = __int__ = __index__ = __array__ = __iter__ = __len__ = __setitem__ = _no_value
     __hash__ = None  # type: ignore[assignment]
@@ -186,6 +203,11 @@ def _ref(a: Any) -> Any:
     if isinstance(a, np.generic):  # a rate, say, from np.logspace
         return a.item()
     return Ref(a.number) if isinstance(a, AbstractArray) else a
+
+
+def _refuse_numpy(function: Any) -> NoReturn:
+    name = next((n for n in OPERATIONS if getattr(np, n, None) is function), function.__name__)
+    _refuse(f"uses np.{name}: write xp.{name}")
 
 
 def _refuse(what: str) -> NoReturn:
