@@ -4,7 +4,7 @@ This is the public boundary: here arguments are checked, and backends and initia
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import NoneType
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
 from .params import join
+from .printed import settings
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 
@@ -31,7 +32,7 @@ _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update b
 Order = Literal["together", "layer by layer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Learner:
     """A net with a loss and an update rule: all that is needed to train it.
 
@@ -109,6 +110,13 @@ class Learner:
             msg = "layers with running state see whole batches alone: write shards=1"
             raise BackpropError(msg)
         assert self.pure.parts  # which checks the rules and their names
+
+    def __repr__(self) -> str:
+        shown = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
+        parts = [
+            f"{name}={settings(own)}" for k, (name, own, usual) in enumerate(shown) if k < 3 or own != usual
+        ]
+        return f"Learner({', '.join(parts)})"
 
     def _check_layerwise(self) -> None:
         if not all(isinstance(rule, GradientDescent) for rule in self.pure.rules):

@@ -20,6 +20,7 @@ from .layers import Context, Flow
 from .losses import Loss, half_squared_error
 from .net import Net, learning_flow
 from .params import Layout, join
+from .printed import short
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 from .watch import Watched
 
@@ -43,6 +44,9 @@ class State(NamedTuple):
     step: Array
     seed: Array
     scale: tuple[Array, ...] = ()
+
+    def __repr__(self) -> str:
+        return short(self)
 
 
 class ForwardPass(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from .arrays import Array, Namespace
 from .errors import BackpropError
+from .printed import short
 
 Rate = Any  # a number, a mapping of layer or block names to numbers, or a schedule
 
@@ -29,6 +30,9 @@ class RuleState(NamedTuple):
     count: Array
     rates: Array
     moments: tuple[Array, ...]
+
+    def __repr__(self) -> str:
+        return short(self)
 
 
 @runtime_checkable

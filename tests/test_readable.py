@@ -177,3 +177,70 @@ def test_an_unknown_layer_of_a_trace_is_told_the_names_there_are():
         KeyError, match="no layer 'dense'; there are 'input', 'early', 'dense1', 'add1', 'dense2'"
     ):
         trace["dense"]
+
+
+# ---------------------------------------------------------------- what is printed
+def trained(place):
+    learner = bp.Learner(bp.chain(3, bp.Dense(4, bp.tanh), bp.Dense(2)), update=bp.updates.Momentum(0.5))
+    return learner, *place.init(learner), *x_and_t(place)
+
+
+def test_all_that_a_user_holds_is_one_short_line_on_every_backend(float_place):
+    learner, w, s, x, t = trained(float_place)
+    step, kind = learner.compile(w), float_place.dtype
+    where = {"backend": float_place.name, "device": float_place.device}
+    shown = {
+        "Net(input (3,) → dense1 (4,) → dense2 (2,): 26 parameters)": learner.net,
+        "Learner(net=Net(": learner,
+        f"moments=((26,) {kind})), layers=(), step=0, seed=0": s,
+        f"Stored(x=(5, 3) {kind}, t=(5, 2) {kind} on {float_place.name}": bp.data.Stored(x, t),
+        "Teacher(1, 100, features=3, outputs=1, hidden=(16,), ": bp.data.Teacher(1, 100, 3, **where),
+        f"(step on {float_place.name}, compiled 0 times)": step,
+        f"(predict on {float_place.name}, compiled 0 times)": learner.compile_predict(w),
+        "layers: input, dense1, dense2)": bp.trace(learner, w, s, x, t),
+        f"LayerTrace('dense1': net (5, 4) {kind}": bp.trace(learner, w, s, x, t)["dense1"],
+    }
+    for words, value in shown.items():
+        assert words in repr(value)
+        assert len(repr(value)) < 200
+        assert "\n" not in repr(value)
+    *_, s, _ = step(*learner.snapshot(w, s), x, t)
+    assert "step=1" in repr(s)
+
+
+def test_a_state_that_was_consumed_is_still_printed():
+    pytest.importorskip("jax", reason="jax is not installed")
+    w, s = LEARNER.init(backend="jax")
+    x, t = (bp.asarray(np.ones((2, n)), like=w) for n in (3, 2))
+    LEARNER.compile(w)(w, s, x, t)
+    assert "step=uint32" in repr(s)
+
+
+def test_settings_that_are_not_the_usual_ones_are_printed():
+    rules = {"*.b": bp.GradientDescent(0.5), "*": bp.Adam(beta2=0.5)}
+    learner = bp.Learner(bp.chain(1, bp.Dense(1)), update=rules, clip=bp.updates.ClipByNorm(2), shards=2)
+    assert repr(learner) == (
+        "Learner(net=Net(input (1,) → dense1 (1,): 2 parameters), loss=HalfSquaredError(), "
+        "update={'*.b': GradientDescent(0.5), '*': Adam(beta2=0.5)}, clip=ClipByNorm(2), shards=2)"
+    )
+
+
+def test_a_net_of_many_layers_fits_on_a_screen():
+    net = bp.chain(3, *(bp.Dense(3) for _ in range(1000)))
+    assert len(str(net).splitlines()) < 26
+    assert "dense1000" in net.summary()
+    assert "…" in net.summary()
+    assert len(repr(net)) < 200
+
+
+def test_a_trace_of_large_arrays_is_abbreviated_and_its_numbers_are_aligned():
+    learner = bp.Learner(bp.chain(50, bp.Dense(60, bp.tanh), bp.Dense(1)))
+    w, s = learner.init()
+    draw = np.random.default_rng(0).standard_normal
+    trace = bp.trace(learner, w, s, draw((40, 50)).astype("f4"), draw((40, 1)).astype("f4"))
+    lines = str(trace["dense1"]).splitlines()
+    assert len(lines) < 70
+    assert max(map(len, lines)) < 110
+    rows = [line for line in lines if line.count(",") >= 6 and "w_before w" not in line][:3]
+    assert {len(line) for line in rows} == {len(rows[0])}
+    assert all("…" in line for line in rows)

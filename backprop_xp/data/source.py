@@ -7,6 +7,7 @@ from ..arrays import Array
 from ..checks import check_data, check_finite, described
 from ..errors import BackpropError
 from ..losses import Loss
+from ..printed import short
 
 WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not all are
 
@@ -92,6 +93,11 @@ class Stored:
         self.outputs = _outputs(t, units)
         check_data(x, t, loss, self.outputs)
         self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))
+
+    def __repr__(self) -> str:
+        names = ("x", "t", "weight")
+        parts = ", ".join(f"{name}={short(a)}" for name, a in zip(names, self._batch, strict=False))
+        return f"Stored({parts} on {backends.of(self._batch[0]).name}, for {self.outputs} output units)"
 
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
         """The rows start, …, stop - 1; for all rows the arrays themselves, not copies."""

@@ -105,6 +105,12 @@ class Teacher:
         self._w, self._s = self._learner.init(like=given["dense1.w"], weights=given)
         self.block = _block(features)
 
+    def __repr__(self) -> str:
+        return (
+            f"Teacher({self.seed}, {self.n}, features={self.features}, outputs={self.outputs}, "
+            f"hidden={self.hidden}, task={self.task!r}, noise={self.noise}) on {self._to.name}"
+        )
+
     def __reduce__(self) -> Any:
         """A pickle holds the settings, and an array of the library, device and dtype; all else follows."""
         make = partial(
