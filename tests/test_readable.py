@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import pytest
 import backprop_xp as bp
 from backprop_xp import backends
 from backprop_xp.arrays import leaves
+from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
+from backprop_xp.compiler.ir import evaluate
+from backprop_xp.compiler.recorder import record
 
 NET = bp.chain(3, bp.named("early", bp.Dense(4, bp.tanh)), bp.Dense(4, bp.relu), bp.add("early"), bp.Dense(2))
 LEARNER = bp.Learner(NET, bp.half_squared_error, bp.Adam(0.01))
@@ -163,9 +167,6 @@ def test_a_numpy_function_under_jit_is_told_what_to_write():
 
 
 def test_a_number_of_numpy_beside_an_array_is_recorded():
-    from backprop_xp.compiler.ir import evaluate
-    from backprop_xp.compiler.recorder import record
-
     found = record(lambda a, *, xp: np.float64(2) * a + (np.float32(1) - a) / np.int64(2), np.ones(3))
     assert evaluate(found, np.asarray([0.0, 1, 3])).tolist() == [0.5, 2.0, 5.0]
 
@@ -244,3 +245,134 @@ def test_a_trace_of_large_arrays_is_abbreviated_and_its_numbers_are_aligned():
     rows = [line for line in lines if line.count(",") >= 6 and "w_before w" not in line][:3]
     assert {len(line) for line in rows} == {len(rows[0])}
     assert all("…" in line for line in rows)
+
+
+# ---------------------------------------------------------------- functions of the standard that are recorded
+FUNCTIONS = {
+    **{
+        name: lambda a, b, xp, name=name: getattr(xp, name)(a)
+        for name in (
+            "floor", "ceil", "trunc", "round", "sign", "log2", "log10", "tan", "atan", "sinh", "cosh",
+            "asinh", "isinf", "signbit", "isnan",
+        )
+    },
+    **{
+        name: lambda a, b, xp, name=name: getattr(xp, name)(a, b)
+        for name in (
+            "logaddexp", "atan2", "hypot", "copysign", "floor_divide", "maximum", "minimum", "remainder",
+        )
+    },
+    "asin": lambda a, b, xp: xp.asin(a / 9),
+    "acos": lambda a, b, xp: xp.acos(a / 9),
+    "atanh": lambda a, b, xp: xp.atanh(a / 9),
+    "acosh": lambda a, b, xp: xp.acosh(1 + a * a),
+    "logical_xor": lambda a, b, xp: xp.logical_xor(a > 0, b > 0),
+    "//": lambda a, b, xp: (a // b, a // 0.75, 5 // b),
+    "floor divided in place": lambda a, b, xp: (a + 0).__ifloordiv__(b),
+    "clip": lambda a, b, xp: (
+        xp.clip(a, -1, 1.5), xp.clip(a, None, 0.5), xp.clip(a, b, None), xp.clip(a, max=b, min=-b),
+    ),
+    "numbers beside arrays": lambda a, b, xp: (
+        xp.atan2(a, 2), xp.hypot(3, a), xp.copysign(a, -1), xp.logaddexp(a, 0.5), (a > 0) * 2, (a > 0) * 0.5,
+        xp.maximum(1, a), xp.floor_divide(a, 2),
+    ),
+    "full_like": lambda a, b, xp: (xp.full_like(a, 3), xp.full_like(a, 3, dtype=xp.int32) + (a > 0)),
+    "var": lambda a, b, xp: (xp.var(a), xp.var(a, axis=1), xp.var(a, axis=0, correction=1, keepdims=True)),
+    "std": lambda a, b, xp: (xp.std(a), xp.std(a, axis=(0, 1)), xp.std(a, axis=-1, correction=1)),
+    "cumulative_sum": lambda a, b, xp: (
+        xp.cumulative_sum(a, axis=0), xp.cumulative_sum(a, axis=-1, include_initial=True),
+        xp.cumulative_sum(a[0, :]), xp.cumulative_sum(a > 0, axis=1),
+    ),
+    "argmin": lambda a, b, xp: (xp.argmin(a), xp.argmin(a, axis=1), xp.argmin(a, axis=0, keepdims=True)),
+    "argmax": lambda a, b, xp: (xp.argmax(a), xp.argmax(a, axis=1, keepdims=True)),
+    "stack": lambda a, b, xp: (xp.stack([a, b]), xp.stack([a, b], axis=-1)),
+    "tile": lambda a, b, xp: (xp.tile(a, (2, 3)), xp.tile(a, (2, 1, 2)), xp.tile(a, (3,))),
+    "repeat": lambda a, b, xp: (xp.repeat(a, 2), xp.repeat(a, 3, axis=1)),
+    "roll": lambda a, b, xp: (xp.roll(a, 2), xp.roll(a, -1, axis=0), xp.roll(a, (1, 2), axis=(0, 1))),
+    "flip": lambda a, b, xp: (xp.flip(a), xp.flip(a, axis=1), xp.flip(a, axis=(0,)) * 1),
+    "take_along_axis": lambda a, b, xp: (
+        xp.take_along_axis(a, xp.argmax(b, axis=1, keepdims=True), axis=1),
+        xp.take_along_axis(a, xp.expand_dims(xp.argmin(b, axis=0), axis=0), axis=0),
+        xp.take_along_axis(xp.matrix_transpose(a), xp.astype(xp.matrix_transpose(b) > 0, xp.int64), axis=0),
+    ),
+    "reshape of a transpose": lambda a, b, xp: xp.reshape(xp.matrix_transpose(a * 2), (-1,)) + 0,
+    "reshape of a view of many": lambda a, b, xp: xp.reshape(xp.broadcast_to(a * 2, (2, 3, 4)), (-1,)) + 0,
+    "one element": lambda a, b, xp: ((a + 1)[0, 0] * 2, (a + b)[1, ...][2] + a),
+    "reshape of columns": lambda a, b, xp: (
+        xp.reshape((a * 2)[:, 1:], (-1,)) + xp.reshape(xp.flip(b + 1, axis=1), (-1,))[0]
+    ),
+}  # fmt: skip
+
+
+def two_arrays(dtype, seed):
+    draw = np.random.default_rng(seed)
+    a, b = (np.round(draw.uniform(-4, 4, (3, 4)), 1).astype(dtype) for _ in range(2))
+    return a, np.where(b == 0, 1, b).astype(dtype)
+
+
+def same(found, wanted, close):
+    found, wanted = (value if isinstance(value, tuple) else (value,) for value in (found, wanted))
+    for one, other in zip(map(np.asarray, found), map(np.asarray, wanted), strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_allclose(one, other, rtol=close, atol=close)
+
+
+@pytest.mark.filterwarnings("ignore:(invalid|divide):RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_recorded_as_numpy_computes_them(name, dtype):
+    function = FUNCTIONS[name]
+    close = 4 * np.finfo(dtype).eps if name in ("var", "std") else 0  # NumPy sums them up otherwise
+    program = record(lambda a, b, *, xp: function(a, b, xp), *two_arrays(dtype, 0))
+    plan = backends.get("numpy").compile(lambda a, b, *, xp: function(a, b, xp))
+    device = Executable(program, 0, DeviceLibrary(np, lambda chain: chain, np.asarray, np.empty))
+    for seed in (0, 1, 2):
+        arrays = two_arrays(dtype, seed)
+        wanted = function(*arrays, np)
+        same(plan(*arrays), wanted, close)
+        same(evaluate(program, *arrays), wanted, close)
+        same(tuple(device.run(list(arrays))), wanted, close)
+    assert plan.eager is None
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "numbers beside arrays"])
+def test_functions_in_a_plan_of_torch_are_those_it_runs_eagerly(name):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    here = backends.get("torch")
+    if hasattr(np, name) and not hasattr(here.xp, name):
+        pytest.skip(f"Torch has no {name}")
+    function, arrays = FUNCTIONS[name], [torch.from_numpy(a) for a in two_arrays("float64", 0)]
+    found = here.compile(lambda a, b, *, xp: function(a, b, xp))(*arrays)
+    same(found, function(*arrays, here.xp), 1e-12)
+
+
+def test_rounding_integers_and_the_sign_of_no_number_are_as_in_numpy():
+    def function(a, n, *, xp):
+        return xp.sign(a), xp.clip(a, -1, 1), xp.round(n), xp.floor(n), xp.sign(n), xp.clip(n, 0, 2), n // 2
+
+    a, n = np.asarray([np.nan, -0.0, np.inf, -3]), np.asarray([-3, 0, 5], dtype=np.int32)
+    same(backends.get("numpy").compile(function)(a, n), function(a, n, xp=np), 0)
+
+
+@dataclass(frozen=True)
+class Bounded(bp.layers.Layer):
+    """A layer of a user, by functions of the standard."""
+
+    def forward(self, p, *x, ctx, xp):
+        o = xp.clip(x[0], -0.5, 0.5) + xp.sign(x[0]) * xp.floor(2 * x[0]) / 4
+        return bp.layers.Flow(x[0], o, xp.std(x[0], axis=1, keepdims=True)), ()
+
+    def pull(self, p, flow, delta, *x, xp):
+        return (xp.where(xp.abs(x[0]) < 0.5, delta, 0) / (1 + flow.aux),)
+
+
+def test_a_layer_of_such_functions_is_compiled_to_what_it_is_eagerly(float_place):
+    learner = bp.Learner(bp.chain(3, bp.Dense(4, bp.tanh), Bounded(), bp.Dense(2)))
+    (w, s), (x, t) = float_place.init(learner), x_and_t(float_place)
+    w_eager, s_eager = learner.snapshot(w, s)
+    step = learner.compile(w)
+    for _ in range(3):
+        w, s, _ = step(w, s, x, t)
+        w_eager, s_eager, _ = learner.step(w_eager, s_eager, x, t)
+    np.testing.assert_allclose(backends.host(w), backends.host(w_eager), rtol=1e-5, atol=1e-6)
+    assert getattr(step, "eager", None) is None

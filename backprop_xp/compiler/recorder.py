@@ -7,6 +7,7 @@ So the layers stay the only text of the mathematics.
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,6 +19,7 @@ from .ir import (
     COMPARISON,
     CREATION,
     ELEMENTWISE,
+    LIKE,
     OPERATIONS,
     REDUCTIONS,
     UNARY,
@@ -31,7 +33,6 @@ from .ir import (
 )  # fmt: skip
 
 OPERATORS = frozenset({*BINARY.values(), *COMPARISON.values()})
-_LIKE = frozenset({"zeros_like", "ones_like"})
 
 
 class NotRecorded(BackpropError):
@@ -77,6 +78,7 @@ class Recorder:
         self.word = word
         self.ops: list[Op] = []
         self.values: list[Any] = []
+        self.layouts: dict[int, Any] = {}  # of views: arrays with their strides, of which no element is read
 
     def new(self, value: Any) -> "AbstractArray":
         """An abstract array that stands for a new value."""
@@ -87,6 +89,8 @@ class Recorder:
         """Write down an operation."""
         kw.pop("device", None)
         out = self.new(_result(name, mapped(args, self._value), kw))
+        if name in VIEWS:
+            self.layouts[out.number] = apply(name, (self._layout(args[0]), *args[1:]), kw)
         self.ops.append(Op(name, mapped(args, _ref), kw, out.number))
         return out
 
@@ -103,6 +107,9 @@ class Recorder:
             _refuse("uses a host array")
         return _ref(a)
 
+    def _layout(self, a: "AbstractArray") -> Any:
+        return self.layouts[a.number] if a.number in self.layouts else _contiguous(a.shape, a.dtype)
+
     def asarray(self, a: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> "AbstractArray":
         """A number as a 0-d array; data from the host are refused."""
         if isinstance(a, AbstractArray):
@@ -117,7 +124,90 @@ class Recorder:
             _refuse(f"joins {len(arrays)} arrays at once; CUDA graphs take {CONCAT_AT_MOST}")
         return self.run("concat", tuple(arrays), axis=axis)
 
-    def __getattr__(self, name: str) -> Callable[..., "AbstractArray"]:
+    def reshape(self, x: Any, shape: Any, *, copy: Any = None) -> Any:
+        """A view; where the elements do not lie in that order, a view of a copy."""
+        try:
+            np.reshape(self._layout(x), shape, copy=False)
+        except ValueError:
+            copy = True
+        return self.run("reshape", self.run("astype", x, x.dtype) if copy else x, shape)
+
+    # ------------------------------------------------------------ formed from others
+    def clip(self, x: Any, min: Any = None, max: Any = None) -> Any:
+        """The nearest number from min to max."""
+        x = x if min is None else self.maximum(x, min)
+        return x if max is None else self.minimum(x, max)
+
+    def sign(self, x: Any) -> Any:
+        """-1, 0 or 1; NaN stays."""
+        found = self.astype(x > 0, x.dtype) - self.astype(x < 0, x.dtype)
+        return self.where(self.isnan(x), x, found) if x.dtype.kind == "f" else found
+
+    def round(self, x: Any) -> Any:
+        """The nearest integer, the even one of two; integers stay."""
+        return self.run("round", x) if x.dtype.kind == "f" else self.run("positive", x)
+
+    def var(self, x: Any, *, axis: Any = None, correction: float = 0.0, keepdims: Any = False) -> Any:
+        """Σ (x − mean)² / (n − correction)."""
+        mean = self.mean(x, axis=axis, keepdims=True)
+        total = self.sum(self.square(x - mean), axis=axis, keepdims=keepdims)
+        return total / (x.size // mean.size - correction)
+
+    def std(self, x: Any, **settings: Any) -> Any:
+        """The square root of the variance."""
+        return self.sqrt(self.var(x, **settings))
+
+    def cumulative_sum(self, x: Any, *, axis: int | None = None, include_initial: Any = False) -> Any:
+        """The sums of the first 1, 2, … entries of an axis."""
+        sums = self.run("cumulative_sum", x, axis=axis or 0)
+        if not include_initial:
+            return sums
+        first = tuple(1 if k == (axis or 0) % x.ndim else n for k, n in enumerate(x.shape))
+        return self.concat((self.zeros(first, dtype=sums.dtype), sums), axis=axis or 0)
+
+    def flip(self, x: Any, *, axis: Any = None) -> Any:
+        """The elements of these axes in reverse order."""
+        gone = _axes(axis, x.ndim)
+        return x[tuple(slice(None, None, -1 if k in gone else 1) for k in range(x.ndim))]
+
+    def repeat(self, x: Any, repeats: Any, *, axis: int | None = None) -> Any:
+        """Each entry of an axis several times in a row."""
+        if not isinstance(repeats, int):
+            _refuse("repeats entries as often as an array says")
+        x, axis = (self.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+        return self.take(x, self.arange(x.shape[axis] * repeats) // repeats, axis=axis)
+
+    def tile(self, x: Any, repetitions: tuple[int, ...]) -> Any:
+        """The whole several times along each axis."""
+        missing = len(repetitions) - x.ndim
+        x = self.reshape(x, (1,) * missing + x.shape) if missing > 0 else x
+        for axis, times in enumerate((1,) * -missing + tuple(repetitions)):
+            if times != 1:
+                n = x.shape[axis]
+                x = self.take(x, self.arange(n * times) % n, axis=axis)
+        return x
+
+    def roll(self, x: Any, shift: Any, *, axis: Any = None) -> Any:
+        """The entries of axes moved on; those that leave at the end come in at the beginning."""
+        if axis is None:
+            return self.reshape(self.roll(self.reshape(x, (-1,)), shift, axis=0), x.shape)
+        shifts, axes = (each if isinstance(each, tuple) else (each,) for each in (shift, axis))
+        for by, each in zip(shifts * (len(axes) // len(shifts)), axes, strict=True):
+            n = x.shape[each]
+            x = self.take(x, (self.arange(n) - by) % n, axis=each)
+        return x
+
+    def take_along_axis(self, x: Any, indices: Any, *, axis: int = -1) -> Any:
+        """Along an axis, for each place the entry that its index names."""
+        own, places, stride = axis % x.ndim, 0, 1
+        for k in reversed(range(x.ndim)):
+            n = x.shape[k]
+            at = self.reshape(self.arange(n), (n,) + (1,) * (x.ndim - 1 - k))
+            places = (indices % n if k == own else at) * stride + places
+            stride *= n
+        return self.take(self.reshape(x, (-1,)), places, axis=0)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in OPERATIONS:
             _refuse(f"uses xp.{name}")
         return lambda *args, **kw: self.run(name, *args, **kw)
@@ -219,9 +309,15 @@ def _refuse(what: str) -> NoReturn:
 
 
 # ---------------------------------------------------------------- shapes
+def _contiguous(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array whose elements lie in order, for its strides; it has no memory that could be read."""
+    strides = [dtype.itemsize * prod(shape[k + 1 :]) for k in range(len(shape))]
+    return np.lib.stride_tricks.as_strided(np.zeros((), dtype), shape, strides)
+
+
 def _result(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """The shape and dtype of what an operation makes; the dtype is NumPy's on arrays of one element."""
-    if name in VIEWS or (name in CREATION and name not in _LIKE):
+    if name in VIEWS or (name in CREATION and name not in LIKE):
         return apply(name, args, kw)
     small = apply(name, mapped(args, lambda a: np.zeros((1,) * a.ndim, a.dtype)), kw)
     return abstract(_shape(name, args, kw), np.asarray(small).dtype)
@@ -229,7 +325,7 @@ def _result(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
 
 def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, ...]:
     first = args[0]
-    if name in _LIKE:
+    if name in LIKE or name == "cumulative_sum":
         return tuple(first.shape)
     if name in ELEMENTWISE:
         return np.broadcast_shapes(*(a.shape for a in args if isinstance(a, np.ndarray)))
@@ -237,7 +333,8 @@ def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, .
         return _reduced(first.shape, kw.get("axis"), keepdims=kw.get("keepdims", False))
     if name == "matmul":
         return (*first.shape[:-1], args[1].shape[-1])
-    axis = kw.get("axis", 0)
+    many = first[0].ndim + (name == "stack") if name in ("concat", "stack") else first.ndim
+    axis = kw.get("axis", 0) % many
     if name == "take":
         return (*first.shape[:axis], *args[1].shape, *first.shape[axis + 1 :])
     shape = list(first[0].shape)
@@ -248,8 +345,13 @@ def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, .
     return tuple(shape)
 
 
+def _axes(axis: Any, ndim: int) -> set[int]:
+    """Axes by number; None stands for all."""
+    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return {a % ndim for a in axes} if ndim else set()
+
+
 def _reduced(shape: tuple[int, ...], axis: Any, *, keepdims: bool) -> tuple[int, ...]:
-    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    gone = {a % len(shape) for a in axes} if shape else set()
+    gone = _axes(axis, len(shape))
     kept = ((k, n) for k, n in enumerate(shape) if keepdims or k not in gone)
     return tuple(1 if k in gone else n for k, n in kept)
