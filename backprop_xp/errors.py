@@ -57,6 +57,21 @@ def got_instead(value: Any) -> str:
     return f"got the class {value.__name__}: write {value.__name__}({', '.join(needed)})"
 
 
+def refuse_half(dtype: Any) -> None:
+    """Check that a dtype, or its name, is none of 16 bits: sums and updates would lose what is small.
+
+    Raises:
+        BackpropError: it is float16 or bfloat16.
+    """
+    if "float16" in str(dtype):
+        msg = (
+            "weights, inputs and targets of 16 bits are not trained with, since updates lose what is small; "
+            f"got {dtype}: write bp.asarray(a, dtype='float32'). Products alone may be of float16: "
+            "bp.Learner(..., precision='float16') on CuPy"
+        )
+        raise BackpropError(msg)
+
+
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:
     """The error for a library that is missing; its message names the extra to install."""
     return BackendUnavailable(f"{library} {reason}: pip install 'backprop-xp[{extra}]'")

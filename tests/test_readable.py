@@ -376,3 +376,62 @@ def test_a_layer_of_such_functions_is_compiled_to_what_it_is_eagerly(float_place
         w_eager, s_eager, _ = learner.step(w_eager, s_eager, x, t)
     np.testing.assert_allclose(backends.host(w), backends.host(w_eager), rtol=1e-5, atol=1e-6)
     assert getattr(step, "eager", None) is None
+
+
+# ---------------------------------------------------------------- numbers of 16 bits
+HALVES = {
+    "the dtype of init": lambda w, s, x, t: LEARNER.init(dtype="float16"),
+    "the dtype of init, of NumPy": lambda w, s, x, t: LEARNER.init(dtype=np.float16),
+    "the array of init": lambda w, s, x, t: LEARNER.init(like=x),
+    "the dtype of asarray": lambda w, s, x, t: bp.asarray([1.0], dtype="float16"),
+    "the array of asarray": lambda w, s, x, t: bp.asarray([1.0], like=x),
+    "weights": lambda w, s, x, t: LEARNER.step(w.astype("f2"), s, x.astype("f4"), t.astype("f4")),
+    "inputs": lambda w, s, x, t: LEARNER.step(w, s, x, t.astype("f4")),
+    "targets": lambda w, s, x, t: LEARNER.step(w, s, x.astype("f4"), t),
+    "weights of rows": lambda w, s, x, t: LEARNER.step(w, s, x.astype("f4"), t.astype("f4"), t[:, 0]),
+    "inputs of a compiled step": lambda w, s, x, t: LEARNER.compile(w)(w, s, x, t.astype("f4")),
+    "inputs of a prediction": lambda w, s, x, t: LEARNER.predict(w, s, x),
+    "inputs of a source": lambda w, s, x, t: bp.data.Stored(x, t.astype("f4")),
+    "targets of a source": lambda w, s, x, t: bp.data.Stored(x.astype("f4"), t),
+    "weights of a source": lambda w, s, x, t: bp.data.Stored(x.astype("f4"), t.astype("f4"), weight=t[:, 0]),
+    "a teacher": lambda w, s, x, t: bp.data.Teacher(0, 10, 3, dtype="float16"),
+}
+
+
+@pytest.mark.parametrize("case", HALVES)
+def test_numbers_of_16_bits_get_one_answer_on_every_way_in(case):
+    w, s = LEARNER.init()
+    with pytest.raises(bp.BackpropError) as caught:
+        HALVES[case](w, s, np.ones((2, 3), "f2"), np.ones((2, 2), "f2"))
+    assert "are not trained with" in str(caught.value)
+    assert "bp.asarray(a, dtype='float32')" in str(caught.value)
+    assert "bp.Learner(..., precision='float16') on CuPy" in str(caught.value)
+
+
+def test_data_of_16_bits_become_float32_by_asarray():
+    assert bp.asarray(np.ones((2, 3), "f2")).dtype == np.float32
+
+
+# ---------------------------------------------------------------- the caller's arrays
+def test_tracing_changes_no_array_of_the_caller(any_place):
+    learner = bp.Learner(
+        bp.chain(3, bp.Dense(4, bp.relu), bp.Dense(2)), update=bp.updates.Momentum(0.5), to_input=True
+    )
+    (w, s), (x, t) = any_place.init(learner), x_and_t(any_place)
+    before = bits((w, s, x, t))
+    first = bits(vars(bp.trace(learner, w, s, x, t)["dense1"]))
+    assert bits((w, s, x, t)) == before
+    trace = bp.trace(learner, w, s, x, t)
+    assert bits(vars(trace["dense1"])) == first
+    *_, traces = bp.insight.trace_each(learner, *learner.snapshot(w, s), x, t)
+    assert bits((w, s, x, t)) == before
+    assert len(traces) == 5
+
+
+def test_tracing_takes_arrays_that_cannot_be_written():
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), update=bp.Adam())
+    (w, s), x, t = learner.init(), np.ones((2, 3), "f4"), np.ones((2, 2), "f4")
+    for a in leaves((w, s, x, t)):
+        a.flags.writeable = False
+    trace = bp.trace(learner, w, s, x, t)
+    assert bits(trace["dense1"].w_before["w"]) == bits(w[:6])

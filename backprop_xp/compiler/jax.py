@@ -109,7 +109,7 @@ class Jitted(Compiled):
                 f"write xp.cos for np.cos, and xp.where for if ({str(error).partition(chr(10))[0]})"
             )
             raise BackpropError(msg) from error
-        except (TypeError, AttributeError):  # what came is nothing that JAX knows
+        except (TypeError, AttributeError, BackpropError):  # what came is nothing that JAX knows
             self.check(*args)
             raise
         except RuntimeError as error:

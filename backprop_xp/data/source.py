@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from .. import backends
 from ..arrays import Array
 from ..checks import check_data, check_finite, described
-from ..errors import BackpropError
+from ..errors import BackpropError, refuse_half
 from ..losses import Loss
 from ..printed import short
 
@@ -109,6 +109,7 @@ class Stored:
 
 def _checked(weight: Array, n: int) -> Array:
     xp = backends.of(weight).xp
+    refuse_half(weight.dtype)
     if tuple(weight.shape) != (n,) or not xp.isdtype(weight.dtype, "real floating"):
         msg = f"weights of rows must be numbers of shape ({n},), got {described(weight)}"
         raise BackpropError(msg)
@@ -120,6 +121,8 @@ def _checked(weight: Array, n: int) -> Array:
 
 
 def _check_pair(x: Any, t: Any) -> None:
+    for a in (x, t):
+        refuse_half(getattr(a, "dtype", None))
     if backends.of(x) is not backends.of(t):
         msg = f"inputs and targets must be arrays of one library, got {described(x)} and {described(t)}"
         raise BackpropError(msg)
