@@ -24,7 +24,7 @@ from .net import Net
 from .params import join
 from .printed import settings
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
-from .updates import Clip, GradientDescent, Penalty, RuleState, Update
+from .updates import Clip, GradientDescent, Penalty, RuleState, Update, number
 
 _WEIGHTS = 0  # the stream of random bits for initial weights
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
@@ -220,7 +220,7 @@ class Learner:
     def _rates(self, w: Array, *, xp: Namespace) -> Array:
         """One rate for each learning weight where rates differ within a kind of rule, else ()."""
         pairs = zip(self.net.layout.learning, self.pure.rates, strict=False)
-        parts = [xp.ones_like(w[b.start : b.stop]) * rate for b, rate in pairs]
+        parts = [xp.ones_like(w[b.start : b.stop]) * number(rate, xp=xp) for b, rate in pairs]
         return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:

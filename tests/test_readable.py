@@ -3,6 +3,7 @@
 import copy
 import pickle
 from dataclasses import dataclass
+from fractions import Fraction as F
 
 import numpy as np
 import pytest
@@ -435,3 +436,69 @@ def test_tracing_takes_arrays_that_cannot_be_written():
         a.flags.writeable = False
     trace = bp.trace(learner, w, s, x, t)
     assert bits(trace["dense1"].w_before["w"]) == bits(w[:6])
+
+
+# ---------------------------------------------------------------- settings as exact text
+TEXTS = {
+    "a rate": (bp.GradientDescent("1/300"), bp.GradientDescent(F(1, 300)), bp.GradientDescent(1 / 300)),
+    "a rate in a mapping": (
+        bp.GradientDescent({"dense1.b": "1/3", "dense1": "0.125"}),
+        bp.GradientDescent({"dense1.b": F(1, 3), "dense1": F(1, 8)}),
+        bp.GradientDescent({"dense1.b": 1 / 3, "dense1": 0.125}),
+    ),
+    "bounds": (
+        bp.GradientDescent("1/3", limit="2/3", floor="1/7"),
+        bp.GradientDescent(F(1, 3), limit=F(2, 3), floor=F(1, 7)),
+        bp.GradientDescent(1 / 3, limit=2 / 3, floor=1 / 7),
+    ),
+    "momentum": (
+        bp.updates.Momentum("1/3", "2/3", nesterov=True),
+        bp.updates.Momentum(F(1, 3), F(2, 3), nesterov=True),
+        bp.updates.Momentum(1 / 3, 2 / 3, nesterov=True),
+    ),
+    "rules by pattern": (
+        {"*.b": bp.GradientDescent("1/3"), "*": bp.GradientDescent("1/7")},
+        {"*.b": bp.GradientDescent(F(1, 3)), "*": bp.GradientDescent(F(1, 7))},
+        {"*.b": bp.GradientDescent(1 / 3), "*": bp.GradientDescent(1 / 7)},
+    ),
+}
+
+
+def three_steps(update, place, *, compiled=False):
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), update=update)
+    (w, s), (x, t) = place.init(learner), x_and_t(place)
+    step = learner.compile(w) if compiled else learner.step
+    for _ in range(3):
+        w, s, _ = step(w, s, x, t)
+    return w
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_text_and_fractions_are_the_floats_on_floats(case, float_place):
+    text, fraction, number = TEXTS[case]
+    for compiled in (False, True):
+        one, two, three = (three_steps(u, float_place, compiled=compiled) for u in (text, fraction, number))
+        assert one.dtype == three.dtype
+        assert bits(one) == bits(two) == bits(three)
+
+
+def test_text_is_exact_on_fractions():
+    learner = bp.Learner(bp.chain(1, bp.Dense(1, bias=False)), update=bp.GradientDescent("1/3"))
+    w, s = learner.init(backend="exact", weights={"dense1.w": [["1/7"]]})
+    one = bp.exact.asarray([[1]])
+    w, *_ = learner.step(w, s, one, one)
+    assert w.tolist() == [F(1, 7) - F(1, 3) * (F(1, 7) - 1)]
+    learner = bp.Learner(bp.chain(1, bp.Dense(1, bias=False)), update=bp.updates.Momentum("1/3", "2/3"))
+    w, s = learner.init(backend="exact", weights={"dense1.w": [[0]]})
+    for _ in range(2):
+        w, s, _ = learner.step(w, s, one, one)
+    assert s.rule.moments[0].tolist() == [F(-2, 3) + F(1, 3) - 1]
+
+
+@pytest.mark.parametrize("make", [bp.GradientDescent, bp.updates.Momentum, bp.Adam])
+@pytest.mark.parametrize("text", ["fast", "1/0", "-1/3", "", "nan"])
+def test_text_that_is_no_rate_is_refused(make, text):
+    with pytest.raises(bp.BackpropError, match="rate"):
+        make(text)
+    with pytest.raises(bp.BackpropError, match="rate"):
+        make({"dense1": text})
