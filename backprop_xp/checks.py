@@ -11,7 +11,7 @@ from typing import Any
 from . import backends
 from .arrays import Array, Shape, leaves
 from .backends import Backend
-from .errors import BackpropError, consumed, listed
+from .errors import BackpropError, consumed, listed, refuse_half
 from .losses import Loss
 from .params import Layout
 
@@ -48,6 +48,8 @@ def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
         BackpropError: one of these does not hold.
     """
     to = backends.of(w)
+    for a in leaves(x):
+        refuse_half(a.dtype)
     if isinstance(x, (tuple, dict)):
         _check_tree(x, w, to)
         return to
@@ -104,6 +106,7 @@ def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None
         BackpropError: the library, shape, dtype or device does not fit.
     """
     to = backends.of(w)
+    refuse_half(getattr(t, "dtype", None))
     want = f"targets must be {_a(to.name)} array of shape {(n, *output)} and dtype {w.dtype}"
     labels = loss.targets == "distribution"
     if labels:
@@ -128,6 +131,7 @@ def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None
 def check_weights(weight: Array, w: Array, n: int) -> None:
     """Check the weights of rows: one number for each row, in the dtype of w."""
     to = backends.of(w)
+    refuse_half(getattr(weight, "dtype", None))
     want = f"weights of rows must be {_a(to.name)} array of shape ({n},) and dtype {w.dtype}"
     if not _same_library(weight, to) or tuple(weight.shape) != (n,) or weight.dtype != w.dtype:
         msg = f"{want}, got {described(weight)}: write bp.asarray(weight, like=w)"
@@ -147,6 +151,7 @@ def check_batch(batch: tuple[Any, ...], w: Array, sample: Shape, output: Shape, 
 
 def check_vector(w: Array, layout: Layout) -> None:
     """Check that the weights are one vector of floating-point numbers, of the layout's size."""
+    refuse_half(getattr(w, "dtype", None))
     fits = hasattr(w, "dtype") and tuple(w.shape) == (layout.size,)
     if not fits or not backends.of(w).xp.isdtype(w.dtype, "real floating"):
         msg = (

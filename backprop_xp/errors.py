@@ -1,5 +1,6 @@
 """The errors that backprop_xp raises. A message says what was expected, what was given, what to do."""
 
+from inspect import signature
 from typing import Any
 
 from .arrays import Array
@@ -75,6 +76,34 @@ def in_bytes(size: int) -> str:
     """
     unit, name = (10**9, "GB") if size >= 10**9 else (10**6, "MB")
     return f"{size // unit:,}.{size % unit * 10 // unit} {name}"
+
+
+def got_instead(value: Any) -> str:
+    """What was given instead, for a message; of a class also the parentheses that make an instance of it.
+
+    >>> from backprop_xp import Dense
+    >>> got_instead(3), got_instead(Dense)
+    ('got 3', 'got the class Dense: write Dense(units)')
+    """
+    if not isinstance(value, type):
+        return f"got {value!r}"
+    needed = [p.name for p in signature(value).parameters.values() if p.default is p.empty]
+    return f"got the class {value.__name__}: write {value.__name__}({', '.join(needed)})"
+
+
+def refuse_half(dtype: Any) -> None:
+    """Check that a dtype, or its name, is none of 16 bits: sums and updates would lose what is small.
+
+    Raises:
+        BackpropError: it is float16 or bfloat16.
+    """
+    if "float16" in str(dtype):
+        msg = (
+            "weights, inputs and targets of 16 bits are not trained with, since updates lose what is small; "
+            f"got {dtype}: write bp.asarray(a, dtype='float32'). Products alone may be of float16: "
+            "bp.Learner(..., precision='float16') on CuPy"
+        )
+        raise BackpropError(msg)
 
 
 def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:

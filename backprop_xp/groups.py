@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from .errors import BackpropError, listed
+from .errors import BackpropError, got_instead, listed
 from .params import Block, Layout, Span
 from .updates import Update
 
@@ -73,7 +73,10 @@ def rules(update: Updates, layout: Layout) -> tuple[Update, ...]:
 def _check_rules(update: Mapping[str, Any]) -> None:
     for pattern, rule in update.items():
         if not (hasattr(rule, "element") and hasattr(rule, "scalars")) or isinstance(rule, type):
-            msg = f"the update rule of '{pattern}' must be one such as bp.GradientDescent(0.1), got {rule!r}"
+            msg = (
+                f"the update rule of '{pattern}' must be one such as bp.GradientDescent(0.1), "
+                f"{got_instead(rule)}"
+            )
             raise BackpropError(msg)
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from .activations import Activation, LeakyReLU, ReLU, identity
 from .arrays import Array, Namespace, Shape, as_integer
-from .errors import BackpropError
+from .errors import BackpropError, got_instead
 from .params import Param
 
 
@@ -111,8 +111,8 @@ def check_count(n: Any, what: str) -> int:
 
 def check_activation(f: Any) -> None:
     """Check that f is an activation."""
-    if not hasattr(f, "delta"):
-        msg = f"the activation of a layer must be one such as bp.relu or bp.tanh, got {f!r}"
+    if not hasattr(f, "delta") or isinstance(f, type):
+        msg = f"the activation of a layer must be one such as bp.relu or bp.tanh, {got_instead(f)}"
         raise BackpropError(msg)
 
 

@@ -4,8 +4,9 @@ This is the public boundary: here arguments are checked, and backends and initia
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from types import NoneType
 from typing import Any, Literal
 
 from . import backends, loss_scale, rng
@@ -25,7 +26,7 @@ from .compiler.compiled import Carry, Compiled
 from .compiler.ir import abstract
 from .compiler.passes import StepProgram
 from .compiler.recorder import record
-from .errors import BackpropError, consumed, listed, too_large
+from .errors import BackpropError, consumed, got_instead, listed, too_large
 from .groups import Updates
 from .initialization import initial_values
 from .layers import check_count
@@ -33,9 +34,10 @@ from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
 from .params import join
+from .printed import settings
 from .shapes import check_shapes
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
-from .updates import Clip, GradientDescent, Penalty, RuleState, Update
+from .updates import Clip, GradientDescent, Penalty, RuleState, Update, number
 
 _WEIGHTS = 0  # the stream of random bits for initial weights
 _NO_MEMORY = ("memory", "resource_exhausted")  # in the words of Torch and JAX
@@ -44,7 +46,7 @@ _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update b
 Order = Literal["together", "layer by layer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Learner:
     """A net with a loss and an update rule: all that is needed to train it.
 
@@ -104,10 +106,12 @@ class Learner:
             (self.net, Net, "the net must be one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss must be one such as bp.softmax_cross_entropy"),
             (self.update, (Update, Mapping), "the update rule must be one such as bp.GradientDescent(0.1)"),
+            (self.penalty, (Penalty, NoneType), "the penalty must be one such as bp.updates.L2(0.01)"),
+            (self.clip, (Clip, NoneType), "clip= must be a bound such as bp.updates.ClipByNorm(1)"),
         )
         for value, kind, example in kinds:
-            if not isinstance(value, kind):
-                msg = f"{example}, got {value!r}"
+            if not isinstance(value, kind) or isinstance(value, type):
+                msg = f"{example}, {got_instead(value)}"
                 raise BackpropError(msg)
         object.__setattr__(self, "shards", check_count(self.shards, "the number of shards"))
         if not self.net.layout.learning and (not self.to_input or self.order != "together"):
@@ -122,6 +126,13 @@ class Learner:
             msg = "layers with running state see whole batches alone: write shards=1"
             raise BackpropError(msg)
         _ = self.pure.parts  # which checks the rules and their names
+
+    def __repr__(self) -> str:
+        shown = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
+        parts = [
+            f"{name}={settings(own)}" for k, (name, own, usual) in enumerate(shown) if k < 3 or own != usual
+        ]
+        return f"Learner({', '.join(parts)})"
 
     def _check_layerwise(self) -> None:
         if not all(isinstance(rule, GradientDescent) for rule in self.pure.rules):
@@ -254,7 +265,7 @@ class Learner:
     def _rates(self, w: Array, *, xp: Namespace) -> Array:
         """One rate for each learning weight where rates differ within a kind of rule, else ()."""
         pairs = zip(self.net.layout.learning, self.pure.rates, strict=False)
-        parts = [xp.ones_like(w[b.start : b.stop]) * rate for b, rate in pairs]
+        parts = [xp.ones_like(w[b.start : b.stop]) * number(rate, xp=xp) for b, rate in pairs]
         return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:

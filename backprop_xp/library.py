@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 
 from .arrays import Array, Namespace
-from .errors import BackpropError
+from .errors import BackpropError, refuse_half
 
 
 def dtype_name(dtype: Any) -> str:
@@ -60,6 +60,7 @@ class Library:
         Raises:
             BackpropError: the library has no such dtype.
         """
+        refuse_half(name)
         known = (*self.floats, *(n for n in ("int32", "int64", "uint8") if hasattr(self.xp, n)))
         if name is None:
             return getattr(self.xp, self.floats[0])

@@ -9,12 +9,14 @@ from collections import namedtuple
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 from .arrays import Array, Namespace, Shape, as_integer, label, mark
-from .errors import BackpropError, listed
+from .errors import BackpropError, got_instead, listed
 from .layers import Add, Concat, Context, Flow, Input, Layer
 from .params import Layout, Param
+from .printed import abbreviated, settings, table
 
 PREVIOUS = "<previous>"
 
@@ -93,10 +95,11 @@ def chain(first: Any, *rest: Any) -> "Net":
     nodes: list[Node] = []
     counts: dict[str, int] = {}
     for item in items:
-        if not isinstance(item, (Layer, Node)):
-            msg = f"a net is built from layers such as bp.Dense(10, bp.relu), got {item!r}"
-            raise BackpropError(msg)
         node = item if isinstance(item, Node) else Node(item)
+        layer: Any = node.layer
+        if not isinstance(layer, Layer):
+            msg = f"a net is built from layers such as bp.Dense(10, bp.relu), {got_instead(layer)}"
+            raise BackpropError(msg)
         kind = type(node.layer).__name__.lower()
         if not node.name:
             counts[kind] = counts.get(kind, 0) + 1
@@ -107,7 +110,7 @@ def chain(first: Any, *rest: Any) -> "Net":
     return Net(tuple(nodes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Net:
     """Nodes in the order they run: the first is the input, the last the output.
 
@@ -118,6 +121,16 @@ class Net:
     Raises:
         BackpropError: duplicate names; unknown names, here or in `freeze` and `thaw`; outputs that no
             node uses; shapes that do not fit.
+
+    >>> from backprop_xp import Dense, tanh
+    >>> print(chain(2, named("early", Dense(3, tanh)), Dense(3), add("early"), Dense(1)).freeze("dense1.w"))
+    layer   made as           inputs         output  parameters  learns
+    input   Input(2)                         (2,)             0
+    early   Dense(3, Tanh())  input          (3,)             9  w, b
+    dense1  Dense(3)          early          (3,)            12  b
+    add1    Add()             dense1, early  (3,)             0
+    dense2  Dense(1)          add1           (1,)             4  w, b
+    all                                                      25  16
     """
 
     nodes: tuple[Node, ...]
@@ -150,6 +163,32 @@ class Net:
             msg = f"every output but the last must be used by a layer; nothing uses {listed(left)}"
             raise BackpropError(msg)
         self._check_frozen()
+
+    def summary(self) -> str:
+        """A table of the layers: how each is made, its inputs, its output for one sample, what learns."""
+        rows = [["layer", "made as", "inputs", "output", "parameters", "learns"]]
+        learning = {block.name for block in self.layout.learning}
+        for node, shape, own in zip(self.nodes, self.outputs, self._params, strict=True):
+            size = sum(prod(param.shape) for param in own.values())
+            learns = ", ".join(p for p in own if f"{node.name}.{p}" in learning)
+            inputs = ", ".join(node.inputs)
+            rows.append(
+                [node.name, settings(node.layer), inputs, str(shape), str(size), learns or "–" * bool(own)]
+            )
+        count = sum(prod(block.shape) for block in self.layout.learning)
+        rows.append(["all", "", "", "", str(self.layout.size), str(count)])
+        return table(rows, right=[4])
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        shapes = abbreviated([f"{n.name} {s}" for n, s in zip(self.nodes, self.outputs, strict=True)], "…")
+        return f"Net({' → '.join(shapes)}: {self.layout.size} parameters)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the settings, of which all else is computed anew."""
+        return {"nodes": self.nodes, "frozen": self.frozen}
 
     def _check_frozen(self) -> None:
         known = {node.name for node in self.nodes} | set(self.shapes)

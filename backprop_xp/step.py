@@ -19,6 +19,7 @@ from .layers import Context, Flow
 from .losses import Loss, half_squared_error
 from .net import Learn, Net, forward, learning_flow
 from .params import Layout, join
+from .printed import short
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
 from .watch import Watched
 
@@ -42,6 +43,9 @@ class State(NamedTuple):
     step: Array
     seed: Array
     scale: tuple[Array, ...] = ()
+
+    def __repr__(self) -> str:
+        return short(self)
 
 
 class ForwardPass(NamedTuple):

@@ -7,12 +7,14 @@ the whole vector, in blocks, or fused. `ALL` lists the rules; tests run over tha
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from math import inf, log
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from .arrays import Array, Namespace
 from .errors import BackpropError
+from .printed import short
 
 Rate = Any  # a number, a mapping of layer or block names to numbers, or a schedule
 
@@ -29,6 +31,9 @@ class RuleState(NamedTuple):
     count: Array
     rates: Array
     moments: tuple[Array, ...]
+
+    def __repr__(self) -> str:
+        return short(self)
 
 
 @runtime_checkable
@@ -60,6 +65,38 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def read_text(rule: Any, *names: str) -> None:
+    """Settings of a rule that are text, such as "1/100", as fractions; in mappings too.
+
+    Raises:
+        BackpropError: the text is no number.
+    """
+    for name in names:
+        value = getattr(rule, name)
+        if isinstance(value, Mapping):
+            object.__setattr__(rule, name, {key: _read(each, name) for key, each in value.items()})
+        else:
+            object.__setattr__(rule, name, _read(value, name))
+
+
+def _read(value: Any, name: str) -> Any:
+    try:
+        return Fraction(value) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError) as error:
+        msg = f"the text of a {name} must be a number such as '1/100' or '0.01', got {value!r}"
+        raise BackpropError(msg) from error
+
+
+def number(value: Any, *, xp: Namespace) -> Any:
+    """A fraction as a float, except on the exact backend, which has no floats; others unchanged.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> number(Fraction("1/4"), xp=np), number(Fraction("1/4"), xp=bp.exact.namespace)
+    (0.25, Fraction(1, 4))
+    """
+    return float(value) if isinstance(value, Fraction) and xp.float32 is not None else value
+
+
 def check_rate(rate: Rate) -> None:
     """Check that constant rates are positive finite numbers; a schedule is accepted as it is."""
     constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
@@ -76,6 +113,7 @@ def bounded(old: Array, new: Array, limit: Any, floor: Any, *, xp: Namespace) ->
     jumps to the floor of the other sign, so that it can change its sign. Zero counts as negative.
     (The article "backpropagation further backwards" and its program FloatNeuralNet.)
     """
+    limit, floor = number(limit, xp=xp), number(floor, xp=xp)
     if limit is not None:
         new = xp.minimum(xp.maximum(new, -limit), limit)
     if floor is not None:
@@ -90,9 +128,9 @@ class GradientDescent:
     """w ← w − η g (Cauchy, 1847).
 
     Args:
-        rate: η, a number; or one by layer or block name, such as {"dense1": 0.02, "dense2": 0.01};
-            or a schedule `rate(count, *, xp)`, where count is the number of updates made, a 0-d array
-            in the dtype of w.
+        rate: η, a number, or its text such as "1/100", exact on fractions; or one by layer or block name,
+            such as {"dense1": 0.02, "dense2": 0.01}; or a schedule `rate(count, *, xp)`, where count is
+            the number of updates made, a 0-d array in the dtype of w.
         limit: weights are clipped to |w| <= limit after each update.
         floor: weights are kept out of |w| < floor, see `bounded`.
 
@@ -111,6 +149,7 @@ class GradientDescent:
     moments: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
+        read_text(self, "rate", "limit", "floor")
         check_rate(self.rate)
         for bound in (self.floor, self.limit):
             if bound is not None and not _is_number(bound):
@@ -157,11 +196,12 @@ class Momentum:
     """
 
     rate: Rate = 0.1
-    beta: float = 0.9
+    beta: Any = 0.9
     nesterov: bool = False
     moments: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        read_text(self, "rate", "beta")
         check_rate(self.rate)
         check_beta(self.beta)
 
@@ -171,10 +211,10 @@ class Momentum:
 
     def element(self, g: Array, w: Array, *rest: Array, xp: Namespace) -> tuple[Array, ...]:
         """The new weights and velocity."""
-        v, rate = rest
-        v *= self.beta
+        (v, rate), beta = rest, number(self.beta, xp=xp)
+        v *= beta
         v += g
-        w -= rate * (g + self.beta * v if self.nesterov else v)
+        w -= rate * (g + beta * v if self.nesterov else v)
         return w, v
 
 
@@ -212,6 +252,7 @@ class Adam:
     moments: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        read_text(self, "rate")
         check_rate(self.rate)
         check_beta(self.beta1)
         check_beta(self.beta2)
@@ -252,9 +293,10 @@ def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Arra
             msg = f"a schedule must return a number or a 0-d array, the rate; {rate!r} returned {found!r}"
             raise BackpropError(msg)
         return found
-    return rate if isinstance(state.rates, tuple) else state.rates
+    return number(rate, xp=xp) if isinstance(state.rates, tuple) else state.rates
 
 
+@runtime_checkable
 class Penalty(Protocol):
     """What the learner needs to know of a penalty on the weights."""
 
@@ -287,6 +329,7 @@ class L2:
         return self.strength * w
 
 
+@runtime_checkable
 class Clip(Protocol):
     """What the learner needs to know of a bound on the gradient."""
 

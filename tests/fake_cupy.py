@@ -458,7 +458,8 @@ def masked(a, *_):
 
 
 def functions():
-    found = {n: functools.partial(run, getattr(np, n)) for n in OPERATIONS if hasattr(np, n)}
+    names = {*OPERATIONS, "rint"}
+    found = {n: functools.partial(run, getattr(np, n)) for n in names if hasattr(np, n)}
     types = ("float16", "float32", "float64", "int32", "int64", "uint8", "uint16", "uint32",
              "bool_", "pi", "isdtype")  # fmt: skip
     return found | {n: getattr(np, n) for n in types} | {

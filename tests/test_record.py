@@ -325,7 +325,7 @@ class Clipped(bp.activations.Identity):
     """An activation by a function that no recorder takes."""
 
     def __call__(self, net, *, xp):
-        return xp.clip(net, -1, 1)
+        return xp.diff(net, prepend=net[:, :1])
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -336,13 +336,13 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_why(backend):
     w_eager, s_eager = learner.snapshot(w, s)
     step = learner.compile(w)
     x, t = (bp.asarray(a, like=w) for a in batch(learner, 0))
-    with pytest.warns(RuntimeWarning, match=r"uses xp\.clip.* this step runs eagerly"):
+    with pytest.warns(RuntimeWarning, match=r"uses xp\.diff.* this step runs eagerly"):
         w, s, loss = step(w, s, x, t)
     w, s, losses = step.scan(w, s, x, t, np.asarray([[0, 1, 2, 3]]))
     w_eager, s_eager, first = learner.step(w_eager, s_eager, x, t)
     w_eager, s_eager, second = learner.step(w_eager, s_eager, x, t)
     assert (float(loss), float(losses[0])) == (float(first), float(second))
-    assert "xp.clip" in step.eager
+    assert "xp.diff" in step.eager
     assert same_bits(to_host(w), to_host(w_eager))
 
 
@@ -393,8 +393,7 @@ PLANTED = {
     "an index array": lambda a, *, xp: a[np.asarray([0, 1])],
     "nonzero": lambda a, *, xp: xp.nonzero(a)[0],
     "unique": lambda a, *, xp: xp.unique_values(a) + 1,
-    "clip": lambda a, *, xp: xp.clip(a, 0, 1) + 0,
-    "sign": lambda a, *, xp: xp.sign(a),
+    "repeats in an array": lambda a, *, xp: xp.repeat(a, a),
     "a loop over elements": lambda a, *, xp: sum(a) + 0,
     "writing into a slice": lambda a, *, xp: a.__setitem__(slice(0, 1), 0),
     "an array method": lambda a, *, xp: a.sum() + 0,

@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from ..arrays import Array, mapped
-from ..errors import BackendUnavailable, BackpropError, listed, unavailable
+from ..errors import BackendUnavailable, BackpropError, listed, refuse_half, unavailable
 from .base import Backend, Standard
 
 __all__ = ["Backend", "asarray", "backend", "copy", "get", "names", "of", "resolve"]
@@ -120,6 +120,7 @@ def resolve(like: Array, name: str | None, device: Any, dtype: Any) -> tuple[Bac
         to = get(name)
         return to, to.device(device), to.dtype(dtype)
     to = of(like)
+    refuse_half(like.dtype)
     if name not in (None, to.name):
         msg = f"like= is a {to.name} array and backend={name!r} another library: give one of the two"
         raise BackpropError(msg)

@@ -33,7 +33,9 @@ class CuPy(Backend):
             raise BackendUnavailable(msg)
         self.cupy = cupy
         names = {n: getattr(compat, n) for n in dir(compat) if n[0] != "_"}
-        self.xp = SimpleNamespace(**names | {"matmul": Products(cupy)})
+        self.xp = SimpleNamespace(
+            **names | {"matmul": Products(cupy), "round": cupy.rint}
+        )  # which can be fused
 
     def owns(self, a: Any) -> bool:
         """CuPy arrays."""

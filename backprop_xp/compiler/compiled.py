@@ -55,6 +55,11 @@ class Compiled:
         self.check: Function = check or (lambda *_: None)
         self.compilations = 0
 
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", type(self.function).__name__).lower()
+        times = f"{self.compilations} time{'' if self.compilations == 1 else 's'}"
+        return f"{type(self).__name__}({name} on {self.library.name}, compiled {times})"
+
     def __call__(self, *args: Any) -> Any:
         """One call; consumes the state."""
         self.check(*args)

@@ -15,6 +15,7 @@ from .. import arrays
 
 BINARY = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "mod": "remainder",
+    "floordiv": "floor_divide",
     "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
     "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
 }  # fmt: skip
@@ -26,14 +27,19 @@ UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_
 VIEWS = frozenset(
     {"reshape", "getitem", "matrix_transpose", "permute_dims", "expand_dims", "broadcast_to", "squeeze"}
 )
+OTHER_ELEMENTWISE = frozenset({  # no formula here uses them, a user's layer may
+    "floor", "ceil", "trunc", "round", "log2", "log10", "logaddexp", "tan", "asin", "acos", "atan", "atan2",
+    "sinh", "cosh", "asinh", "acosh", "atanh", "hypot", "isinf", "signbit", "copysign", "logical_xor",
+})  # fmt: skip
 ELEMENTWISE = frozenset({
     *BINARY.values(), *COMPARISON.values(), *UNARY.values(), "pow", "square", "exp", "expm1", "log",
     "log1p", "sqrt", "tanh", "sin", "cos", "maximum", "minimum", "where", "astype", "isfinite", "isnan",
-    "logical_and", "logical_or", "logical_not",
+    "logical_and", "logical_or", "logical_not", *OTHER_ELEMENTWISE,
 })  # fmt: skip
-REDUCTIONS = frozenset({"sum", "mean", "max", "min", "prod", "all", "any", "argmax"})
-CREATION = frozenset({"zeros", "ones", "full", "arange", "zeros_like", "ones_like"})
-OTHER = frozenset({"matmul", "concat", "stack", "take"})
+REDUCTIONS = frozenset({"sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin"})
+LIKE = frozenset({"zeros_like", "ones_like", "full_like"})
+CREATION = frozenset({"zeros", "ones", "full", "arange"}) | LIKE
+OTHER = frozenset({"matmul", "concat", "stack", "take", "cumulative_sum"})
 OPERATIONS = VIEWS | ELEMENTWISE | REDUCTIONS | CREATION | OTHER
 ASSIGN = "assign"  # old[...] = new: no function records it, the pass `write_back` adds it
 
@@ -158,7 +164,8 @@ def reads(op: Op) -> list[int]:
 def apply(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """An operation on NumPy arrays."""
     if name == "getitem":
-        return args[0][args[1]]
+        keys = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return args[0][keys if Ellipsis in keys else (*keys, ...)]  # of one element too a view, no number
     if name == "astype":
         return args[0].astype(args[1])
     return getattr(np, name)(*args, **kw)

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from ..arrays import Array
-from ..errors import consumed, no_memory
+from ..errors import BackpropError, consumed, no_memory
 from ..library import Library
 from .compiled import Compiled, batch_size, check_stack
 from .ir import leaves, mapped
@@ -38,6 +38,11 @@ class Jitted(Compiled):
         super().__init__(library, function, **settings)
         n, xp = self.donate, library.xp
         self._shapes = jax.eval_shape
+        self._not_traced = (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.TracerArrayConversionError,
+            jax.errors.TracerIntegerConversionError,
+        )
 
         def one(*args: Any) -> Any:
             self.check(*args)
@@ -120,7 +125,13 @@ class Jitted(Compiled):
             check_there(args)
         try:
             return function(*args, *index)
-        except (TypeError, AttributeError):  # what came is nothing that JAX knows
+        except self._not_traced as error:
+            msg = (
+                "a compiled step cannot read a value or use a NumPy function on an array: "
+                f"write xp.cos for np.cos, and xp.where for if ({str(error).partition(chr(10))[0]})"
+            )
+            raise BackpropError(msg) from error
+        except (TypeError, AttributeError, BackpropError):  # what came is nothing that JAX knows
             self.check(*args)
             raise
         except RuntimeError as error:

@@ -8,6 +8,7 @@ formula is written only in its layer.
 
 from collections.abc import Callable, Iterator, Sequence
 from inspect import getdoc
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..errors import BackpropError
 from . import ir
 from .ir import Op, Program, Ref, abstract, apply, mapped
 
-_LIKE = frozenset({"zeros_like", "ones_like"})
+OPERATORS = frozenset({*ir.BINARY.values(), *ir.COMPARISON.values()})
 
 
 class NotRecorded(BackpropError):
@@ -84,6 +85,7 @@ class Recorder:
         self.values: list[Any] = []
         self.names: dict[int, str] = {}
         self.origin = ("", "")
+        self.layouts: dict[int, Any] = {}  # of views: arrays with their strides, of which no element is read
 
     def mark(self, part: str, equation: Any) -> None:
         """From here on operations belong to this equation of this part of a step."""
@@ -104,6 +106,8 @@ class Recorder:
         """Record an operation."""
         kw.pop("device", None)
         out = self.new(_result(name, mapped(args, self._value), kw))
+        if name in ir.VIEWS:
+            self.layouts[out.number] = apply(name, (self._layout(args[0]), *args[1:]), kw)
         self.ops.append(Op(name, mapped(args, _ref), kw, out.number, origin=self.origin))
         return out
 
@@ -122,6 +126,9 @@ class Recorder:
             _refuse("uses a host array")
         return _ref(a)
 
+    def _layout(self, a: "AbstractArray") -> Any:
+        return self.layouts[a.number] if a.number in self.layouts else _contiguous(a.shape, a.dtype)
+
     def asarray(self, a: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> "AbstractArray":
         """A number as a 0-d array; data from the host are refused."""
         if isinstance(a, AbstractArray):
@@ -136,7 +143,90 @@ class Recorder:
             _refuse(f"joins {len(arrays)} arrays at once; CUDA graphs take {CONCAT_AT_MOST}")
         return self.run("concat", tuple(arrays), axis=axis)
 
-    def __getattr__(self, name: str) -> Callable[..., "AbstractArray"]:
+    def reshape(self, x: Any, shape: Any, *, copy: Any = None) -> Any:
+        """A view; where the elements do not lie in that order, a view of a copy."""
+        try:
+            np.reshape(self._layout(x), shape, copy=False)
+        except ValueError:
+            copy = True
+        return self.run("reshape", self.run("astype", x, x.dtype) if copy else x, shape)
+
+    # ------------------------------------------------------------ formed from others
+    def clip(self, x: Any, min: Any = None, max: Any = None) -> Any:
+        """The nearest number from min to max."""
+        x = x if min is None else self.maximum(x, min)
+        return x if max is None else self.minimum(x, max)
+
+    def sign(self, x: Any) -> Any:
+        """-1, 0 or 1; NaN stays."""
+        found = self.astype(x > 0, x.dtype) - self.astype(x < 0, x.dtype)
+        return self.where(self.isnan(x), x, found) if x.dtype.kind == "f" else found
+
+    def round(self, x: Any) -> Any:
+        """The nearest integer, the even one of two; integers stay."""
+        return self.run("round", x) if x.dtype.kind == "f" else self.run("positive", x)
+
+    def var(self, x: Any, *, axis: Any = None, correction: float = 0.0, keepdims: Any = False) -> Any:
+        """Σ (x − mean)² / (n − correction)."""
+        mean = self.mean(x, axis=axis, keepdims=True)
+        total = self.sum(self.square(x - mean), axis=axis, keepdims=keepdims)
+        return total / (x.size // mean.size - correction)
+
+    def std(self, x: Any, **settings: Any) -> Any:
+        """The square root of the variance."""
+        return self.sqrt(self.var(x, **settings))
+
+    def cumulative_sum(self, x: Any, *, axis: int | None = None, include_initial: Any = False) -> Any:
+        """The sums of the first 1, 2, … entries of an axis."""
+        sums = self.run("cumulative_sum", x, axis=axis or 0)
+        if not include_initial:
+            return sums
+        first = tuple(1 if k == (axis or 0) % x.ndim else n for k, n in enumerate(x.shape))
+        return self.concat((self.zeros(first, dtype=sums.dtype), sums), axis=axis or 0)
+
+    def flip(self, x: Any, *, axis: Any = None) -> Any:
+        """The elements of these axes in reverse order."""
+        gone = _axes(axis, x.ndim)
+        return x[tuple(slice(None, None, -1 if k in gone else 1) for k in range(x.ndim))]
+
+    def repeat(self, x: Any, repeats: Any, *, axis: int | None = None) -> Any:
+        """Each entry of an axis several times in a row."""
+        if not isinstance(repeats, int):
+            _refuse("repeats entries as often as an array says")
+        x, axis = (self.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+        return self.take(x, self.arange(x.shape[axis] * repeats) // repeats, axis=axis)
+
+    def tile(self, x: Any, repetitions: tuple[int, ...]) -> Any:
+        """The whole several times along each axis."""
+        missing = len(repetitions) - x.ndim
+        x = self.reshape(x, (1,) * missing + x.shape) if missing > 0 else x
+        for axis, times in enumerate((1,) * -missing + tuple(repetitions)):
+            if times != 1:
+                n = x.shape[axis]
+                x = self.take(x, self.arange(n * times) % n, axis=axis)
+        return x
+
+    def roll(self, x: Any, shift: Any, *, axis: Any = None) -> Any:
+        """The entries of axes moved on; those that leave at the end come in at the beginning."""
+        if axis is None:
+            return self.reshape(self.roll(self.reshape(x, (-1,)), shift, axis=0), x.shape)
+        shifts, axes = (each if isinstance(each, tuple) else (each,) for each in (shift, axis))
+        for by, each in zip(shifts * (len(axes) // len(shifts)), axes, strict=True):
+            n = x.shape[each]
+            x = self.take(x, (self.arange(n) - by) % n, axis=each)
+        return x
+
+    def take_along_axis(self, x: Any, indices: Any, *, axis: int = -1) -> Any:
+        """Along an axis, for each place the entry that its index names."""
+        own, places, stride = axis % x.ndim, 0, 1
+        for k in reversed(range(x.ndim)):
+            n = x.shape[k]
+            at = self.reshape(self.arange(n), (n,) + (1,) * (x.ndim - 1 - k))
+            places = (indices % n if k == own else at) * stride + places
+            stride *= n
+        return self.take(self.reshape(x, (-1,)), places, axis=0)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in ir.OPERATIONS:
             _refuse(f"uses xp.{name}")
         return lambda *args, **kw: self.run(name, *args, **kw)
@@ -145,7 +235,6 @@ class Recorder:
 class AbstractArray:
     """An array that has a shape and a dtype, and no value a function could read."""
 
-    __array_ufunc__ = None
     device = "cpu"
 
     def __init__(self, recorder: Recorder, number: int) -> None:
@@ -156,6 +245,23 @@ class AbstractArray:
     def __array_namespace__(self, *, api_version: str | None = None) -> Recorder:
         """The recorder."""
         return self.recorder
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kw: Any) -> "AbstractArray":
+        """A number of NumPy beside an array, as in np.float64(2) * a; else a NumPy function, refused."""
+        name = ufunc.__name__
+        if any(isinstance(a, np.ndarray) for a in inputs):
+            _refuse("uses a host array")
+        if (
+            method != "__call__"
+            or name not in OPERATORS
+            or not any(isinstance(a, np.generic) for a in inputs)
+        ):
+            _refuse_numpy(ufunc)
+        return self.recorder.run(name, *inputs)
+
+    def __array_function__(self, function: Any, *_: Any) -> NoReturn:
+        """A NumPy function, refused."""
+        _refuse_numpy(function)
 
     def __getitem__(self, key: Any) -> "AbstractArray":
         keys = key if isinstance(key, tuple) else (key,)
@@ -171,7 +277,7 @@ class AbstractArray:
         return self.recorder.run("pow", other, self)
 
     def _no_value(self, *_: Any) -> NoReturn:
-        _refuse("reads a value on the host (if, float, int, print, a NumPy function)")
+        _refuse("reads a value on the host (if, float, int, print)")
 
     __bool__ = __float__ = __int__ = __index__ = __array__ = __iter__ = __len__ = __setitem__ = _no_value
     __hash__ = None  # type: ignore[assignment]
@@ -223,6 +329,11 @@ def _ref(a: Any) -> Any:
     return Ref(a.number) if isinstance(a, AbstractArray) else a
 
 
+def _refuse_numpy(function: Any) -> NoReturn:
+    name = next((n for n in ir.OPERATIONS if getattr(np, n, None) is function), function.__name__)
+    _refuse(f"uses np.{name}: write xp.{name}")
+
+
 def _refuse(what: str) -> NoReturn:
     msg = (
         f"a step that is recorded or captured cannot do this: it {what}. Use whole arrays, "
@@ -232,9 +343,15 @@ def _refuse(what: str) -> NoReturn:
 
 
 # ---------------------------------------------------------------- shapes
+def _contiguous(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array whose elements lie in order, for its strides; it has no memory that could be read."""
+    strides = [dtype.itemsize * prod(shape[k + 1 :]) for k in range(len(shape))]
+    return np.lib.stride_tricks.as_strided(np.zeros((), dtype), shape, strides)
+
+
 def _result(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """The shape and dtype of a result; the dtype is the one NumPy computes from arrays of one element."""
-    if name in ir.VIEWS or (name in ir.CREATION and name not in _LIKE):
+    if name in ir.VIEWS or (name in ir.CREATION and name not in ir.LIKE):
         return apply(name, args, kw)
     small = apply(name, mapped(args, lambda a: np.zeros((1,) * a.ndim, a.dtype)), kw)
     return abstract(_shape(name, args, kw), np.asarray(small).dtype)
@@ -242,7 +359,7 @@ def _result(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
 
 def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, ...]:
     first = args[0]
-    if name in _LIKE:
+    if name in ir.LIKE or name == "cumulative_sum":
         return tuple(first.shape)
     if name in ir.ELEMENTWISE:
         return np.broadcast_shapes(*(a.shape for a in args if isinstance(a, np.ndarray)))
@@ -250,7 +367,8 @@ def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, .
         return _reduced(first.shape, kw.get("axis"), keepdims=kw.get("keepdims", False))
     if name == "matmul":
         return (*first.shape[:-1], args[1].shape[-1])
-    axis = kw.get("axis", 0)
+    many = first[0].ndim + (name == "stack") if name in ("concat", "stack") else first.ndim
+    axis = kw.get("axis", 0) % many
     if name == "take":
         return (*first.shape[:axis], *args[1].shape, *first.shape[axis + 1 :])
     shape = list(first[0].shape)
@@ -261,8 +379,13 @@ def _shape(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[int, .
     return tuple(shape)
 
 
+def _axes(axis: Any, ndim: int) -> set[int]:
+    """Axes by number; None stands for all."""
+    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return {a % ndim for a in axes} if ndim else set()
+
+
 def _reduced(shape: tuple[int, ...], axis: Any, *, keepdims: bool) -> tuple[int, ...]:
-    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    gone = {a % len(shape) for a in axes} if shape else set()
+    gone = _axes(axis, len(shape))
     kept = ((k, n) for k, n in enumerate(shape) if keepdims or k not in gone)
     return tuple(1 if k in gone else n for k, n in kept)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from .ir import CREATION, Aliases, Program, Ref, apply, mapped, reads, refs
+from .ir import CREATION, LIKE, Aliases, Program, Ref, apply, mapped, reads, refs
 
 
 def simplify(program: Program) -> Program:
@@ -48,7 +48,7 @@ def fold_constants(program: Program) -> Program:
     written = {aliases[op.out] for op in program.ops if op.inplace}
     constants, ops = dict(program.constants), []
     for op in program.ops:
-        needs = () if op.name in ("zeros_like", "ones_like") else reads(op)  # those read a shape alone
+        needs = () if op.name in LIKE else reads(op)  # those read a shape alone
         fixed = (op.name in CREATION or bool(needs)) and constants.keys() >= set(needs)
         if fixed and not op.inplace and aliases[op.out] not in written:
             args = mapped(op.args, lambda r: constants.get(r.value, program.values[r.value]))

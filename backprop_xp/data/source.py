@@ -5,9 +5,10 @@ from typing import Any, Protocol
 from .. import backends
 from ..arrays import Array, as_integer
 from ..checks import check_data, check_range, check_row_weights, described
-from ..errors import BackpropError
+from ..errors import BackpropError, refuse_half
 from ..layers import check_count
 from ..losses import Loss
+from ..printed import short
 
 WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not all are
 
@@ -103,6 +104,11 @@ class Stored:
             check_range(self._batch[1], loss, units)
             self._fits.add((loss.targets, units))
 
+    def __repr__(self) -> str:
+        names = ("x", "t", "weight")
+        parts = ", ".join(f"{name}={short(a)}" for name, a in zip(names, self._batch, strict=False))
+        return f"Stored({parts} on {backends.of(self._batch[0]).name}, for {self.outputs} output units)"
+
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
         """The rows start, …, stop - 1; for all rows the arrays themselves, not copies."""
         check_slice(start, stop, self.n)
@@ -113,6 +119,7 @@ class Stored:
 
 def _checked(weight: Array, n: int) -> Array:
     xp = backends.of(weight).xp
+    refuse_half(weight.dtype)
     if tuple(weight.shape) != (n,) or not xp.isdtype(weight.dtype, "real floating"):
         msg = f"weights of rows must be numbers of shape ({n},), got {described(weight)}"
         raise BackpropError(msg)
@@ -121,6 +128,8 @@ def _checked(weight: Array, n: int) -> Array:
 
 
 def _check_pair(x: Any, t: Any) -> None:
+    for a in (x, t):
+        refuse_half(getattr(a, "dtype", None))
     if backends.of(x) is not backends.of(t):
         msg = f"inputs and targets must be arrays of one library, got {described(x)} and {described(t)}"
         raise BackpropError(msg)

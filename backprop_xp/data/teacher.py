@@ -3,6 +3,7 @@
 Every row is a function of (seed, index): nothing is stored, and any slice can be generated.
 """
 
+from functools import partial
 from math import log, pi, sqrt
 from numbers import Real
 from typing import Any, Literal
@@ -83,7 +84,7 @@ class Teacher:
         features = check_count(features, "the number of features")
         window = window if window is None else check_count(window, "the window of rows shuffled together")
         self.n, self.features, self.outputs = n, features, outputs
-        self.seed, self.task, self.noise = seed, task, noise
+        self.seed, self.task, self.noise, self.hidden = seed, task, noise, tuple(hidden)
         self.window = min(n, window or _WINDOW)
         self.net = chain(features, *(Dense(units, tanh) for units in hidden), Linear(outputs))
         self._learner = Learner(self.net)
@@ -98,6 +99,24 @@ class Teacher:
         given = {name: self._to.asarray(v, dtype, self._device) for name, v in self.weights.items()}
         self._w, self._s = self._learner.init(like=given["dense1.w"], weights=given)
         self.block = _block(features)
+
+    def __repr__(self) -> str:
+        return (
+            f"Teacher({self.seed}, {self.n}, features={self.features}, outputs={self.outputs}, "
+            f"hidden={self.hidden}, task={self.task!r}, noise={self.noise}) on {self._to.name}"
+        )
+
+    def __reduce__(self) -> Any:
+        """A pickle holds the settings, and an array of the library, device and dtype; all else follows."""
+        make = partial(
+            Teacher,
+            hidden=self.hidden,
+            task=self.task,
+            noise=self.noise,
+            window=self.window,
+            like=self._w,
+        )
+        return make, (self.seed, self.n, self.features, self.outputs)
 
     def rows(self, start: int, stop: int) -> tuple[Array, Array]:
         """The rows start, …, stop - 1: inputs (rows, features), and targets."""

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,6 +15,9 @@ class _RationalType:
 
     def __repr__(self) -> str:
         return "rational"
+
+    def __reduce__(self) -> str:
+        return "rational"  # of which there is one: code compares dtypes by `is`
 
 
 rational = _RationalType()
@@ -58,7 +61,6 @@ class ExactArray:
 
     __slots__ = ("_data", "dtype")
     namespace: Any = None  # set by the module `namespace`, which defines the operators of this type
-    __array_ufunc__ = None  # NumPy leaves mixed expressions to this type, which refuses them
 
     def __init__(self, data: Any) -> None:
         data = np.asarray(data)
@@ -100,6 +102,15 @@ class ExactArray:
         """The module `namespace`."""
         return ExactArray.namespace
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> NoReturn:
+        """NumPy leaves mixed expressions to this type, which refuses them."""
+        for each in inputs:
+            _operand(each)
+        refuse_numpy(ufunc)
+
+    def __array_function__(self, function: Any, *_: Any) -> NoReturn:
+        refuse_numpy(function)
+
     def __getitem__(self, key: Any) -> "ExactArray":
         keys = key if isinstance(key, tuple) else (key,)
         return wrap(self._data[tuple(k._data if isinstance(k, ExactArray) else k for k in keys)])
@@ -136,6 +147,18 @@ class ExactArray:
     def __repr__(self) -> str:
         shown = np.vectorize(str, otypes=[object])(self._data) if self._data.size else self._data
         return f"exact.asarray({shown.tolist()})"
+
+
+def refuse_numpy(function: Any) -> NoReturn:
+    """NumPy's functions do not know this type.
+
+    Raises:
+        BackpropError: always; it names the function to write.
+    """
+    known = vars(ExactArray.namespace)
+    name = next((n for n in known if getattr(np, n, None) is function), function.__name__)
+    msg = f"np.{name} does not take exact arrays: write xp.{name}, of the namespace that a layer receives"
+    raise BackpropError(msg)
 
 
 def wrap(data: Any) -> ExactArray:

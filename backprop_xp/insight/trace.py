@@ -8,12 +8,14 @@ from typing import Any
 
 from .. import backends
 from ..arrays import Array, leaves, mapped
+from ..errors import listed
 from ..learner import Learner
+from ..printed import abbreviated, numbers, short
 from ..step import State
 from ..watch import BY_PARAMETER, FIELDS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerTrace:
     """Every number of one layer in one step.
 
@@ -39,8 +41,24 @@ class LayerTrace:
     w_before: dict[str, Array]
     w_after: dict[str, Array]
 
+    def __str__(self) -> str:
+        rows = []
+        for what in FIELDS:
+            value = getattr(self, what)
+            named = (
+                {f"{what} {p}": each for p, each in value.items()}
+                if isinstance(value, dict)
+                else {what: value}
+            )
+            rows += [(name, each) for name, each in named.items() if each is not None]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join([self.name, *(f"  {name:<{width}} {_text(a, width + 3)}" for name, a in rows)])
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return f"LayerTrace({self.name!r}: net {short(self.net)}, o {short(self.o)})"
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """Every number of one step.
 
@@ -57,28 +75,23 @@ class Trace:
     layers: tuple[LayerTrace, ...]
 
     def __getitem__(self, name: str) -> LayerTrace:
-        return next(layer for layer in self.layers if layer.name == name)
+        found = {layer.name: layer for layer in self.layers}
+        if name not in found:
+            msg = f"the net has no layer {name!r}; there are {listed(found)}"
+            raise KeyError(msg)
+        return found[name]
 
     def __str__(self) -> str:
-        lines = [f"loss {_text(self.loss)}"]
-        for layer in self.layers:
-            lines.append(f"{layer.name}")
-            rows = [(what, getattr(layer, what)) for what in ("net", "o", "e", "delta")]
-            for what in ("grad", "change", "w_before", "w_after"):
-                rows += [(f"{what} {p}", value) for p, value in getattr(layer, what).items()]
-            lines += [f"  {what:<11} {_text(value)}" for what, value in rows if value is not None]
-        return "\n".join(lines)
+        return "\n".join([f"loss {_text(self.loss)}", *map(str, self.layers)])
+
+    def __repr__(self) -> str:
+        names = ", ".join(abbreviated([layer.name for layer in self.layers], "…"))
+        return f"Trace(loss={_text(self.loss)}, x={short(self.x)}, t={short(self.t)}, layers: {names})"
 
 
-def _text(a: Array) -> str:
+def _text(a: Array, indent: int = 0) -> str:
     values = a.tolist() if hasattr(a, "tolist") else backends.asarray(a, backend="numpy").tolist()
-
-    def each(v: object) -> str:
-        if isinstance(v, list):
-            return "[" + ", ".join(each(part) for part in v) + "]"
-        return f"{v:.6g}" if isinstance(v, float) else str(v)
-
-    return each(values)
+    return numbers(values, indent)
 
 
 def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:

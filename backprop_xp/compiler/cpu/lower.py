@@ -13,12 +13,14 @@ import numpy as np
 
 from ..ir import ASSIGN, CREATION, ELEMENTWISE, Op, Ref, abstract, apply, mapped, refs
 
-UFUNCS = {name: getattr(np, name) for name in ELEMENTWISE - {"where", "astype"}}
+UFUNCS = {name: getattr(np, name) for name in ELEMENTWISE - {"where", "astype", "round"}}
+UFUNCS["round"] = np.rint
 REDUCTIONS = {
     "sum": np.add.reduce, "mean": np.add.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce,
     "prod": np.multiply.reduce, "all": np.logical_and.reduce, "any": np.logical_or.reduce,
 }  # fmt: skip
-OTHERS = {"matmul": np.matmul, "concat": np.concatenate, "stack": np.stack, "argmax": np.argmax}
+OTHERS = {"matmul": np.matmul, "concat": np.concatenate, "stack": np.stack, "argmax": np.argmax,
+          "argmin": np.argmin, "cumulative_sum": np.cumulative_sum}  # fmt: skip
 SPECIAL = frozenset({"where", "astype", "take", ASSIGN}) | CREATION  # lowered by methods of their own
 _SMALL = 1 << 20  # elements: a larger constant is spread over a row, slower by half and not in memory
 _BITS = {4: np.int32, 8: np.int64}
@@ -115,7 +117,7 @@ class Lowering:
     @staticmethod
     def number(a: Any, dtype: Any) -> Any:
         """A 0-d constant, by NumPy's rule for Python numbers beside arrays."""
-        return np.asarray(a, dtype=np.result_type(dtype, a) if isinstance(a, float) else dtype)
+        return np.asarray(a, dtype=np.result_type(dtype, a))
 
     def spread(self, a: Any, op: Op) -> Any:
         """A 0-d constant spread out: NumPy's maximum and minimum run faster on two whole arrays."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..ir import ASSIGN, CREATION, OTHER, REDUCTIONS, VIEWS, Aliases, Op, Ref, reads
+from ..ir import ASSIGN, CREATION, OTHER, OTHER_ELEMENTWISE, REDUCTIONS, VIEWS, Aliases, Op, Ref, reads
 from .kernel import Kernel
 
 WIDEST = 256  # columns: 8 for each lane, which fit into registers
@@ -37,9 +37,15 @@ EXPRESSIONS = {
 }  # fmt: skip
 COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}  # the operations of reductions
 # CuPy runs the rest. Views are no kernels; created arrays are mostly constants; products, concatenation
-# and gathering do not go row by row; C rounds remainders otherwise than NumPy; no loss uses the other
-# reductions.
-FROM_LIBRARY = VIEWS | CREATION | OTHER | {"remainder", "prod", "all", "any", "argmax"}
+# and gathering do not go row by row; C rounds remainders otherwise than NumPy; nothing here uses the other
+# functions and reductions.
+FROM_LIBRARY = (
+    VIEWS
+    | CREATION
+    | OTHER
+    | OTHER_ELEMENTWISE
+    | {"remainder", "floor_divide", "prod", "all", "any", "argmax", "argmin"}
+)
 
 
 # ---------------------------------------------------------------- which operations fit
