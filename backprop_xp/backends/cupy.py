@@ -92,4 +92,4 @@ def load() -> Backend:
     except BackendUnavailable:
         raise
     except ImportError as error:
-        raise unavailable(library="CuPy", extra="cuda12") from error
+        raise unavailable(library="CuPy", module="cupy", extra="cuda12", error=error) from error

@@ -118,4 +118,4 @@ def load() -> Backend:
     try:
         return Jax()
     except ImportError as error:
-        raise unavailable(library="JAX", extra="jax") from error
+        raise unavailable(library="JAX", module="jax", extra="jax", error=error) from error

@@ -47,4 +47,6 @@ def load() -> Backend:
     try:
         return Strict()
     except ImportError as error:
-        raise unavailable(library="array-api-strict", extra="test") from error
+        raise unavailable(
+            library="array-api-strict", module="array_api_strict", extra="test", error=error
+        ) from error

@@ -105,4 +105,4 @@ def load() -> Backend:
     try:
         return Torch()
     except ImportError as error:
-        raise unavailable(library="PyTorch", extra="torch") from error
+        raise unavailable(library="PyTorch", module="torch", extra="torch", error=error) from error
