@@ -4,14 +4,16 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from . import __version__, activations, backends, losses, updates
+from . import __version__, activations, backends, losses, terminal, updates
 from .data import Teacher
 from .errors import BackpropError
-from .layers import Dense
+from .layers import Dense, check_count
 from .learner import Learner
 from .net import chain
 from .train import fit
@@ -22,6 +24,11 @@ _LOSSES = {
     "classification": ("softmax_cross_entropy", "categorical_cross_entropy"),
 }
 _NOT_SETTINGS = ("run", "json", "quiet")
+_WINDOW = 1 << 16  # rows that are in memory together
+_BLOCK = 1024  # rows that are read together, and bytes of the place of each such block in the order
+_BYTES_OF_BLOCK = 200
+_NARROW = 70  # columns
+_HANG = 9  # columns before a line's own text
 _ABOUT = """Backpropagation that can be read, trusted and run anywhere.
 
   backprop-xp train       train a net on synthetic data whose best possible loss is known
@@ -40,11 +47,48 @@ _TRAIN_EXAMPLES = """examples:
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help that keeps paragraphs and shows the defaults of options that have one."""
+    """Help that keeps paragraphs, shows the defaults of options that have one, and breaks no word apart."""
+
+    def __init__(self, prog: str, **settings: Any) -> None:
+        width = terminal.columns(110) - 2
+        settings |= {"width": width, "max_help_position": 24 if width >= _NARROW else 6}
+        super().__init__(prog, **settings)
+        self._columns = width
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_default = action.default not in (None, False, argparse.SUPPRESS)
         return super()._get_help_string(action) if has_default else action.help
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return terminal.whole_words(" ".join(text.split()), width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if all(len(line) <= self._columns for line in text.splitlines()):
+            return super()._fill_text(text, width, indent)
+        return terminal.folded(_unwrapped(textwrap.dedent(text)), self._columns)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help can fail to be written, and is short where the terminal is narrow."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)
+
+    def format_help(self) -> str:
+        self.usage = self.usage or ("%(prog)s [options]" if terminal.columns() < _NARROW else None)
+        return super().format_help()
+
+
+def _unwrapped(text: str) -> str:
+    """Paragraphs, each in one line; lines that are indented stay as they are."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        goes_on = lines and line and lines[-1] and not line.startswith(" ") and not lines[-1].startswith(" ")
+        if goes_on and not lines[-1].endswith(":"):
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,41 +101,73 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 if a figure of the articles is wrong; 2 for an error of the user; 130
         after Ctrl-C; 141 if the output pipe was closed.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if not hasattr(args, "run"):
-        parser.print_help(sys.stderr)
-        return 2
+    terminal.prepare()
     try:
-        status: int = args.run(args)
-        sys.stdout.flush()
+        return _run(argv)
     except BackpropError as error:
-        print("backprop-xp: error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("backprop-xp: stopped", file=sys.stderr)
+        return _refused(str(error))
+    except MemoryError as error:
+        return _refused(f"there is not enough memory ({error}): use fewer units, features or rows of a batch")
+    except KeyboardInterrupt as error:
+        _complain(f"backprop-xp: stopped {error}".rstrip())
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the final flush is silent
+        terminal.discard(sys.stdout)
         return 141
-    return status
+    except OSError as error:
+        terminal.discard(sys.stdout)
+        return _refused(f"the output cannot be written: {error.strerror or error}")
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Run a command to its end, the last byte of its output included."""
+    if sys.stdout is None:
+        msg = "standard output is closed: send it to a file, or to /dev/null"
+        raise BackpropError(msg)
+    try:
+        parser = _parser()
+        args = parser.parse_args(argv)
+        if not hasattr(args, "run"):
+            parser.print_help(sys.stderr)
+            return 2
+        status: int = args.run(args)
+        return status
+    finally:
+        sys.stdout.flush()
+
+
+def _refused(why: str) -> int:
+    _complain(f"backprop-xp: error: {' '.join(why.split())}")
+    return 2
+
+
+def _complain(text: str) -> None:
+    """One line on standard error, if it can be written to."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        terminal.discard(sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("backprop-xp", description=_ABOUT, formatter_class=_Help)
+    parser = _Parser("backprop-xp", description=_ABOUT, formatter_class=_Help)
     parser.add_argument("--version", action="version", version=f"backprop-xp {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _train_parser(commands)
     text = commands.add_parser(
-        "articles", help="recompute the articles' numbers", description=_articles.__doc__
-    )
+        "articles", help="recompute the articles' numbers", description=_articles.__doc__,
+        formatter_class=_Help,
+    )  # fmt: skip
     text.set_defaults(run=_articles)
     text.add_argument("--article", type=int, metavar="N", help="only article N, 1 to 5, with all its values")
     text.add_argument(
-        "--backend", metavar="NAME", help="the array library (default: exact fractions where possible)"
-    )
+        "--backend", metavar="NAME",
+        help=f"the array library: {', '.join(backends.names())} (default: exact, fractions, where possible)",
+    )  # fmt: skip
     text.add_argument("--json", action="store_true", help="print JSON instead of text")
-    listing = commands.add_parser("backends", help="list the array libraries", description=_backends.__doc__)
+    listing = commands.add_parser(
+        "backends", help="list the array libraries", description=_backends.__doc__, formatter_class=_Help
+    )
     listing.set_defaults(run=_backends)
     return parser
 
@@ -123,7 +199,8 @@ def _train_parser(commands: Any) -> None:
     add("--loss", choices=[name for names in _LOSSES.values() for name in names], metavar="NAME",
         help=f"{'; '.join(f'for {task} ' + ', '.join(names) for task, names in _LOSSES.items())} "
         "(default: the first for the task)")  # fmt: skip
-    add("--update", choices=list(updates.ALL), default="gradient_descent", help="the update rule")
+    add("--update", choices=list(updates.ALL), metavar="NAME", default="gradient_descent",
+        help=f"the update rule: {', '.join(updates.ALL)}")  # fmt: skip
     add(
         "--rate", type=float, metavar="X", help="learning rate (default: that of the rule, 0.1; adam's 0.001)"
     )
@@ -135,9 +212,8 @@ def _train_parser(commands: Any) -> None:
 
 def _place_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the machine").add_argument
-    add(
-        "--backend", metavar="NAME", help=f"the array library: {', '.join(backends.names())} (default: numpy)"
-    )
+    able = ", ".join(name for name in backends.names() if name != "exact")  # which has no tanh
+    add("--backend", metavar="NAME", help=f"the array library: {able} (default: numpy)")
     add("--device", metavar="NAME", help="the device, as the library names it, such as cpu or cuda:0")
     add("--dtype", choices=["float32", "float64"], default="float32", help="type of all numbers")
     add = parser.add_argument_group("output").add_argument
@@ -162,30 +238,98 @@ def _train(args: argparse.Namespace) -> int:
     """Train, show progress, and compare the loss with its floor."""
     out = sys.stderr if args.json else sys.stdout
     place = {"backend": args.backend, "device": args.device, "dtype": args.dtype}
+    for value, what in ((args.epochs, "the number of epochs"), (args.batch_size, "the batch size")):
+        check_count(value, what)
+    _check_place(args)
     source, learner = _teacher(args, args.rows, place), _learner(args)
     w, s = learner.init(args.seed, **place)
     floor = source.floor(learner.loss)
     if not args.quiet:
-        print(_heading(args, learner, floor, backends.of(w)), file=out, flush=True)
+        print(
+            terminal.folded(_heading(args, learner, floor, backends.of(w)), hang=_HANG), file=out, flush=True
+        )
     unseen = _teacher(args, args.rows + _UNSEEN, place).rows(args.rows, args.rows + _UNSEEN)
     found: dict[str, Any] = {"parameters": learner.net.layout.size, "floor": floor}
     found["loss_before"], _ = _evaluated(learner, w, s, *unseen)
     progress = None if args.quiet else "auto"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # overflow is reported by Diverged
-        w, s, history = fit(
-            learner, w, s, source, epochs=args.epochs, batch_size=args.batch_size, progress=progress
-        )
+        try:
+            w, s, history = fit(
+                learner, w, s, source, epochs=args.epochs, batch_size=args.batch_size, progress=progress
+            )
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(_how_far(args, error)) from error
     found["loss"], found["right"] = _evaluated(learner, w, s, *unseen)
     found["seconds"] = sum(epoch.seconds for epoch in history)
     found["rows_per_second"] = sum(epoch.rows for epoch in history) / found["seconds"]
-    print(_summary(args, found), file=out, flush=True)
+    print(terminal.folded(_summary(args, found), hang=_HANG), file=out, flush=True)
     if args.json:
         settings = {name: value for name, value in vars(args).items() if name not in _NOT_SETTINGS}
         settings |= {"loss": _loss(args), "outputs": _outputs(args), "backend": backends.of(w).name}
         epochs = [epoch._asdict() for epoch in history]
         print(json.dumps({"settings": settings} | found | {"history": epochs}))
     return 0
+
+
+def _check_place(args: argparse.Namespace) -> None:
+    """Check that the backend has all functions, and the machine enough memory."""
+    if "rational" in (to := backends.get(args.backend)).floats:
+        msg = (
+            f"training needs tanh, sine and logarithm, which the {to.name} backend does not have: use "
+            "--backend numpy; the articles' nets are trained in fractions by backprop-xp articles"
+        )
+        raise BackpropError(msg)
+    needed, there = _bytes_needed(args), _bytes_of_machine()
+    if there and needed > there and to.name != "cupy" and "cuda" not in str(args.device):
+        parameters, batch = _parameters(args), min(args.batch_size, args.rows)
+        msg = (
+            f"this training needs about {_gigabytes(needed)} of memory, for {parameters:,} weights and biases, "
+            f"{args.rows:,} rows of {_counted(args.features, 'feature')} and batches of {batch:,} rows, "
+            f"and there are {_gigabytes(there)}: use smaller layers, or fewer rows or features"
+        )
+        raise BackpropError(msg)
+
+
+def _parameters(args: argparse.Namespace) -> int:
+    widths = (args.features, *args.layers, _outputs(args))
+    return sum((m + 1) * n for m, n in pairwise(widths))
+
+
+def _bytes_needed(args: argparse.Namespace) -> int:
+    """About how much is in memory at once: weights, their gradient and moments, rows, outputs of units."""
+    number = 8 if args.dtype == "float64" else 4
+    units = args.features + sum(args.layers) + _outputs(args)
+    weights = _parameters(args) * (3 + updates.ALL[args.update].moments)
+    rows = min(args.rows, _WINDOW) * (args.features + _outputs(args))
+    outputs = max(_UNSEEN, 2 * min(args.batch_size, args.rows)) * units
+    needed: int = number * (weights + rows + outputs) + args.rows // _BLOCK * _BYTES_OF_BLOCK
+    return needed
+
+
+def _bytes_of_machine() -> int:
+    """The memory of the machine, or less where this process may have less; 0 where that is not known."""
+    try:
+        import resource
+
+        found: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, AttributeError, ValueError, OSError):  # as on Windows
+        return 0
+    return found if limit == resource.RLIM_INFINITY else min(found, int(limit))
+
+
+def _gigabytes(size: int) -> str:
+    return f"{-(-size // 10**9):,} GB"
+
+
+def _how_far(args: argparse.Namespace, error: KeyboardInterrupt) -> str:
+    """How far a training came that was stopped."""
+    if not hasattr(error, "s"):
+        return "before the first step"
+    step, steps = int(error.s.step) & 0xFFFFFFFF, -(-args.rows // args.batch_size)
+    epoch = min(step // steps + 1, args.epochs)
+    return f"after step {step:,} of {args.epochs * steps:,}, in epoch {epoch} of {args.epochs}"
 
 
 def _outputs(args: argparse.Namespace) -> int:
@@ -272,9 +416,10 @@ def _backends(_: argparse.Namespace) -> int:
         try:
             to = backends.get(name)
         except BackpropError as reason:
-            print(f"{name:8} -    {reason}")
+            print(terminal.folded(f"{name:8} -    {reason}", hang=14))
             continue
         root = type(to.asarray([0], to.xp.int32, None)).__module__.partition(".")[0]
         device = to.device_of(to.asarray([0], to.xp.int32, None)) or "cpu"
-        print(f"{name:8} yes  {root} {sys.modules[root].__version__}, device {device}")
+        found = f"{name:8} yes  {root} {sys.modules[root].__version__}, device {device}"
+        print(terminal.folded(found, hang=14))
     return 0

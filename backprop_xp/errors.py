@@ -1,6 +1,7 @@
 """The errors that backprop_xp raises. A message says what was expected, what was given, what to do."""
 
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from .arrays import Array
@@ -106,9 +107,33 @@ def refuse_half(dtype: Any) -> None:
         raise BackpropError(msg)
 
 
-def unavailable(library: str, extra: str, reason: str = "is not installed") -> BackendUnavailable:
-    """The error for a library that is missing; its message names the extra to install."""
-    return BackendUnavailable(f"{library} {reason}: pip install 'backprop-xp[{extra}]'")
+def unavailable(library: str, module: str, extra: str, error: ImportError) -> BackendUnavailable:
+    """The error for a library that cannot be imported: what is missing, and how to install it.
+
+    Args:
+        library: its name in words.
+        module: its name in Python.
+        extra: of this package, which installs it.
+        error: what the import raised.
+    """
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    if missing.partition(".")[0] == module:
+        return BackendUnavailable(f"{library} is not installed: {how_to_install(extra)}")
+    if missing:
+        return BackendUnavailable(
+            f"{library} needs the module '{missing}', which is not installed: {how_to_install(extra)}"
+        )
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalpha, line))]
+    why = " ".join(lines[:2]) or type(error).__name__
+    return BackendUnavailable(f"{library} cannot be imported ({why}): {how_to_install(extra)}")
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra, for a clone if this is one, else from the package index."""
+    root = Path(__file__).resolve().parent.parent
+    if (root / "pyproject.toml").exists():
+        return f"pip install -e '.[{extra}]' in {root}"
+    return f"pip install 'backprop-xp[{extra}]'"
 
 
 def listed(names: Any) -> str:

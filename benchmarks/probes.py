@@ -41,31 +41,31 @@ def of_processor(n: int, size: int) -> Iterator[Figure]:
     yield "h2d", lambda: a.nbytes / _best(lambda: np.copyto(b, a), int, 2)
 
 
-def of_gpu(n: int, size: int) -> Iterator[Figure]:
-    """Figures of the GPU, by Torch rather than by our own code."""
+def of_gpu(n: int, size: int, device: str = "cuda") -> Iterator[Figure]:
+    """Figures of the GPU, by Torch rather than by our own code; on the device 'cpu' to try the rest."""
     import torch
 
-    ready = torch.cuda.synchronize
+    ready = torch.cuda.synchronize if device == "cuda" else int
     count = min(size, _PINNED)
 
     def copied() -> float:
-        a, b = (torch.zeros(size // 8, device="cuda") for _ in range(2))
+        a, b = (torch.zeros(size // 8, device=device) for _ in range(2))
         return 2 * a.nbytes / _best(lambda: b.copy_(a), ready, 10)
 
     def product(dtype: Any, precision: str) -> float:
         torch.set_float32_matmul_precision(precision)
-        a, b = (torch.rand((n, n), device="cuda").to(dtype) for _ in range(2))
-        out = torch.empty((n, n), device="cuda", dtype=dtype)
+        a, b = (torch.rand((n, n), device=device).to(dtype) for _ in range(2))
+        out = torch.empty((n, n), device=device, dtype=dtype)
         return 2 * n**3 / _best(lambda: torch.mm(a, b, out=out), ready, 5)
 
     def moved(*, up: bool) -> float:
-        pinned = torch.zeros(count, dtype=torch.uint8).pin_memory()
-        there = torch.zeros(count, dtype=torch.uint8, device="cuda")
+        pinned = torch.zeros(count, dtype=torch.uint8, pin_memory=device == "cuda")
+        there = torch.zeros(count, dtype=torch.uint8, device=device)
         to, of = (there, pinned) if up else (pinned, there)
         return count / _best(lambda: to.copy_(of, non_blocking=True), ready, 4)
 
     def node() -> float:
-        a, graph = torch.zeros(1, device="cuda"), torch.cuda.CUDAGraph()
+        a, graph = torch.zeros(1, device=device), torch.cuda.CUDAGraph()
         a += 1
         ready()
         with torch.cuda.graph(graph):

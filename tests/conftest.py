@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 
 os.environ["JAX_ENABLE_X64"] = "1"  # before anything imports jax; float32 is still what is asked for
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Torch's idle threads do not spin on cores others need
@@ -10,7 +11,8 @@ os.environ.pop("BACKPROP_XP_BACKEND", None)
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -113,6 +115,18 @@ def any_place(request: pytest.FixtureRequest) -> Iterator[Place]:
 def float_place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Every library that has floats, in each of its dtypes."""
     yield from _open(request.param)
+
+
+@pytest.fixture(scope="session")
+def no_gpu() -> Any:
+    """`no_gpu(reason)`: skips a test of the GPU, and fails it on a machine that has one."""
+
+    def skip(reason: str) -> NoReturn:
+        if shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
+            pytest.fail(f"a GPU is here, but {reason}", pytrace=False)
+        pytest.skip(f"no GPU: {reason}")
+
+    return skip
 
 
 @pytest.fixture(scope="session")

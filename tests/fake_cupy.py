@@ -1,7 +1,9 @@
 """A CuPy of NumPy arrays and a cuBLASLt on raw pointers, with capture and replay.
 
 While a stream is captured it refuses what the real ones refuse. Here a capture executes what it records,
-on a GPU it does not; so at its end every array is restored.
+on a GPU it does not; so at its end every array is restored. All work is done at once, in the order in which
+it is given; but copies and graphs on a stream are refused where no event orders them after what other
+streams do with the same memory, for on a GPU they might come first.
 """
 
 import ctypes
@@ -10,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
@@ -37,6 +39,14 @@ class Memory:
 
     def __init__(self, root):
         self.root = root
+        self.written = device.stream.launched()  # new memory may still be in use on the stream it comes from
+        self.read = {}  # by stream, the last launch that reads it
+
+    def check(self, stream, reads):
+        """A stream is about to use this: it comes after what others do with it."""
+        stream.comes_after(self.written)
+        for mark in () if reads else self.read.items():
+            stream.comes_after(mark)
 
 
 def memory_of(value):
@@ -68,6 +78,8 @@ class Gpu:
         self.nodes = self.journal = self.node = self.kept = None
         self.limit = None
         self.kernels = 0
+        self.seen = {}  # by stream, the launches that the host knows to be done
+        self.inputs = []  # of the graph being captured
 
     def allocate(self, size):
         if self.limit is not None and size > self.limit:
@@ -87,6 +99,11 @@ class Gpu:
         """An array is about to be written: a capture keeps its old contents."""
         if self.capturing:
             self.journal.append((value, value.copy()))
+            return
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        if id(value) in Memory.known:  # and no bare address
+            Memory.known[id(value)].written = self.stream.launched()
 
     def launched(self, again):
         """A kernel was launched: a node of the graph, or part of the node of a fused function."""
@@ -180,12 +197,15 @@ class ndarray:
 
     def get(self):
         device.forbid("a device-to-host copy")
+        device.stream.synchronize()
         return self.value.copy()
 
     def set(self, value, stream):
         device.forbid("a host-to-device copy")
         assert stream.non_blocking
         assert value.flags.c_contiguous
+        self.mem.check(stream, reads=False)
+        self.mem.written, self.mem.read = stream.launched(), {}
         self.value[...] = value
 
     tolist = item = __bool__ = __float__ = __int__ = __index__ = lambda self: self.get().item()
@@ -250,22 +270,50 @@ ndarray.__module__ = "cupy"
 
 
 # ---------------------------------------------------------------- streams, graphs, memory
+class Unordered(AssertionError):
+    """Two streams use the same memory, and nothing says which of them comes first."""
+
+
+def merge(into, clock):
+    for stream, tick in clock.items():
+        into[stream] = max(into.get(stream, 0), tick)
+
+
 class Event:
     def __init__(self, disable_timing=False):
-        self.recorded = 0
+        self.recorded, self.clock = 0, {}
 
     def record(self, stream):
         device.forbid("an event")
         self.recorded += 1
+        self.clock = dict(stream.clock)
 
     def synchronize(self):
         device.forbid("a synchronization")
+        merge(device.seen, self.clock)
 
 
 class Stream:
+    """A queue. Its clock tells, by stream, how many launches come before whatever is launched next."""
+
     def __init__(self, non_blocking=False, ptr=None):
         self.non_blocking = non_blocking
         self.ptr = id(self) if ptr is None else ptr
+        self.clock = {}
+
+    def launched(self):
+        """Something is launched here; its place in the order."""
+        merge(self.clock, device.seen)
+        self.clock[self.ptr] = self.clock.get(self.ptr, 0) + 1
+        return self.ptr, self.clock[self.ptr]
+
+    def comes_after(self, mark):
+        """What is launched next comes after this."""
+        merge(self.clock, device.seen)
+        stream, tick = mark
+        if self.clock.get(stream, 0) < tick:
+            msg = f"stream {self.ptr} does not wait for launch {tick} of stream {stream}"
+            raise Unordered(msg)
 
     def __enter__(self):
         self.before, device.stream = device.stream, self
@@ -276,13 +324,17 @@ class Stream:
 
     def record(self):
         device.forbid("an event of another stream") if self is not device.stream else None
-        return Event()
+        event = Event()
+        event.clock = dict(self.clock)
+        return event
 
     def wait_event(self, event):
         assert isinstance(event, Event)
+        merge(self.clock, event.clock)
 
     def synchronize(self):
         device.forbid("a synchronization")
+        merge(device.seen, self.clock)
 
     def is_capturing(self):
         return device.capturing
@@ -293,10 +345,10 @@ class Stream:
             raise RuntimeError(msg)
         assert not device.capturing
         assert device.stream is self
-        device.nodes, device.journal, device.kept = [], [], []
+        device.nodes, device.journal, device.kept, device.inputs = [], [], [], []
 
     def end_capture(self):
-        graph = Graph(device.nodes, device.kept)
+        graph = Graph(device.nodes, device.kept, device.inputs)
         for value, old in reversed(device.journal):
             value[...] = old
         device.nodes = device.journal = device.node = None
@@ -307,8 +359,8 @@ device.stream = NULL = Stream(ptr=0)
 
 
 class Graph:
-    def __init__(self, nodes, kept):
-        self.nodes, self.kept = nodes, kept
+    def __init__(self, nodes, kept, inputs):
+        self.nodes, self.kept, self.inputs = nodes, kept, inputs
 
     def upload(self, stream):
         assert not device.capturing
@@ -316,6 +368,12 @@ class Graph:
     def launch(self, stream):
         assert stream.non_blocking
         assert not device.capturing
+        read = [memory for memory in (each() for each in self.inputs) if memory is not None]
+        for memory in read:
+            memory.check(stream, reads=True)
+        at, tick = stream.launched()
+        for memory in read:
+            memory.read[at] = tick
         with np.errstate(all="ignore"):
             for again in self.nodes:
                 again()
@@ -397,6 +455,8 @@ class ElementwiseKernel:
         self.does = self.known[name]
 
     def __call__(self, *args, **kw):
+        if device.capturing:
+            device.inputs += [ref(a.mem) for a in args[: len(self.into)] if isinstance(a, ndarray)]
         args = plain(args)
         assert len(args) == len(self.into) + len(self.out)
         for a, parameter in zip(args, (*self.into, *self.out), strict=True):

@@ -374,8 +374,51 @@ def test_a_missing_library_is_an_error_that_names_the_extra(
     ):
         with pytest.raises(bp.errors.BackendUnavailable) as caught:
             ask()
-        assert str(caught.value) == f"{library} is not installed: pip install 'backprop-xp[{extra}]'"
+        advice = bp.errors.how_to_install(extra)
+        assert str(caught.value) == f"{library} is not installed: {advice}"
         assert isinstance(caught.value, (bp.BackpropError, ImportError))
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "told"),
+    [
+        ("torch", "array_api_compat.torch", "PyTorch needs the module 'array_api_compat.torch', "),
+        ("cupy", "array_api_compat", "CuPy needs the module 'array_api_compat.cupy', which is not installed"),
+    ],
+)
+def test_a_missing_dependency_is_named_itself(name, module, told, not_yet_opened, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(bp.errors.BackendUnavailable) as caught:
+        SMALL.init(backend=name)
+    assert told in str(caught.value)
+
+
+def test_a_library_that_is_broken_is_not_called_missing():
+    banner = "\n=====\nFailed to import CuPy.\n\nlibnvrtc.so.12 is not there\n====="
+    told = str(bp.errors.unavailable("CuPy", "cupy", "cuda12", ImportError(banner)))
+    assert told.startswith("CuPy cannot be imported (Failed to import CuPy. libnvrtc.so.12 is not there): ")
+
+
+def test_advice_to_install_works_from_a_clone(monkeypatch, tmp_path):
+    root = Path(bp.__file__).resolve().parent.parent
+    assert bp.errors.how_to_install("jax") == f"pip install -e '.[jax]' in {root}"
+    monkeypatch.setattr(bp.errors, "__file__", str(tmp_path / "backprop_xp" / "errors.py"))
+    assert bp.errors.how_to_install("jax") == "pip install 'backprop-xp[jax]'"
+
+
+# ---------------------------------------------------------------- tests of a GPU
+def test_a_test_of_the_gpu_is_skipped_only_where_there_is_none(no_gpu, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    with pytest.raises(pytest.skip.Exception, match="no GPU: CuPy is not installed"):
+        no_gpu("CuPy is not installed")
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/dev/nvidia0")
+    with pytest.raises(pytest.fail.Exception, match="a GPU is here, but CuPy is not installed"):
+        no_gpu("CuPy is not installed")
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr(shutil, "which", lambda name: name == "nvidia-smi")
+    with pytest.raises(pytest.fail.Exception, match="a GPU is here"):
+        no_gpu("CuPy is not installed")
 
 
 def test_cupy_without_a_gpu_says_that_no_gpu_was_found(not_yet_opened, monkeypatch):

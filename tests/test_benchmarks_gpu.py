@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,13 @@ if not (ROOT / "benchmarks" / "__main__.py").exists():
     pytest.skip("the benchmarks are not part of this installation", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-cli, contenders, data, goals, gpu_tests, limits, machine, picture, processes, race, report, run, works = (
+(
+    cli, contenders, data, goals, gpu_tests, limits, machine, picture, probes, processes, race, report, run,
+    works,
+) = (
     importlib.import_module(f"benchmarks.{name}")
     for name in ("cli", "contenders", "data", "goals", "gpu_tests", "limits", "machine", "picture",
-                 "processes", "race", "report", "run", "works")
+                 "probes", "processes", "race", "report", "run", "works")
 )  # fmt: skip
 ALL = {work.name: work for work in works.find("", "cuda")}
 CONTENDERS = {each.name: each for each in contenders.CONTENDERS}
@@ -277,3 +281,24 @@ def test_the_reference_on_the_gpu_is_the_one_on_the_host(name, tmp_path, monkeyp
 def test_tests_that_were_ended_are_counted_as_far_as_they_came():
     out = "tests/a.py::test_x[a b] PASSED  [ 10%]\ntests/a.py::test_y SKIPPED (no)\ntests/a.py::test_z"
     assert gpu_tests.read(out) == [("test_x[a b]", "passed", ""), ("test_y", "skipped", "no")]
+
+
+# ---------------------------------------------------------------- what bounds the speed
+def test_every_probe_of_the_gpu_runs_on_the_processor(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
+    before = torch.get_float32_matmul_precision()
+    try:
+        found = {name: measure() for name, measure in probes.of_gpu(8, 1 << 12, "cpu")}
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found.pop("version torch's cuda") == torch.version.cuda
+    assert list(found) == ["copy", "float32", "tf32", "bfloat16", "float16", "h2d", "d2h", "node"]
+    assert all(0 < value < float("inf") for value in found.values())
+
+
+def test_ceilings_are_measured_by_a_program_of_their_own():
+    found = limits.measure(8e9, 60.0, "cpu")
+    assert found["failed"] == {}
+    assert set(found["best"]) == {"copy", "float32", "h2d"}

@@ -21,7 +21,7 @@ import backprop_xp as bp
 from backprop_xp import backends, loss_scale
 from backprop_xp import step as step_module
 from backprop_xp.compiler import compiled
-from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, products, row_kernel
+from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, products, row_kernel, staging
 from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
 from backprop_xp.compiler.cuda.fusion import fuse
 from backprop_xp.compiler.ir import ASSIGN, BINARY, OPERATIONS, Ref, abstract, evaluate, leaves, mapped
@@ -278,9 +278,28 @@ def test_data_on_the_host_go_through_two_staging_buffers(steps, cupy):
     (double,) = step.double_buffers.values()
     fills = 2 * -(-steps // graph.UPDATES)
     assert [each.filled.recorded for each in double.buffers] == [
-        each.read.recorded for each in double.buffers
+        each.read.recorded - 1
+        for each in double.buffers  # the first of them when it was made
     ]
     assert sum(each.filled.recorded for each in double.buffers) == fills
+
+
+def test_the_stand_in_refuses_a_copy_that_another_stream_may_undo(cupy):
+    data, copies = cupy.zeros((3,), dtype="float32"), cupy.cuda.Stream(non_blocking=True)
+    with pytest.raises(fake.Unordered, match="does not wait for launch"):
+        data.set(np.ones(3, dtype="float32"), stream=copies)
+    copies.wait_event(cupy.cuda.get_current_stream().record())
+    data.set(np.ones(3, dtype="float32"), stream=copies)
+    assert data.get().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("event", ["filled", "read"])
+def test_a_staging_buffer_without_one_of_its_events_is_refused(event, cupy, monkeypatch):
+    waits = {"filled": "wait_for_data", "read": "record_read"}
+    monkeypatch.setattr(staging.StagingBuffer, waits[event], lambda *_: None)
+    w, s = on_device(ADAM)
+    with pytest.raises(fake.Unordered):
+        ADAM.compile(w).scan(w, s, *batch(ADAM, 0), np.arange(4 * 200).reshape(-1, 4) % 4)
 
 
 def test_a_scan_of_no_steps_changes_nothing(cupy):

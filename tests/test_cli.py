@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,21 +12,40 @@ from pathlib import Path
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import articles, backends, cli
+from backprop_xp import articles, backends, cli, terminal
 
 SMALL = ["train", "--rows", "2000", "--layers", "8", "--epochs", "2"]
 ROOT = Path(bp.__file__).resolve().parent.parent
 
 
-def run(*words):
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """A terminal as wide as any line."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
+def run(*words, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "backprop_xp", *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1"} | environment,
     )
+
+
+def shell(words, **environment):
+    """What `python -m backprop_xp WORDS`, redirected, prints on either stream, and its status."""
+    command = f"'{sys.executable}' -m backprop_xp {words}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": ""} | environment,
+    )
+    return done.stdout, done.stderr, done.returncode
 
 
 def test_train_tells_what_it_does_and_what_came_of_it(capsys):
@@ -106,7 +126,7 @@ def test_another_backend_comes_to_the_same_loss(capsys):
     ("words", "message"),
     [
         (["--backend", "fortran"], "a backend must be one of"),
-        (["--backend", "exact"], "a dtype of the exact backend"),
+        (["--backend", "exact"], "training needs tanh, sine and logarithm, which the exact backend does not"),
         (["--device", "cuda:0"], "runs on device 'cpu', got 'cuda:0'"),
         (["--rows", "0"], "the number of rows must be a positive integer"),
         (["--outputs", "0"], "must be a positive integer, got 0"),
@@ -117,13 +137,23 @@ def test_another_backend_comes_to_the_same_loss(capsys):
         (["--rate", "1e30"], "training diverged"),
         (["--seed", "-1"], "a seed must be an integer"),
         (["--noise", "-1"], "a standard deviation"),
+        (["--noise", "1e308"], "a standard deviation from 0 to 1e+15, got 1e+308"),
+        (["--features", "0"], "the number of features must be a positive integer, got 0"),
+        (["--epochs", "0"], "the number of epochs must be a positive integer, got 0"),
+        (["--layers", "100000000"], "GB of memory, for 1,000,000,001 weights and biases"),
+        (["--rows", str(10**12)], "GB of memory, for 81 weights and biases, 1,000,000,000,000 rows"),
+        (["--rows", str(10**12), "--batch-size", str(10**12)], "batches of 1,000,000,000,000 rows"),
+        (["--rows", str(10**400)], "GB of memory"),
+        (["--seed", str(2**32)], "a seed must be an integer"),
         (["--task", "classification", "--outputs", "1"], "2 or more classes"),
         (["--loss", "softmax_cross_entropy"], "the floor of SoftmaxCrossEntropy on regression is not known"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(words, message, capsys):
-    assert cli.main([*SMALL, *words]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("epoch")]
+    assert cli.main([*SMALL, "--quiet", *words]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = told.err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("backprop-xp: error: ")
     assert message in lines[0]
@@ -195,7 +225,7 @@ def test_ctrl_c_ends_politely(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "fit", stop)
     assert cli.main(SMALL) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "backprop-xp: stopped"
+    assert capsys.readouterr().err.splitlines()[-1] == "backprop-xp: stopped before the first step"
 
 
 @pytest.fixture
@@ -217,7 +247,9 @@ def test_the_module_is_the_command_and_can_be_interrupted(interruptible):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert told.splitlines()[-1] == "backprop-xp: stopped"
+    assert re.fullmatch(
+        r"backprop-xp: stopped after step [\d,]+ of 3,125,000, in epoch \d+ of 1000", told.splitlines()[-1]
+    )
     assert "Traceback" not in told
 
 
@@ -227,3 +259,88 @@ def test_a_pipe_that_is_closed_is_no_error():
     assert process.wait(timeout=30) == 141
     assert all(line.startswith("epoch") for line in process.stderr.read().splitlines())
     process.stderr.close()
+
+
+# ---------------------------------------------------------------- streams and terminals
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("words", ["train --help", "articles --article 3", "train --rows 500 --epochs 1"])
+def test_any_encoding_will_do(words, encoding):
+    out, err, status = shell(words, PYTHONIOENCODING=encoding)
+    assert status == 0, err
+    assert b"Traceback" not in err
+    assert b"?" not in out
+    if words.startswith("train --rows"):
+        assert b"8 -> 64 -> 64 -> 1 units" in out
+
+
+def test_signs_have_plain_forms():
+    assert terminal.plain("→ ∂E/∂o ≈ η Σ √2² é │━") == "-> dE/do ~ eta sum sqrt22 e |-"
+    assert terminal.plain("漢") == "?"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words", ["train --rows 500 --epochs 1 --quiet", "backends", "train --help", "--version"]
+)
+def test_a_full_disk_is_told_in_one_line(words, unbuffered):
+    _, err, status = shell(f"{words} >/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert err.decode() == "backprop-xp: error: the output cannot be written: No space left on device\n"
+    assert status == 2
+
+
+@pytest.mark.parametrize("words", ["train --rows 500", "backends"])
+def test_a_closed_output_is_told_in_one_line(words):
+    _, err, status = shell(f"{words} >&-")
+    assert err.decode() == (
+        "backprop-xp: error: standard output is closed: send it to a file, or to /dev/null\n"
+    )
+    assert status == 2
+
+
+def test_what_is_meant_for_a_closed_standard_error_goes_nowhere():
+    out, _, status = shell("train --rows 500 --epochs 1 --json 2>&-")
+    assert status == 0
+    assert json.loads(out)["history"]
+    assert shell("train --epochs 0 2>&-")[::2] == (b"", 2)
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "train --help", "articles --help", "train --rows 500 --epochs 1"]
+)
+def test_text_fits_a_narrow_terminal(words):
+    out, _, status = shell(words, COLUMNS="40", PYTHONIOENCODING="utf-8")
+    lines = out.decode().splitlines()
+    assert status == 0
+    assert max(map(len, lines)) <= 40
+    wide = shell(words, COLUMNS="110", PYTHONIOENCODING="utf-8")[0].decode()
+    usage = {*re.findall(r"[\w\[\]-]+", wide.partition("\n\n")[0])}
+    if "--help" in words:
+        assert {*" ".join(lines).split()} <= {*wide.split(), *usage, "[options]"}, "no word is broken apart"
+
+
+def test_tables_of_articles_fit_a_narrow_terminal_where_words_do(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    assert cli.main(["articles"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(len(line) > 50 for line in lines) < 0.1 * len(lines)
+    assert {word for line in lines for word in line.split()} >= {"sigmoid", "equal", "rounding"}
+
+
+def test_memory_that_ends_is_told_in_one_line(monkeypatch, capsys):
+    def take(*_, **__):
+        msg = "Unable to allocate 9 TiB"
+        raise MemoryError(msg)
+
+    monkeypatch.setattr(cli, "fit", take)
+    assert cli.main([*SMALL, "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("backprop-xp: error: there is not enough memory (Unable to")
+
+
+def test_training_is_not_offered_in_fractions(capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    assert "cupy, jax, numpy, strict, torch (default: numpy)" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setenv("BACKPROP_XP_BACKEND", "exact")
+    assert cli.main(SMALL) == 2
+    assert "use --backend numpy" in capsys.readouterr().err

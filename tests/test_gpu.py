@@ -1,4 +1,4 @@
-"""What only a GPU can show: graphs of CuPy and Torch. Without a GPU all tests are skipped.
+"""What only a GPU can show: graphs of CuPy and Torch. Without a GPU all tests are skipped; with one none.
 
 The rest of the suite uses a GPU too: CuPy is among the libraries of `conftest`.
 """
@@ -32,18 +32,21 @@ ADAM = LEARNERS["adam"]
 
 
 @pytest.fixture(scope="module")
-def cupy():
+def cupy(no_gpu):
     try:
         return backends.get("cupy").cupy
     except bp.errors.BackendUnavailable as reason:
-        pytest.skip(f"no GPU: {reason}")
+        no_gpu(reason)
 
 
 @pytest.fixture(scope="module")
-def torch():
-    torch = pytest.importorskip("torch", reason="no GPU: torch is not installed")
+def torch(no_gpu):
+    try:
+        import torch
+    except ImportError as reason:
+        no_gpu(reason)
     if not torch.cuda.is_available():
-        pytest.skip("no GPU: torch finds none")
+        no_gpu("torch finds none")
     return torch
 
 
@@ -411,9 +414,9 @@ def test_a_graph_of_torch_equals_its_eager_steps(name, torch):
 
 
 def test_jax_on_a_gpu_scans_there():
-    jax = pytest.importorskip("jax", reason="no GPU: jax is not installed")
+    jax = pytest.importorskip("jax", reason="no JAX for a GPU")  # which no extra of ours installs
     if jax.default_backend() != "gpu":
-        pytest.skip("no GPU: jax finds none")
+        pytest.skip("no JAX for a GPU")
     w, s = ADAM.init(backend="jax")
     x, t = data(ADAM, jax.numpy)
     w, s, losses = ADAM.compile(w).scan(w, s, x, t, jax.numpy.asarray(rows(10)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from .examples import Article, load
 from .runner import BRANCH, EQUAL, ERRATUM, MARKS, ROUNDED, WRONG, Figure, Mark, Result, flat, run
-from .writing import WIDTH, columns, label, paragraph, shown
+from .writing import columns, label, paragraph, shown, width
 
 FEW = 3  # for an example with fewer printed figures, our values are shown too
 LINES = 12  # lines of our values, when all articles are shown
@@ -126,10 +126,13 @@ def text(found: Sequence[tuple[Article, list[Result]]], *, whole: bool) -> Itera
         "fractions" if r.arithmetic.exact else f"{r.arithmetic.backend} {r.arithmetic.kind}" for r in results
     )
     where = ", and in ".join(kinds) + (" where values are irrational" if len(kinds) > 1 else "")
-    yield f"The articles, computed in {where}."
-    yield "Each printed figure is beside ours; rows, steps and samples are counted from 1."
+    yield from paragraph(f"The articles, computed in {where}.", "")
+    yield from paragraph(
+        "Each printed figure is beside ours; rows, steps and samples are counted from 1.", ""
+    )
     for article, own in found:
-        yield from ("", "=" * WIDTH, f"Article {article.number}: {article.title}", article.about, "=" * WIDTH)
+        yield from ("", "=" * width(), *paragraph(article.title, f"Article {article.number}: "))
+        yield from (*paragraph(article.about, ""), "=" * width())
         formula = ""
         for result in own:
             yield from _example_text(result, article.number, formula, whole=whole)
@@ -184,7 +187,7 @@ def _values(result: Result) -> Iterator[str]:
         briefly = [[shown(value, brief=True) for value in row.values()] for row in rows]
         table = [["row", *rows[0]], *([str(k), *row] for k, row in enumerate(briefly, 1))]
         natural = sum(max(len(cell) for cell in column) + 2 for column in zip(*table, strict=True))
-        fits = natural + len(INDENT) <= WIDTH
+        fits = natural + len(INDENT) <= width()
         yield from columns(table if fits else list(_lines({"rows": rows}, "")), INDENT)
     if rest:
         yield from columns(list(_lines(rest, "")), INDENT)

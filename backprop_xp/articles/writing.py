@@ -1,18 +1,25 @@
-"""Text in 100 columns: paragraphs, tables, and numbers in a readable form."""
+"""Text in 100 columns, or fewer: paragraphs, tables, and numbers in a readable form."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from textwrap import wrap
 from typing import Any
 
-WIDTH = 100
+from ..terminal import columns as columns_of_terminal
+from ..terminal import whole_words
+
+_WIDTH = 100
 ONE = {"rows": "row", "steps": "step", "per_sample": "sample", "losses": "loss"}
 
 
+def width() -> int:
+    """The columns there are: 100, or those of a narrower terminal."""
+    return columns_of_terminal(_WIDTH)
+
+
 def paragraph(text: str, head: str, indent: str | None = None) -> list[str]:
-    """Text wrapped at 100 columns, after a heading, with a hanging indent."""
+    """Text wrapped at the width, after a heading, with a hanging indent."""
     after = " " * len(head) if indent is None else indent
-    return wrap(text, WIDTH, initial_indent=head, subsequent_indent=after)
+    return whole_words(text, width(), initial_indent=head, subsequent_indent=after)
 
 
 def label(path: str) -> str:
@@ -59,12 +66,17 @@ def shown(value: Any, *, brief: bool = False) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
-    """Rows of text in aligned columns, at most 100 wide in all; cells of the widest columns are wrapped."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * len(widths) + len(indent) > WIDTH and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
+    """Rows of text in aligned columns, wrapped between words so that all fit the width, if they can."""
+    table = list(zip(*rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in table]
+    words = [max((len(word) for cell in column for word in cell.split()), default=0) for column in table]
+    while sum(widths) + 2 * len(widths) + len(indent) > width():
+        room = [each if each > max(8, word) else 0 for each, word in zip(widths, words, strict=True)]
+        if not any(room):
+            break
+        widths[room.index(max(room))] -= 1
     for row in rows:
-        cells = [wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+        cells = [whole_words(cell, each) or [""] for cell, each in zip(row, widths, strict=True)]
         for k in range(max(len(cell) for cell in cells)):
             parts = [cell[k] if k < len(cell) else "" for cell in cells]
-            yield indent + "  ".join(f"{part:{width}}" for part, width in zip(parts, widths, strict=True))
+            yield indent + "  ".join(f"{part:{each}}" for part, each in zip(parts, widths, strict=True))

@@ -1,7 +1,7 @@
 """The array libraries, one module each; to add one, add a module.
 
 A module has `TYPES`, the modules of the library's array types; `load`, which makes the backend; and, for an
-optional library, `INSTALL`, its name and the extra that installs it.
+optional library, `INSTALL`, its name, its module and the extra that installs it.
 
 The backend is that of the arrays a function receives. Where there is no array yet, it is chosen by
 name, else by `with backend("jax"):`, else by the environment variable BACKPROP_XP_BACKEND, else NumPy.
@@ -44,7 +44,7 @@ def _open(name: str) -> Backend:
     except BackendUnavailable:
         raise
     except ImportError as error:
-        raise unavailable(*module.INSTALL) from error
+        raise unavailable(*module.INSTALL, error) from error
 
 
 def get(name: str | None = None) -> Backend:

@@ -12,7 +12,7 @@ from ..errors import BackendUnavailable, BackpropError, listed
 from .base import Backend
 
 TYPES = ("cupy",)
-INSTALL = ("CuPy", "cuda12")
+INSTALL = ("CuPy", "cupy", "cuda12")
 
 
 class CuPy(Backend):

@@ -13,7 +13,7 @@ from ..library import dtype_name
 from .base import Backend
 
 TYPES = ("jax", "jaxlib")
-INSTALL = ("JAX", "jax")
+INSTALL = ("JAX", "jax", "jax")
 _PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "default"}  # JAX's own names
 
 

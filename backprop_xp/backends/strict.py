@@ -7,7 +7,7 @@ from ..errors import BackpropError
 from .base import Backend
 
 TYPES = ("array_api_strict",)
-INSTALL = ("array-api-strict", "test")
+INSTALL = ("array-api-strict", "array_api_strict", "test")
 
 
 class Strict(Backend):

@@ -11,7 +11,7 @@ from ..errors import BackpropError
 from .base import Backend
 
 TYPES = ("torch",)
-INSTALL = ("PyTorch", "torch")
+INSTALL = ("PyTorch", "torch", "torch")
 
 
 class Torch(Backend):

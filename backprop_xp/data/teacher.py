@@ -20,6 +20,7 @@ from .source import check_slice
 
 Task = Literal["regression", "classification"]
 _NET, _SCALE, _INPUTS, _NOISE = (1 << 25, (1 << 25) + 1, (1 << 25) + 2, (1 << 25) + 3)  # random streams
+_LOUDEST = 1e15  # noise whose squares are still finite in float32
 _PAIRS = 1 << 15  # pairs of random numbers generated in one call: fastest from 8k to 50k
 _WINDOW = 1 << 16
 _STANDARDIZED_ON = 4096  # rows on which the outputs get mean 0 and variance 1
@@ -193,8 +194,8 @@ def _check(seed: Any, outputs: int, task: str, noise: Any) -> int:
     if task == "classification" and not 0 <= noise < 1:
         msg = f"the noise of classification must be a probability, 0 <= noise < 1, got {noise!r}"
         raise BackpropError(msg)
-    if not 0 <= noise < float("inf"):
-        msg = f"the noise of regression must be a standard deviation, 0 or more, got {noise!r}"
+    if not 0 <= noise <= _LOUDEST:
+        msg = f"the noise of regression must be a standard deviation from 0 to {_LOUDEST:g}, got {noise!r}"
         raise BackpropError(msg)
     return seed
 

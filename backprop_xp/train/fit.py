@@ -16,7 +16,7 @@ from ..step import State
 from .batches import Batches, window_and_block
 from .chunk_length import LONGEST
 from .evaluate import evaluate
-from .loop import Epoch, Loop, Trained, as_int
+from .loop import Epoch, Loop, Trained, as_int, resumable
 from .progress import Progress, Show, opened
 
 _BLOCK = 1024  # rows that are read together, unless a source knows better
@@ -70,7 +70,8 @@ def epochs(
         BackpropError: data that do not fit the learner, settings out of range.
         Diverged: a loss or a weight is not finite.
         KeyboardInterrupt: after Ctrl-C, when the steps under way are done; its attributes w and s hold
-            the weights and the state.
+            the weights and the state. After a second Ctrl-C at once, with those from the beginning of
+            the epoch.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -145,8 +146,7 @@ def fit(
         BackpropError: data that do not fit the learner, settings out of range.
         Diverged: a loss or a weight is not finite; the error holds w and s from the beginning of the
             epoch.
-        KeyboardInterrupt: after Ctrl-C, when the steps under way are done; its attributes w and s hold
-            the weights and the state.
+        KeyboardInterrupt: after Ctrl-C; its attributes w and s are those to go on from, as for `epochs`.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
@@ -172,7 +172,8 @@ def fit(
         for record in _epochs(learner, w, s, source, **settings, show=show, step=step, each=each):
             w, s, found = record
             if judge is not None:
-                loss = evaluate(learner, w, s, validate, compiled=judge)
+                with resumable(w, s):
+                    loss = evaluate(learner, w, s, validate, compiled=judge)
                 found = (*found[:-1], found[-1]._replace(validation=loss))
             history += found
     return Fitted(w, s, tuple(history))

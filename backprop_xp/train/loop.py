@@ -98,7 +98,9 @@ class Loop:
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
         while not self.stopped and self.at < self.began + self.epochs * self.batches.steps:
-            yield self._some_epochs()
+            with resumable(self.w, self.s):
+                record = self._some_epochs()
+            yield record
 
     def _some_epochs(self) -> Trained:
         """Train to the end of an epoch, or of several short ones."""
@@ -116,9 +118,9 @@ class Loop:
         if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
             raise self._diverged(of="a weight")
         if interrupted:
-            error = KeyboardInterrupt(f"after step {self.at}; the error has w and s")
-            error.w, error.s = self.w, self.s  # type: ignore[attr-defined]
-            raise error
+            with resumable(self.w, self.s):
+                msg = f"after step {self.at}; the error has w and s"
+                raise KeyboardInterrupt(msg)
         seconds = (perf_counter() - start) / count
         found = zip(self.losses, self.rows, strict=True)
         return Trained(self.w, self.s, tuple(
@@ -231,13 +233,31 @@ class Loop:
 
 
 @contextmanager
+def resumable(w: Array, s: State) -> Iterator[None]:
+    """Within the block Ctrl-C raises a `KeyboardInterrupt` that has w and s, to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not hasattr(error, "w"):
+            error.w, error.s = w, s  # type: ignore[attr-defined]
+        raise
+
+
+@contextmanager
 def _interrupts() -> Iterator[list[bool]]:
-    """Within the block Ctrl-C is noted in the list, so that a step is never left half done."""
+    """Within the block Ctrl-C is noted in the list, so that a step is never left half done; once alone."""
     noted: list[bool] = []
     if current_thread() is not main_thread() or getsignal(SIGINT) is not default_int_handler:
         yield noted
         return
-    signal(SIGINT, lambda *_: noted.append(True))
+
+    def note(*_: Any) -> None:
+        if noted:
+            msg = "at once; the error has w and s from the beginning of the epoch"
+            raise KeyboardInterrupt(msg)
+        noted.append(True)
+
+    signal(SIGINT, note)
     try:
         yield noted
     finally:

@@ -108,7 +108,7 @@ def opened(progress: Progress) -> Iterator[Show]:
     Raises:
         BackpropError: the value is neither 'auto', None nor a function.
     """
-    if progress is None:
+    if progress is None or (progress == "auto" and sys.stderr is None):
         yield lambda _: None
     elif callable(progress):
         yield progress

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from ...arrays import Array
-from ...errors import unavailable
+from ...errors import BackendUnavailable, how_to_install
 
 WORKSPACE_BYTES = 32 << 20  # what cuBLAS itself takes on Hopper
 WIDEST_ALIGNMENT = 256  # bytes: the alignment that the library assumes by default
@@ -102,8 +102,8 @@ def loaded() -> Any:
         pathfinder = import_module("cuda.pathfinder")
         return c.CDLL(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
     except (ImportError, RuntimeError, OSError) as error:
-        reason = f"was not found ({error})"
-        raise unavailable(library="cuBLASLt", extra="cuda12", reason=reason) from error
+        msg = f"cuBLASLt was not found ({error}): {how_to_install('cuda12')}"
+        raise BackendUnavailable(msg) from error
 
 
 def check(status: int) -> None:

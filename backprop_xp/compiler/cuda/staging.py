@@ -31,11 +31,12 @@ class StagingBuffer(BatchGather):
 
     def __init__(self, cupy: Any, like: Sequence[Array], batch: int, results: Sequence[Any]) -> None:
         steps = steps_at_once(batch, results, max(1, min(UPDATES, _ROWS // max(1, batch))))
-        data = [cupy.zeros((steps * batch, *a.shape[1:]), dtype=a.dtype) for a in like]
+        data = [cupy.empty((steps * batch, *a.shape[1:]), dtype=a.dtype) for a in like]
         super().__init__(cupy, data, batch, results, steps)
         self.index[...] = cupy.reshape(cupy.arange(steps * batch, dtype=cupy.int32), self.index.shape)
         self.pinned = [_pinned(cupy, a.shape, a.dtype) for a in data]
         self.filled, self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+        self.read.record(cupy.cuda.get_current_stream())  # which may still use what was in this memory before
 
     def fill(self, given: Sequence[Array], rows: Array, copy_stream: Any) -> None:
         """Copy rows of the host's data; returns while the copy is under way."""

@@ -1,0 +1,99 @@
+"""The terminal: its width, characters that its encoding lacks, streams that are closed."""
+
+import codecs
+import os
+import shutil
+import sys
+from contextlib import suppress
+from textwrap import wrap
+from typing import Any
+from unicodedata import decomposition, name
+
+_ANY = 1000  # columns where there is no terminal
+_PLAIN = {
+    "→": "->", "←": "<-", "−": "-", "–": "-", "—": "-", "…": "...", "≈": "~", "≤": "<=", "≥": ">=", "≠": "!=",
+    "×": "x", "÷": "/", "·": "*", "∂": "d", "Σ": "sum", "√": "sqrt", "∞": "inf", "′": "'", "‖": "||",
+    "½": "1/2", "“": '"', "”": '"', "‘": "'", "’": "'", "│": "|", "━": "-", "─": "-", "█": "#",
+}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Text in ASCII: arrows, signs, Greek letters and bars in the characters that come nearest.
+
+    >>> plain("8 → 4, η ≈ 0.1, wᵀ ≤ 2³²")
+    '8 -> 4, eta ~ 0.1, wT <= 232'
+    """
+    return "".join(each if each.isascii() else _PLAIN.get(each) or _nearest(each) for each in text)
+
+
+def _nearest(character: str) -> str:
+    """The last word of a Greek letter's name, or what a letter is made from; else a question mark."""
+    words = name(character, "").split()
+    if words[:1] == ["GREEK"] and "LETTER" in words:
+        word = words[words.index("LETTER") + 1]
+        return word.capitalize() if "CAPITAL" in words else word.lower()
+    codes = [part for part in decomposition(character).split() if not part.startswith("<")]
+    made = "".join(chr(int(code, 16)) for code in codes)
+    return "".join(filter(str.isascii, made)) or "?"
+
+
+def _encode(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return plain(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("backprop_xp.plain", _encode)
+
+
+def prepare() -> None:
+    """Standard output and error write what their encoding lacks in plain characters.
+
+    A closed standard error is replaced, since otherwise what is meant for it goes to standard output.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backprop_xp.plain")
+
+
+def discard(stream: Any) -> None:
+    """Whatever is still to be written to a stream that is broken is not, so that its end is silent."""
+    with suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def columns(most: int = _ANY) -> int:
+    """The width of the terminal, or of what the environment's COLUMNS says; at most so many."""
+    return max(20, min(most, shutil.get_terminal_size((most, 24)).columns))
+
+
+def folded(text: str, width: int | None = None, hang: int = 0) -> str:
+    r"""Lines that are too long, wrapped between words.
+
+    Args:
+        text: lines.
+        width: columns; None for those of the terminal.
+        hang: columns by which what is wrapped is indented.
+
+    >>> folded("loss     0.005 above its floor", 20, 9)
+    'loss     0.005 above\n         its floor'
+    """
+    width = width or columns()
+    return "\n".join(
+        line
+        if len(line) <= width
+        else "\n".join(whole_words(line, width, subsequent_indent=" " * (hang or _hang(line))))
+        for line in text.split("\n")
+    )
+
+
+def whole_words(text: str, width: int, **settings: Any) -> list[str]:
+    """Text as lines of at most this width, longer where a word is."""
+    return wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False, **settings)
+
+
+def _hang(line: str) -> int:
+    """Two columns more than the line has; none for a paragraph."""
+    indent = len(line) - len(line.lstrip())
+    return indent + 2 if indent else 0

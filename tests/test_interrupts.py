@@ -1,0 +1,92 @@
+"""Ctrl-C while a net trains, in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import backprop_xp as bp
+
+ROOT = Path(bp.__file__).resolve().parent.parent
+SCRIPT = """
+import sys
+import numpy as np, backprop_xp as bp
+
+def tell(report):
+    if not told and report.rows < report.total_rows:
+        told.append(report)
+        print("training", flush=True)
+        sys.stdin.readline()
+
+told = []
+learner = bp.Learner(bp.chain(3, bp.Dense(5, bp.tanh), bp.Dense(1)), update=bp.Adam(0.01))
+data = bp.data.Teacher(1, 20_000, 3, hidden=(4,))
+settings = {"batch_size": 16, "began": 0}
+whole = bp.fit(learner, *learner.init(), data, epochs=3, **settings)
+w, s, _ = bp.fit(learner, *learner.init(), data, epochs=1, **settings)
+settings["epochs"] = 3
+try:
+    bp.fit(learner, w, s, data, **settings, progress=tell)
+except KeyboardInterrupt as error:
+    went_on = bp.fit(learner, error.w, error.s, data, **settings)
+    same = [np.array_equal(a, b) for a, b in zip((went_on.w, went_on.s.step), (whole.w, whole.s.step))]
+    print(int(error.s.step), all(same), error)
+"""
+
+
+@pytest.fixture
+def training():
+    """A process that waits in the middle of an epoch."""
+    paths = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    try:
+        assert process.stdout.readline() == "training\n", process.stderr.read()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_ends_the_steps_under_way_and_training_can_go_on(training):
+    training.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    assert training.poll() is None, "the steps under way are finished first"
+    told, errors = training.communicate("go on\n", timeout=60)
+    assert errors == ""
+    step, same, *message = told.split()
+    assert 1250 < int(step) < 2500, "in the second epoch"
+    assert same == "True"
+    assert message == ["after", "step", f"{step};", "the", "error", "has", "w", "and", "s"]
+
+
+def test_a_second_ctrl_c_ends_at_once(training):
+    training.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    training.send_signal(signal.SIGINT)
+    told = training.stdout.readline()  # although the steps under way never end
+    assert told == "1250 True at once; the error has w and s from the beginning of the epoch\n"
+
+
+def test_ctrl_c_while_a_net_is_evaluated_loses_nothing():
+    class Validation(bp.data.Stored):
+        def rows(self, start, stop):
+            raise KeyboardInterrupt
+
+    learner = bp.Learner(bp.chain(3, bp.Dense(1)))
+    data = bp.data.Teacher(1, 100, 3, hidden=(4,))
+    w, s = learner.init()
+    with pytest.raises(KeyboardInterrupt) as why:
+        bp.fit(learner, w, s, data, validate=Validation(*data.rows(0, 10)))
+    assert int(why.value.s.step) == 4
+    assert why.value.w.tolist() == bp.fit(learner, w, s, data).w.tolist()
