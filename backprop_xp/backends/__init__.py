@@ -44,7 +44,8 @@ def _open(name: str) -> Backend:
     except BackendUnavailable:
         raise
     except ImportError as error:
-        raise unavailable(*module.INSTALL, error) from error
+        library, imported, extra = module.INSTALL
+        raise unavailable(library, imported, extra, error) from error
 
 
 def get(name: str | None = None) -> Backend:
