@@ -21,8 +21,8 @@ FORMS = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}",
     "pow": "power({}, {})", "equal": "{} == {}", "not_equal": "{} != {}", "less": "{} < {}",
     "less_equal": "{} <= {}", "greater": "{} > {}", "greater_equal": "{} >= {}", "negative": "-{}",
-    "abs": "abs({})", "square": "{0} * {0}", "sqrt": "sqrt({})", "exp": "exp({})", "expm1": "expm1({})", "log": "log({})",
-    "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
+    "abs": "abs({})", "square": "{0} * {0}", "sqrt": "sqrt({})", "exp": "exp({})", "expm1": "expm1({})",
+    "log": "log({})", "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
     "maximum": ">", "minimum": "<", "where": "{1} if {0} else {2}",
 }  # fmt: skip
 _EXTREMUM = {  # NaN wins, as in NumPy: of a number and a literal, and of any two numbers
