@@ -195,8 +195,11 @@ def check_finite(a: Array, what: str, first: int | None = None) -> None:
             row = start + _first_row(bad) if row is None else row
     if row is not None:
         where = "" if first is None else f", the first of them in row {first + row}"
-        msg = f"{what} must be finite numbers; {n} of {prod(a.shape)} are NaN or infinite{where}: find and fix them"
-        raise BackpropError(f"{msg} first")
+        msg = (
+            f"{what} must be finite numbers; {n} of {prod(a.shape)} are NaN or infinite{where}: "
+            "find and fix them first"
+        )
+        raise BackpropError(msg)
 
 
 def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) -> None:
@@ -219,12 +222,15 @@ def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) 
         low, high = xp.min(part), xp.max(part)
         if bool(low < 0) or bool(high > most):
             row = f"row {first + start + _first_row((part < 0) | (part > most))}"
-            if labels:
-                msg = f"labels must be 0 to {most} for {units} output units, got {int(low)} to {int(high)}"
-                raise BackpropError(f"{msg}, the first that is not in {row}: mend them, or the last layer")
             kind = type(loss).__name__
-            msg = f"targets of {kind} must be probabilities from 0 to 1, got {float(low)} to {float(high)}"
-            raise BackpropError(f"{msg}, the first that is not in {row}: mend them, or take another loss")
+            if labels:
+                want = f"labels must be 0 to {most} for {units} output units, got {int(low)} to {int(high)}"
+            else:
+                want = (
+                    f"targets of {kind} must be probabilities from 0 to 1, got {float(low)} to {float(high)}"
+                )
+            msg = f"{want}, the first out of range in {row}: mend them, or take another loss or last layer"
+            raise BackpropError(msg)
 
 
 def check_row_weights(weight: Array, first: int = 0) -> None:

@@ -164,7 +164,7 @@ class Learner:
             device: of that library.
             dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend; or a dtype of that
                 name, of the library or NumPy's.
-            weights: values by block name ("dense1.w"), shape in × out, in place of first ones: all blocks, or none.
+            weights: values by block name ("dense1.w"), shape in × out, for all blocks or none.
             partial: some blocks may be given; the others get their first values, as without `weights`.
 
         Returns:

@@ -40,7 +40,8 @@ def check_shapes(step: Step, w: Array, s: State, batch: tuple[Any, ...]) -> None
 
 
 def _look(step: Step, w: Array, s: State, *batch: Any, xp: Namespace) -> None:
-    looked = replace(step, net=_looked_net(step.net), loss=_LookedLoss(step.loss))
+    loss: Any = _LookedLoss(step.loss)
+    looked = replace(step, net=_looked_net(step.net), loss=loss)
     g = looked.gradient(w, s, *batch, xp=xp, rows=_ROWS).g
     for rule, span in step.parts:
         here, name = slice(span.first, span.last), type(rule).__name__
@@ -49,8 +50,9 @@ def _look(step: Step, w: Array, s: State, *batch: Any, xp: Namespace) -> None:
         own = [m[here] for m in s.rule.moments[: rule.moments]]
         found = rule.element(g[here], w[span.start : span.stop], *own, *each, xp=xp)
         if not isinstance(found, (tuple, list)) or len(found) != 1 + rule.moments:
-            msg = f"element of the rule {name} must return the new weights and {rule.moments} moments"
-            raise BackpropError(f"{msg}, got {found!r}")
+            want = f"a tuple of the new weights and {rule.moments} moments"
+            msg = f"element of the rule {name} must return {want}, got {found!r}"
+            raise BackpropError(msg)
         for a in found:
             _fits(a, (span.stop - span.start,), f"what element of the rule {name} returns")
 
@@ -60,17 +62,25 @@ def _fits(a: Any, want: Shape, what: str) -> None:
     if tuple(got) != tuple(want):
         shown = tuple("batch" if k == 0 and n == _ROWS else n for k, n in enumerate(want))
         was = tuple("batch" if k == 0 and n == _ROWS else n for k, n in enumerate(got))
-        msg = f"{what} must have shape {shown}, got {was}".replace("'batch'", "batch")
-        raise BackpropError(f"{msg}: it computes each number from its own, or sums over the units alone")
+        msg = (
+            f"{what} must have shape {shown}, got {was}: an activation or a rule makes a number of each, "
+            "a loss one of each row"
+        )
+        raise BackpropError(msg.replace("'batch'", "batch"))
 
 
 def _looked_net(net: Net) -> Net:
     other = copy(net)
     nodes = tuple(
-        node._replace(layer=_LookedLayer(node, out)) for node, out in zip(net.nodes, net.outputs, strict=True)
+        node._replace(layer=_looked_layer(node, out))
+        for node, out in zip(net.nodes, net.outputs, strict=True)
     )
     object.__setattr__(other, "nodes", nodes)
     return other
+
+
+def _looked_layer(node: Node, output: Shape) -> Any:
+    return _LookedLayer(node, output)
 
 
 class _LookedLayer:

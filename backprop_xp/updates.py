@@ -313,7 +313,7 @@ class ClipByNorm:
     limit: float
 
     def __post_init__(self) -> None:
-        if not _is_number(self.limit) or not 0 < self.limit:
+        if not _is_number(self.limit) or not self.limit > 0:
             msg = f"the largest norm of a gradient must be a positive number, got {self.limit!r}"
             raise BackpropError(msg)
 

@@ -375,7 +375,7 @@ def odd_net(**made):
 
 
 ODD = {
-    "a scalar for the losses": ({"loss": OddLoss(lambda v, xp: xp.sum(v))}, ["value", "OddLoss", "(batch,)", "()"]),
+    "a scalar for the losses": ({"loss": OddLoss(lambda v, xp: xp.sum(v))}, ["value", "OddLoss", "(batch,)"]),
     "a column of losses": ({"loss": OddLoss(lambda v, xp: v[:, None])}, ["value", "OddLoss", "(batch, 1)"]),
     "one error for all units": (
         {"loss": OddLoss(None, lambda e, xp: xp.sum(e, axis=1, keepdims=True))},
@@ -467,7 +467,7 @@ def test_a_frozen_net_takes_every_setting(settings, place):
     x = place.array(np.ones((4, 3)))
     new, _, loss = learner.compile(w)(*learner.snapshot(w, s), x, x)
     assert np.array_equal(backends.host(new), backends.host(w))
-    expected, _, first = learner.step(*learner.snapshot(w, s), x, x)
+    _, _, first = learner.step(*learner.snapshot(w, s), x, x)
     np.testing.assert_allclose(float(loss), float(first))
 
 
@@ -571,9 +571,9 @@ def test_integers_of_NumPy_are_integers():
 
 
 TRUTHS = {
-    "units": lambda n: bp.Dense(n),
+    "units": bp.Dense,
     "features": lambda n: bp.chain(n, bp.Dense(1)),
-    "a seed": lambda n: NUMBERS.init(n),
+    "a seed": NUMBERS.init,
     "shards": lambda n: bp.Learner(NET, shards=n),
     "epochs": lambda n: bp.fit(NUMBERS, *NUMBERS.init(), bp.data.Teacher(0, 9, 3, 3), epochs=n),
     "rows of a batch": lambda n: bp.fit(NUMBERS, *NUMBERS.init(), bp.data.Teacher(0, 9, 3, 3), batch_size=n),
@@ -639,7 +639,7 @@ def test_weights_that_a_compiled_step_consumed_are_named_so():
             lambda w=w, s=s: NUMBERS.compile_predict(w)(w, s, x),
             lambda w=w, s=s: NUMBERS.snapshot(w, s),
             lambda w=w, s=s: NUMBERS.weights(w),
-            lambda w=w, s=s: bp.fit(NUMBERS, w, s, source),
+            lambda w=w, s=s, source=source: bp.fit(NUMBERS, w, s, source),
             lambda w=w, s=s: bp.train.per_sample(NUMBERS, w, s, x, x),
         ):
             refused(action, "consumed", "that it returned", "learner.snapshot")
@@ -648,7 +648,7 @@ def test_weights_that_a_compiled_step_consumed_are_named_so():
         refused(lambda step=step, packed=packed: step.scan(*packed, x, x, index), "consumed")
 
 
-# ---------------------------------------------------------------- files larger than memory, losses of one class
+# ---------------------------------------------------------------- large files, losses of one class
 LARGE = """
 import re, tempfile
 from pathlib import Path

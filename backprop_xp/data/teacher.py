@@ -169,10 +169,11 @@ class Teacher:
 
 
 def _check(seed: Any, outputs: int, task: str, noise: Any) -> int:
-    seed = rng.check_seed(seed)
+    own: int = rng.check_seed(seed)
     if isinstance(noise, bool) or not isinstance(noise, Real):
         msg = f"the noise must be a number, got {noise!r}"
         raise BackpropError(msg)
+    noise = float(noise)
     if task not in ("regression", "classification"):
         msg = f"a task must be 'regression' or 'classification', got {task!r}"
         raise BackpropError(msg)
@@ -185,7 +186,7 @@ def _check(seed: Any, outputs: int, task: str, noise: Any) -> int:
     if not 0 <= noise < float("inf"):
         msg = f"the noise of regression must be a standard deviation, 0 or more, got {noise!r}"
         raise BackpropError(msg)
-    return seed
+    return own
 
 
 def _block(features: int) -> int:

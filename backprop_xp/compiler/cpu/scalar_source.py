@@ -18,11 +18,11 @@ MOST = 1200  # numbers in a step; above, arrays are faster
 _DEEPEST = 12  # nested parentheses in one expression
 
 _FORMS = {
-    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "pow": "power({}, {})",
-    "equal": "{} == {}", "not_equal": "{} != {}", "less": "{} < {}", "less_equal": "{} <= {}",
-    "greater": "{} > {}", "greater_equal": "{} >= {}", "negative": "-{}", "abs": "abs({})",
-    "square": "{0} * {0}", "sqrt": "sqrt({})", "exp": "exp({})", "expm1": "expm1({})", "log": "log({})",
-    "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
+    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}",
+    "pow": "power({}, {})", "equal": "{} == {}", "not_equal": "{} != {}", "less": "{} < {}",
+    "less_equal": "{} <= {}", "greater": "{} > {}", "greater_equal": "{} >= {}", "negative": "-{}",
+    "abs": "abs({})", "square": "{0} * {0}", "sqrt": "sqrt({})", "exp": "exp({})", "expm1": "expm1({})",
+    "log": "log({})", "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
     "maximum": ">", "minimum": "<", "where": "{1} if {0} else {2}",
 }  # fmt: skip
 _EXTREMUM = {  # NaN wins, as in NumPy: of a number and a literal, and of any two numbers
@@ -91,7 +91,8 @@ class Unrolled:
         if not len(out[0]):
             return True
         given = [a.reshape(len(a), -1).tolist() for a in rows]
-        new, start = [], 0
+        new: list[Any] = []
+        start = 0
         try:
             numbers, found = self.function(numbers, *given)
             for column, values in zip(out, zip(*found, strict=True), strict=True):
@@ -101,8 +102,8 @@ class Unrolled:
                 start += a.size
         except (ArithmeticError, ValueError):
             return False
-        for a, values in zip(state, new, strict=True):
-            a.reshape(-1)[:] = values
+        for a, own in zip(state, new, strict=True):
+            a.reshape(-1)[:] = own
         return True
 
     # ------------------------------------------------------------ arrays of numbers
