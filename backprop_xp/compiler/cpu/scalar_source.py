@@ -97,7 +97,8 @@ class Unrolled:
         if not len(out[0]):
             return True
         given = [a.reshape(len(a), -1).tolist() for a in rows]
-        new, start = [], 0
+        new: list[Any] = []
+        start = 0
         try:
             numbers, found = self.function(numbers, *given)
             for column, values in zip(out, found, strict=True):
@@ -107,8 +108,8 @@ class Unrolled:
                 start += a.size
         except (ArithmeticError, ValueError):
             return False
-        for a, values in zip(state, new, strict=True):
-            a.reshape(-1)[:] = values
+        for a, own in zip(state, new, strict=True):
+            a.reshape(-1)[:] = own
         return True
 
     # ------------------------------------------------------------ arrays of numbers
