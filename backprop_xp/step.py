@@ -18,10 +18,10 @@ from .groups import Part, Updates
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
 from .net import Learn, Net, forward, learning_flow
-from .params import Layout, join
+from .params import Block, Layout, join
 from .printed import short
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
-from .watch import Watched
+from .watch import RULE, Watched
 
 Reduction = Literal["mean", "sum"]
 LAYER_STREAMS = 1 << 16  # layer k uses the stream of random bits LAYER_STREAMS + k
@@ -314,6 +314,8 @@ class Step:
             g = _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)
         if self.clip is not None:
             g = self.clip(g, xp=xp) if isinstance(g, tuple) else self.clip((g,), xp=xp)[0]
+        if watched is not None and watched.wants(*RULE):
+            self._watch_rule(g, w, s.rule, watched, xp=xp)
         if s.scale:
             old = loss_scale.kept(w, s.rule, xp=xp)
             new = self.updated(g, w, s.rule, xp=xp)
@@ -321,6 +323,8 @@ class Step:
         else:
             (w, rule), scale = self.updated(g, w, s.rule, xp=xp), ()
         self._watch_after(before, w, watched, xp=xp)
+        if watched is not None and watched.wants("moments_after"):
+            watched.see_blocks("moments_after", self._moments(rule, xp=xp))
         return w, State(rule, layers, s.step + 1, s.seed, scale), loss
 
     def _watch_before(self, w: Array, watched: Watched | None, *, xp: Namespace) -> dict[str, Array]:
@@ -328,6 +332,29 @@ class Step:
             return {}
         views = self.net.layout.views(w, xp=xp)
         return {b: xp.asarray(a, copy=True) for b, a in views.items()}
+
+    def _watch_rule(self, g: Array, w: Array, state: RuleState, watched: Watched, *, xp: Namespace) -> None:
+        """What each block's rule is given: the gradient, its scalars, its moments."""
+        layout, dtype = self.net.layout, (w[0] if isinstance(w, tuple) else w).dtype
+        scalars = {
+            b.name: tuple(_own(v, b, layout, xp=xp) for v in rule.scalars(state, dtype=dtype, xp=xp))
+            for b, rule in zip(layout.learning, self.rules, strict=True)
+        }
+        watched.see_blocks("grad_used", self._blocks(g, xp=xp))
+        watched.see_blocks("scalars", scalars)
+        watched.see_blocks("moments_before", self._moments(state, xp=xp))
+
+    def _moments(self, state: RuleState, *, xp: Namespace) -> dict[str, tuple[Array, ...]]:
+        """Copies of each learning block's moments, those that its rule has."""
+        each = [self._blocks(mapped(m, lambda a: xp.asarray(a, copy=True)), xp=xp) for m in state.moments]
+        names = zip(self.net.layout.learning, self.rules, strict=True)
+        return {b.name: tuple(m[b.name] for m in each[: rule.moments]) for b, rule in names}
+
+    def _blocks(self, g: Array, *, xp: Namespace) -> dict[str, Array]:
+        """A vector over the learning weights by block name."""
+        layout = self.net.layout
+        parts = g if isinstance(g, tuple) else layout.split_learning(g, xp=xp)
+        return {b.name: a for b, a in zip(layout.learning, parts, strict=True)}
 
     def _watch_after(
         self, before: dict[str, Array], w: Array, watched: Watched | None, *, xp: Namespace
@@ -419,6 +446,11 @@ def _element(
     """New weights and moments of a part; a rule with fewer moments than others leaves the rest alone."""
     changed, *own = rule.element(g, w, *moments[: rule.moments], *scalars, xp=xp)
     return changed, [*own, *moments[rule.moments :]]
+
+
+def _own(v: Any, block: Block, layout: Layout, *, xp: Namespace) -> Any:
+    """A block's part of what a rule's scalars hold for each weight; one number is for all."""
+    return xp.reshape(v[layout.gradient_slices[block.name]], block.shape) if getattr(v, "ndim", 0) else v
 
 
 def _each(g: Array, function: Any, *others: Array) -> Array:

@@ -1,6 +1,7 @@
 """Watching: what a step computes on its way, kept under static names and returned with its result.
 
-A name is a layer and one of eight fields, such as "dense1.delta"; either may be a pattern.
+A name is a layer and a field, such as "dense1.delta"; either may be a pattern. Eight fields are the
+numbers of a layer; four more are what the update rule made the change from.
 """
 
 from collections.abc import Iterable
@@ -14,8 +15,9 @@ from .errors import BackpropError, listed
 from .net import Net
 from .params import join
 
-FIELDS = ("net", "o", "e", "delta", "grad", "change", "w_before", "w_after")
-BY_PARAMETER = ("grad", "change", "w_before", "w_after")
+RULE = ("grad_used", "scalars", "moments_before", "moments_after")  # what a change was made from
+FIELDS = ("net", "o", "e", "delta", "grad", "change", "w_before", "w_after", *RULE)
+BY_PARAMETER = ("grad", "change", "w_before", "w_after", *RULE)
 
 
 class Watched:
@@ -96,6 +98,6 @@ def _exists(net: Net, k: int, field: str, *, to_input: bool) -> bool:
     """Whether a step computes this field at node k."""
     if field in ("e", "delta"):
         return to_input or k in net.path
-    if field == "grad":
+    if field == "grad" or field in RULE:
         return k in net.trainable
     return field not in BY_PARAMETER or any(b.rpartition(".")[0] == net.nodes[k].name for b in net.shapes)

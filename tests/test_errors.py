@@ -362,7 +362,7 @@ def test_the_environment_cannot_name_an_unknown_backend(monkeypatch):
 
 
 # ---------------------------------------------------------------- settings of learners, rules and layers
-RATES = [0, 0.0, -0.1, float("nan"), float("inf"), True, "0.1", None, [0.1], 1j]
+RATES = [0, 0.0, -0.1, float("nan"), float("inf"), True, b"0.1", None, [0.1], 1j]
 
 
 @pytest.mark.parametrize("rate", RATES, ids=repr)

@@ -14,6 +14,7 @@ from backprop_xp.arrays import leaves
 from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
 from backprop_xp.compiler.ir import evaluate
 from backprop_xp.compiler.recorder import record
+from backprop_xp.insight.trace import from_watched
 
 NET = bp.chain(3, bp.named("early", bp.Dense(4, bp.tanh)), bp.Dense(4, bp.relu), bp.add("early"), bp.Dense(2))
 LEARNER = bp.Learner(NET, bp.half_squared_error, bp.Adam(0.01))
@@ -502,3 +503,112 @@ def test_text_that_is_no_rate_is_refused(make, text):
         make(text)
     with pytest.raises(bp.BackpropError, match="rate"):
         make({"dense1": text})
+
+
+# ---------------------------------------------------------------- a change, recomputed from its trace
+def after_two_steps(update, place, **settings):
+    """A learner whose moments are not 0, and its trace."""
+    early = bp.named("early", bp.Dense(4, bp.relu))
+    net = bp.chain(3, early, bp.Dense(4, bp.relu), bp.add("early"), bp.Dense(2))
+    learner = bp.Learner(net, update=update, **settings)
+    (w, s), (x, t) = place.init(learner), x_and_t(place)
+    for _ in range(2):
+        w, s, _ = learner.step(w, s, x, t)
+    return learner, w, s, x, t
+
+
+def changed(layer, p, rule):
+    """Of a parameter the change by hand, the change shown, the moments by hand, the moments shown."""
+    g, each, old = layer.grad_used[p], layer.scalars[p], layer.moments_before[p]
+    if isinstance(rule, bp.GradientDescent):
+        by_hand, new = -(each[0] * g), ()
+    elif isinstance(rule, bp.updates.Momentum):
+        beta = rule.beta if hasattr(g, "to_numpy") else float(rule.beta)
+        v = old[0] * beta + g
+        by_hand, new = -(each[0] * (g + beta * v if rule.nesterov else v)), (v,)
+    else:
+        m, v = old[0] + (1 - rule.beta1) * (g - old[0]), old[1] + (1 - rule.beta2) * (g * g - old[1])
+        by_hand, new = -(each[0] * m / (v**0.5 + each[1])), (m, v)
+    return by_hand, layer.change[p], new, layer.moments_after[p]
+
+
+HAND = {
+    "gradient descent": bp.GradientDescent("1/3"),
+    "momentum": bp.updates.Momentum("1/3", "1/2"),
+    "momentum, nesterov": bp.updates.Momentum("1/3", "1/2", nesterov=True),
+    "rates by layer": bp.GradientDescent({"early": "1/3", "dense1": "1/5", "dense2": "1/7"}),
+}
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_each_change_follows_exactly_from_what_a_trace_shows(name):
+    place = Exact()
+    learner, *rest = after_two_steps(HAND[name], place, penalty=bp.updates.L2(F(1, 9)))
+    trace, seen = bp.trace(learner, *rest), 0
+    for layer in trace.layers:
+        for p in layer.grad_used:
+            by_hand, shown, moments, moments_shown = changed(layer, p, HAND[name])
+            assert by_hand.tolist() == shown.tolist()
+            assert [m.tolist() for m in moments] == [m.tolist() for m in moments_shown]
+            seen += 1
+        for p, g in layer.grad.items():
+            assert layer.grad_used[p].tolist() == (g + F(1, 9) * layer.w_before[p]).tolist()
+    assert seen == 6
+
+
+class Exact:
+    """The exact backend, as a place."""
+
+    def array(self, data):
+        return bp.exact.asarray(np.round(data, 1))
+
+    def init(self, learner):
+        return learner.init(backend="exact")
+
+
+RULES = {
+    **HAND,
+    "adam": bp.Adam(0.01),
+    "a schedule": bp.Adam(lambda count, *, xp: 0.1 / (1 + count)),
+    "rules by pattern": {"*.b": bp.GradientDescent(0.5), "*": bp.Adam(0.01)},
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_change_follows_from_what_a_trace_shows(name, place):
+    update = RULES[name]
+    learner, *rest = after_two_steps(update, place, clip=bp.updates.ClipByNorm(0.1))
+    trace = bp.trace(learner, *rest)
+    for layer in trace.layers:
+        for p in layer.grad_used:
+            rule = update["*.b" if p == "b" else "*"] if isinstance(update, dict) else update
+            by_hand, shown, moments, moments_shown = changed(layer, p, rule)
+            for one, other in zip((by_hand, *moments), (shown, *moments_shown), strict=True):
+                np.testing.assert_allclose(backends.host(one), backends.host(other), rtol=1e-10, atol=1e-12)
+    used = [backends.host(g) for layer in trace.layers for g in layer.grad_used.values()]
+    assert sum(float((g * g).sum()) for g in used) ** 0.5 == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+def test_a_compiled_step_shows_what_an_eager_one_shows(backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), update=bp.updates.Momentum(0.5))
+    w, s = learner.init(backend=backend)
+    x, t = (bp.asarray(np.ones((2, n)), like=w) for n in (3, 2))
+    w, s, _ = learner.step(w, s, x, t)
+    eager = bp.trace(learner, w, s, x, t)
+    *_, loss, watched = learner.compile(w, watch="*")(*learner.snapshot(w, s), x, t)
+    compiled = from_watched(learner, (x, t), loss, watched)
+    for field in ("grad_used", "moments_before", "moments_after", "change"):
+        one, two = (getattr(each["dense1"], field) for each in (eager, compiled))
+        for a, b in zip(leaves(one), leaves(two), strict=True):
+            np.testing.assert_allclose(backends.host(a), backends.host(b), rtol=1e-6)
+    assert float(compiled["dense1"].scalars["w"][0]) == 0.5
+
+
+def test_a_printed_trace_says_what_e_is_and_shows_moments_and_rate():
+    learner, place = bp.Learner(bp.chain(3, bp.Dense(2)), update=bp.updates.Momentum("1/3")), Exact()
+    text = str(bp.trace(learner, *place.init(learner), *x_and_t(place)))
+    assert text.splitlines()[0].endswith("under 'mean' it is divided by the rows)")
+    for words in ("scalars w        1/3", "moments_before w", "moments_after b", "grad_used w"):
+        assert words in text

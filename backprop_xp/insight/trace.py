@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import backends
-from ..arrays import Array, leaves, mapped
+from ..arrays import Array, is_array, leaves, mapped
 from ..errors import listed
 from ..learner import Learner
 from ..printed import abbreviated, numbers, short
@@ -23,12 +23,18 @@ class LayerTrace:
         name: of the layer.
         net: net input, shape (batch, units).
         o: output, shape (batch, units).
-        e: ∂E/∂o, None before the earliest layer that learns.
+        e: ∂E/∂o of the batch's loss E, so under 'mean' already divided by the rows; None before the
+            earliest layer that learns.
         delta: ∂E/∂net, likewise.
         grad: ∂E/∂w by parameter ("w", "b"), empty where nothing learns.
         change: w_after − w_before, by parameter.
         w_before: each parameter before the update.
         w_after: each parameter after it.
+        grad_used: by parameter the gradient that the rule was given: grad with the penalty, then clipped.
+        scalars: by parameter what the rule computes once for the step, such as (rate,); see
+            `scalars` and `element` of the rule, which made w_after from w_before and all this.
+        moments_before: by parameter the rule's moments before the update, such as Adam's (m, v).
+        moments_after: likewise after it.
     """
 
     name: str
@@ -40,17 +46,13 @@ class LayerTrace:
     change: dict[str, Array]
     w_before: dict[str, Array]
     w_after: dict[str, Array]
+    grad_used: dict[str, Array]
+    scalars: dict[str, tuple[Array, ...]]
+    moments_before: dict[str, tuple[Array, ...]]
+    moments_after: dict[str, tuple[Array, ...]]
 
     def __str__(self) -> str:
-        rows = []
-        for what in FIELDS:
-            value = getattr(self, what)
-            named = (
-                {f"{what} {p}": each for p, each in value.items()}
-                if isinstance(value, dict)
-                else {what: value}
-            )
-            rows += [(name, each) for name, each in named.items() if each is not None]
+        rows = [row for what in FIELDS for row in _rows(what, getattr(self, what))]
         width = max(len(name) for name, _ in rows)
         return "\n".join([self.name, *(f"  {name:<{width}} {_text(a, width + 3)}" for name, a in rows)])
 
@@ -82,16 +84,27 @@ class Trace:
         return found[name]
 
     def __str__(self) -> str:
-        return "\n".join([f"loss {_text(self.loss)}", *map(str, self.layers)])
+        about = "e is ∂E/∂o of this loss E of the batch: under 'mean' it is divided by the rows"
+        return "\n".join([f"loss {_text(self.loss)}  ({about})", *map(str, self.layers)])
 
     def __repr__(self) -> str:
         names = ", ".join(abbreviated([layer.name for layer in self.layers], "…"))
         return f"Trace(loss={_text(self.loss)}, x={short(self.x)}, t={short(self.t)}, layers: {names})"
 
 
+def _rows(name: str, value: Any) -> list[tuple[str, Array]]:
+    """What is shown of a field, each array with its name: by parameter, and by number of several."""
+    if isinstance(value, dict):
+        return [row for p, each in value.items() for row in _rows(f"{name} {p}", each)]
+    if isinstance(value, tuple):
+        return [(f"{name} {k + 1}" if len(value) > 1 else name, each) for k, each in enumerate(value)]
+    return [] if value is None else [(name, value)]
+
+
 def _text(a: Array, indent: int = 0) -> str:
-    values = a.tolist() if hasattr(a, "tolist") else backends.asarray(a, backend="numpy").tolist()
-    return numbers(values, indent)
+    if is_array(a):
+        a = a.tolist() if hasattr(a, "tolist") else backends.host(a).tolist()
+    return numbers(a, indent)
 
 
 def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
