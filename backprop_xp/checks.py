@@ -152,6 +152,14 @@ def check_vector(w: Array, layout: Layout) -> None:
         raise BackpropError(msg)
 
 
+def check_writable(w: Array) -> None:
+    """Check that a step may overwrite the weights, which NumPy can forbid."""
+    flags = getattr(w, "flags", None)
+    if not getattr(flags, "writeable", True):
+        msg = "the weights w are read-only, and a step overwrites them: write w.copy()"
+        raise BackpropError(msg)
+
+
 def check_state(s: Any, kind: type, moments: int) -> None:
     """Check that the state comes from a learner whose update rule has this number of moments."""
     if not isinstance(s, kind) or len(s.rule.moments) != moments:  # type: ignore[attr-defined]

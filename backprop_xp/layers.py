@@ -109,7 +109,7 @@ def check_count(n: Any, what: str) -> None:
 
 def check_activation(f: Any) -> None:
     """Check that f is an activation."""
-    if not hasattr(f, "delta"):
+    if isinstance(f, type) or not hasattr(f, "delta"):
         msg = f"the activation of a layer must be one such as bp.relu or bp.tanh, got {f!r}"
         raise BackpropError(msg)
 

@@ -11,7 +11,15 @@ from typing import Any, Literal
 from . import backends, loss_scale, rng
 from .arrays import Array, Namespace, leaves, mapped
 from .backends import Backend
-from .checks import check_batch, check_block, check_inputs, check_names, check_state, check_vector
+from .checks import (
+    check_batch,
+    check_block,
+    check_inputs,
+    check_names,
+    check_state,
+    check_vector,
+    check_writable,
+)
 from .compiler.compiled import Carry, Compiled
 from .errors import BackpropError, listed
 from .groups import Updates
@@ -91,8 +99,19 @@ class Learner:
             (self.update, (Update, Mapping), "the update rule must be one such as bp.GradientDescent(0.1)"),
         )
         for value, kind, example in kinds:
-            if not isinstance(value, kind):
+            if isinstance(value, type) or not isinstance(value, kind):
                 msg = f"{example}, got {value!r}"
+                raise BackpropError(msg)
+        for setting, can, example in (
+            (
+                self.penalty,
+                hasattr(self.penalty, "gradient"),
+                "the penalty must be one such as bp.updates.L2(0.01)",
+            ),
+            (self.clip, callable(self.clip), "the clip must be one such as bp.updates.ClipByNorm(1)"),
+        ):
+            if setting is not None and (isinstance(setting, type) or not can):
+                msg = f"{example}, got {setting!r}"
                 raise BackpropError(msg)
         if not isinstance(self.shards, int) or isinstance(self.shards, bool) or self.shards < 1:
             msg = f"the number of shards is a positive integer, got {self.shards!r}"
@@ -276,6 +295,7 @@ class Learner:
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
         """
         to = self._precise(self.check(w, s, *batch))
+        check_writable(w)
         return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
     def compile(self, w: Array, *, watch: Iterable[str] = ()) -> Compiled:

@@ -50,6 +50,10 @@ def named(label: str, layer: Layer | Node) -> Node:
     >>> named("early", Dense(3)).name
     'early'
     """
+    if not isinstance(label, str) or any(each in label for each in "*?["):
+        msg = f"the name of a layer must be text without *, ? and [, which patterns use; got {label!r}"
+        raise BackpropError(msg)
+    _check_layer(layer)
     node = layer if isinstance(layer, Node) else Node(layer)
     return node._replace(name=label)
 
@@ -85,9 +89,7 @@ def chain(first: Any, *rest: Any) -> "Net":
     nodes: list[Node] = []
     counts: dict[str, int] = {}
     for item in items:
-        if not isinstance(item, (Layer, Node)):
-            msg = f"a net is built from layers such as bp.Dense(10, bp.relu), got {item!r}"
-            raise BackpropError(msg)
+        _check_layer(item)
         node = item if isinstance(item, Node) else Node(item)
         kind = type(node.layer).__name__.lower()
         if not node.name:
@@ -97,6 +99,12 @@ def chain(first: Any, *rest: Any) -> "Net":
         inputs = tuple(before if source == PREVIOUS else source for source in node.inputs)
         nodes.append(node._replace(inputs=inputs if nodes else ()))
     return Net(tuple(nodes))
+
+
+def _check_layer(item: Any) -> None:
+    if not isinstance(item, (Layer, Node)):
+        msg = f"a net is built from layers such as bp.Dense(10, bp.relu), got {item!r}"
+        raise BackpropError(msg)
 
 
 @dataclass(frozen=True)

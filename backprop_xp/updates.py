@@ -7,6 +7,7 @@ the whole vector, in blocks, or fused. `ALL` lists the rules; tests run over tha
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from math import inf, isfinite, log
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -59,12 +60,32 @@ class Update(Protocol):
 
 
 def check_rate(rate: Rate) -> None:
-    """Check that constant rates are positive finite numbers; a schedule is accepted as it is."""
+    """Check that constant rates are positive finite numbers, and that a schedule takes what it is given."""
+    if callable(rate):
+        _check_schedule(rate)
     constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
     for each in constants:
         if isinstance(each, bool) or not isinstance(each, Real) or not 0 < float(each) < inf:
             msg = f"a rate must be a positive finite number such as 0.1, got {each!r}"
             raise BackpropError(msg)
+
+
+def _check_schedule(rate: Any) -> None:
+    try:
+        signature(rate).bind(0, xp=None)
+    except TypeError as error:
+        msg = f"a schedule of rates must be a function rate(count, *, xp), got {rate!r}: {error}"
+        raise BackpropError(msg) from error
+    except ValueError:  # a function that tells no signature
+        pass
+
+
+def check_number(value: Any, what: str, *, zero: bool = False) -> None:
+    """Check that a setting is a positive number, or 0 where that is allowed."""
+    fits = isinstance(value, Real) and not isinstance(value, bool)
+    if not fits or not (value > 0 or (zero and value == 0)):
+        msg = f"{what} must be a number {'of 0 or more' if zero else 'above 0'}, got {value!r}"
+        raise BackpropError(msg)
 
 
 def bounded(old: Array, new: Array, limit: Any, floor: Any, *, xp: Namespace) -> Array:
@@ -111,7 +132,8 @@ class GradientDescent:
     def __post_init__(self) -> None:
         check_rate(self.rate)
         low = 0 if self.floor is None else self.floor
-        if not (low >= 0 and (self.limit is None or self.limit > low)):
+        numbers = all(isinstance(bound, Real) for bound in (low, self.limit) if bound is not None)
+        if not (numbers and low >= 0 and (self.limit is None or self.limit > low)):
             msg = f"weights need 0 <= floor < limit, got floor={self.floor!r}, limit={self.limit!r}"
             raise BackpropError(msg)
 
@@ -209,7 +231,8 @@ class Adam:
         check_rate(self.rate)
         check_beta(self.beta1)
         check_beta(self.beta2)
-        if not (isfinite(self.epsilon) and self.epsilon > 0):
+        epsilon: Any = self.epsilon
+        if not (isinstance(epsilon, Real) and 0 < float(epsilon) < inf):
             msg = f"Adam's epsilon must be a positive finite number such as 1e-8, got {self.epsilon!r}"
             raise BackpropError(msg)
 
@@ -241,8 +264,19 @@ def check_beta(beta: Any) -> None:
 def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Array:
     """The rate of this step: a number, a 0-d array, or one per learning weight."""
     if callable(rate):
-        return rate(xp.astype(state.count, dtype), xp=xp)
+        now = rate(xp.astype(state.count, dtype), xp=xp)
+        _check_now(now, state.count)
+        return now
     return rate if isinstance(state.rates, tuple) else state.rates
+
+
+def _check_now(now: Any, count: Array) -> None:
+    """Check what a schedule returned, as far as that is known without reading an array."""
+    number = isinstance(now, Real) and isfinite(now)
+    if not number and getattr(now, "shape", None) not in ((), tuple(count.shape)):
+        got = f"an array of shape {tuple(now.shape)}" if hasattr(now, "shape") else repr(now)
+        msg = f"a schedule of rates must return a finite number or a 0-d array, got {got}"
+        raise BackpropError(msg)
 
 
 class Penalty(Protocol):
@@ -266,6 +300,9 @@ class L2:
     """
 
     strength: Any = 0.01
+
+    def __post_init__(self) -> None:
+        check_number(self.strength, "the strength of a penalty", zero=True)
 
     def gradient(self, w: Array, *, xp: Namespace) -> Array:
         """The term λ w."""
@@ -293,6 +330,9 @@ class ClipByNorm:
     """
 
     limit: float
+
+    def __post_init__(self) -> None:
+        check_number(self.limit, "the largest norm of a gradient")
 
     def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
         """The gradient, shortened where it is longer than the limit."""

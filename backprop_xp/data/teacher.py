@@ -3,7 +3,9 @@
 Every row is a function of (seed, index): nothing is stored, and any slice can be generated.
 """
 
+from collections.abc import Sequence
 from math import log, pi, sqrt
+from numbers import Real
 from typing import Any, Literal
 
 from .. import backends, rng
@@ -87,9 +89,12 @@ class Teacher:
     ) -> None:
         _check(seed, outputs, task, noise)
         check_count(n, "the number of rows")
-        check_count(window or 1, "the window of rows shuffled together")
+        check_count(1 if window is None else window, "the window of rows shuffled together")
         self.n, self.features, self.outputs = n, features, outputs
         self.seed, self.task, self.noise = seed, task, noise
+        if not _is_sequence(hidden):
+            msg = f"the teacher's hidden layers are a tuple of their units, such as (16,); got {hidden!r}"
+            raise BackpropError(msg)
         self.window = min(n, window or _WINDOW)
         self.net = chain(features, *(Dense(units, tanh) for units in hidden), Linear(outputs))
         self._learner = Learner(self.net)
@@ -166,12 +171,21 @@ class Teacher:
         return self._to.xp, self._dtype, self._device
 
 
+def _is_sequence(hidden: Any) -> bool:
+    return isinstance(hidden, Sequence) and not isinstance(hidden, str)
+
+
 def _check(seed: Any, outputs: int, task: str, noise: Any) -> None:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
         msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
         raise BackpropError(msg)
     if task not in ("regression", "classification"):
         msg = f"a task must be 'regression' or 'classification', got {task!r}"
+        raise BackpropError(msg)
+    check_count(outputs, "the number of outputs")
+    number = isinstance(noise, Real)
+    if not number:
+        msg = f"the noise must be a number, got {noise!r}"
         raise BackpropError(msg)
     if task == "classification" and outputs < 2:
         msg = f"classification needs 2 or more classes, got outputs={outputs}"

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from .. import backends
 from ..arrays import Array, leaves
-from ..checks import check_finite
+from ..checks import check_finite, check_state, check_vector
 from ..compiler.compiled import Compiled
 from ..errors import BackpropError
 from ..layers import check_count
@@ -14,7 +14,7 @@ from ..params import join
 from ..step import State
 from .batches import Batches, window_and_block
 from .chunk_length import LONGEST
-from .evaluate import evaluate
+from .evaluate import check_source, evaluate
 from .loop import Epoch, Loop, Trained, as_int, resumable
 from .progress import Progress, Show, opened
 
@@ -82,12 +82,12 @@ def epochs(
     """
     check_count(epochs, "the number of epochs")
     check_count(batch_size, "the batch size")
-    if not hasattr(source, "rows"):
-        msg = f"a source of data must be one such as bp.data.Stored(x, t), got {type(source).__name__}"
-        raise BackpropError(msg)
+    check_source(source)
+    _check_start(learner, w, s)
+    _check_settings(shuffle, step)
     at = as_int(s.step)
     began = at if began is None else began
-    if not 0 <= began <= at:
+    if not isinstance(began, int) or not 0 <= began <= at:
         msg = f"began must be a step from 0 to {at}, the number of steps made so far; got began={began!r}"
         raise BackpropError(msg)
     check_finite(w, "weights")
@@ -155,6 +155,9 @@ def fit(
     True
     """
     history: list[Epoch] = []
+    _check_start(learner, w, s)
+    if validate is not None:
+        check_source(validate)
     judge = None if validate is None else learner.compile_evaluate(w)
     settings: dict[str, Any] = {
         "epochs": epochs,
@@ -172,6 +175,23 @@ def fit(
                 found = (*found[:-1], found[-1]._replace(validation=loss))
             history += found
     return Fitted(w, s, tuple(history))
+
+
+def _check_settings(shuffle: Any, step: Any) -> None:
+    if not isinstance(shuffle, int) or shuffle not in (False, True):
+        msg = f"shuffle must be True or False, got {shuffle!r}: the order follows from the seed of init"
+        raise BackpropError(msg)
+    if step is not None and not isinstance(step, Compiled):
+        msg = f"step must be what learner.compile(w) returned, got {step!r}"
+        raise BackpropError(msg)
+
+
+def _check_start(learner: Any, w: Array, s: Any) -> None:
+    if not isinstance(learner, Learner):
+        msg = f"the learner must be a bp.Learner, got a {type(learner).__name__}"
+        raise BackpropError(msg)
+    check_vector(w, learner.net.layout)
+    check_state(s, State, learner.pure.moments)
 
 
 _epochs = epochs  # which `fit` has as an argument
