@@ -284,7 +284,7 @@ def _check_place(args: argparse.Namespace) -> None:
     if there and needed > there and to.name != "cupy" and "cuda" not in str(args.device):
         parameters, batch = _parameters(args), min(args.batch_size, args.rows)
         msg = (
-            f"this training needs about {_gigabytes(needed)} of memory, for {parameters:,} parameters, "
+            f"training needs about {_gigabytes(needed)} of memory, for {parameters:,} weights and biases, "
             f"{args.rows:,} rows of {_counted(args.features, 'feature')} and batches of {batch:,} rows, "
             f"and there are {_gigabytes(there)}: use smaller layers, or fewer rows or features"
         )

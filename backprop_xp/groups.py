@@ -43,7 +43,7 @@ def check_patterns(table: Iterable[str], blocks: Iterable[str], what: str) -> No
         BackpropError: one names none.
     """
     blocks = list(blocks)
-    if unknown := [pattern for pattern in table if not any(matches(pattern, b) for b in blocks)]:
+    if unknown := [p for p in table if not (isinstance(p, str) and any(matches(p, b) for b in blocks))]:
         msg = f"the net has no {listed(unknown)}; {what} are given for {listed(blocks)}, by layer or pattern"
         raise BackpropError(msg)
 

@@ -53,6 +53,7 @@ def named(label: str, layer: Layer | Node) -> Node:
     'early'
     """
     _check_name(label)
+    _check_layer(layer)
     node = layer if isinstance(layer, Node) else Node(layer)
     return node._replace(name=label)
 
@@ -95,11 +96,8 @@ def chain(first: Any, *rest: Any) -> "Net":
     nodes: list[Node] = []
     counts: dict[str, int] = {}
     for item in items:
+        _check_layer(item)
         node = item if isinstance(item, Node) else Node(item)
-        layer: Any = node.layer
-        if not isinstance(layer, Layer):
-            msg = f"a net is built from layers such as bp.Dense(10, bp.relu), {got_instead(layer)}"
-            raise BackpropError(msg)
         kind = type(node.layer).__name__.lower()
         if not node.name:
             counts[kind] = counts.get(kind, 0) + 1
@@ -108,6 +106,13 @@ def chain(first: Any, *rest: Any) -> "Net":
         inputs = tuple(before if source == PREVIOUS else source for source in node.inputs)
         nodes.append(node._replace(inputs=inputs if nodes else ()))
     return Net(tuple(nodes))
+
+
+def _check_layer(item: Any) -> None:
+    layer = item.layer if isinstance(item, Node) else item
+    if not isinstance(layer, Layer):
+        msg = f"a net is built from layers such as bp.Dense(10, bp.relu), {got_instead(layer)}"
+        raise BackpropError(msg)
 
 
 @dataclass(frozen=True, repr=False)

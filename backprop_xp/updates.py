@@ -8,7 +8,8 @@ the whole vector, in blocks, or fused. `ALL` lists the rules; tests run over tha
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf, log
+from inspect import signature
+from math import inf, isfinite, log
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -98,12 +99,24 @@ def number(value: Any, *, xp: Namespace) -> Any:
 
 
 def check_rate(rate: Rate) -> None:
-    """Check that constant rates are positive finite numbers; a schedule is accepted as it is."""
+    """Check that constant rates are positive finite numbers, and that a schedule takes what it is given."""
+    if callable(rate):
+        _check_schedule(rate)
     constants = rate.values() if isinstance(rate, Mapping) else () if callable(rate) else (rate,)
     for each in constants:
         if not _is_number(each) or not 0 < float(each) < inf:
             msg = f"a rate must be a positive finite number such as 0.1, got {each!r}"
             raise BackpropError(msg)
+
+
+def _check_schedule(rate: Any) -> None:
+    try:
+        signature(rate).bind(0, xp=None)
+    except TypeError as error:
+        msg = f"a schedule of rates must be a function rate(count, *, xp), got {rate!r}: {error}"
+        raise BackpropError(msg) from error
+    except ValueError:  # a function that tells no signature
+        pass
 
 
 def bounded(old: Array, new: Array, limit: Any, floor: Any, *, xp: Namespace) -> Array:
@@ -289,11 +302,18 @@ def rate_now(rate: Rate, state: RuleState, *, dtype: Any, xp: Namespace) -> Arra
     """The rate of this step: a number, a 0-d array, or one per learning weight."""
     if callable(rate):
         found = rate(xp.astype(state.count, dtype), xp=xp)
-        if not _is_number(found) and not hasattr(found, "dtype"):
-            msg = f"a schedule must return a number or a 0-d array, the rate; {rate!r} returned {found!r}"
-            raise BackpropError(msg)
+        _check_now(found, state.count)
         return found
     return number(rate, xp=xp) if isinstance(state.rates, tuple) else state.rates
+
+
+def _check_now(now: Any, count: Array) -> None:
+    """Check what a schedule returned, as far as that is known without reading an array."""
+    shape = getattr(now, "shape", None)
+    if not (_is_number(now) and isfinite(now)) and shape not in ((), tuple(count.shape)):
+        got = repr(now) if shape is None else f"an array of shape {tuple(shape)}"
+        msg = f"a schedule must return a finite number or a 0-d array, the rate; got {got}"
+        raise BackpropError(msg)
 
 
 @runtime_checkable

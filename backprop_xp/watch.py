@@ -42,6 +42,9 @@ class Watched:
 
     def __init__(self, net: Net, names: Iterable[str], *, to_input: bool = False) -> None:
         names = [names] if isinstance(names, str) else list(names)
+        if wrong := [each for each in names if not isinstance(each, str)]:
+            msg = f"what is watched is named, as in '*.o' or 'dense1.delta'; got {wrong[0]!r}"
+            raise BackpropError(msg)
         self.net = net
         there = {(k, field): f"{node.name}.{field}" for k, node in enumerate(net.nodes) for field in FIELDS}
         there = {key: name for key, name in there.items() if _exists(net, *key, to_input=to_input)}

@@ -34,8 +34,9 @@ class Jax(Backend):
 
     def device(self, name: Any) -> Any:
         """A platform ("cpu", "gpu"), one of its devices ("gpu:1"), or a JAX device."""
-        if not isinstance(name, str):
+        if name is None or isinstance(name, (self.jax.Device, self.jax.sharding.Sharding)):
             return name
+        name = str(name)
         platform, _, number = name.partition(":")
         try:
             return self.jax.devices(platform)[int(number or 0)]

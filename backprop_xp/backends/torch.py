@@ -36,7 +36,7 @@ class Torch(Backend):
         try:
             device = self.torch.device(name or "cpu")
             self.torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, TypeError) as error:
             msg = f"Torch has no device {name!r} here: {str(error).splitlines()[0]}"
             raise BackpropError(msg) from error
         return device

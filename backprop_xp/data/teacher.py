@@ -3,6 +3,7 @@
 Every row is a function of (seed, index): nothing is stored, and any slice can be generated.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from math import log, pi, sqrt
 from numbers import Real
@@ -84,6 +85,10 @@ class Teacher:
         n = check_count(n, "the number of rows")
         features = check_count(features, "the number of features")
         window = window if window is None else check_count(window, "the window of rows shuffled together")
+        units: Any = hidden
+        if isinstance(units, str) or not isinstance(units, Sequence):
+            msg = f"the teacher's hidden layers are a tuple of their units, such as (16,); got {hidden!r}"
+            raise BackpropError(msg)
         self.n, self.features, self.outputs = n, features, outputs
         self.seed, self.task, self.noise, self.hidden = seed, task, noise, tuple(hidden)
         self.window = min(n, window or _WINDOW)
@@ -189,6 +194,7 @@ def _check(seed: Any, outputs: int, task: str, noise: Any) -> int:
     if task not in ("regression", "classification"):
         msg = f"a task must be 'regression' or 'classification', got {task!r}"
         raise BackpropError(msg)
+    check_count(outputs, "the number of outputs")
     if task == "classification" and outputs < 2:
         msg = f"classification needs 2 or more classes, got outputs={outputs}"
         raise BackpropError(msg)

@@ -1,13 +1,28 @@
 """Evaluation: the mean loss on a source of data, in bounded memory."""
 
+from numbers import Integral
 from typing import Any
 
 from .. import backends
 from ..arrays import Array, leaves, mapped
 from ..compiler.compiled import Compiled
+from ..errors import BackpropError
 from ..layers import check_count
 from ..learner import Learner
 from ..step import State
+
+
+def check_source(source: Any) -> None:
+    """Check that a source of data has rows, and says how many; the rows themselves are checked when read."""
+    named = "a source of data must be one such as bp.data.Stored(x, t)"
+    if isinstance(source, type) or not callable(getattr(source, "rows", None)):
+        msg = f"{named}, got {source.__name__ if isinstance(source, type) else type(source).__name__}"
+        raise BackpropError(msg)
+    for name in ("n", "window"):
+        count: Any = getattr(source, name, None)
+        if not isinstance(count, Integral) or int(count) < 1:
+            msg = f"{named}, with a positive integer as its attribute {name}; got {count!r}"
+            raise BackpropError(msg)
 
 
 def evaluate(
@@ -39,6 +54,7 @@ def evaluate(
     >>> evaluate(learner, w, s, rows)
     2.5
     """
+    check_source(source)
     batch_size = check_count(batch_size, "the batch size")
     to, compiled = backends.of(w), compiled or learner.compile_evaluate(w)
     learner.check_source(source)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from .. import backends
 from ..arrays import Array, as_integer, leaves
-from ..checks import check_finite
+from ..checks import check_finite, check_state
 from ..compiler.compiled import Compiled
 from ..errors import BackpropError
 from ..layers import check_count
@@ -15,7 +15,7 @@ from ..params import join
 from ..step import State
 from .batches import Batches, window_and_block
 from .chunk_length import LONGEST
-from .evaluate import evaluate
+from .evaluate import check_source, evaluate
 from .loop import Epoch, Loop, Trained, as_int, resumable
 from .progress import Progress, Show, opened
 
@@ -83,10 +83,9 @@ def epochs(
     """
     epochs = check_count(epochs, "the number of epochs")
     batch_size = check_count(batch_size, "the batch size")
-    if not hasattr(source, "rows"):
-        msg = f"a source of data must be one such as bp.data.Stored(x, t), got {type(source).__name__}"
-        raise BackpropError(msg)
-    learner.weights(w)  # which checks that they are there
+    check_source(source)
+    _check_start(learner, w, s)
+    _check_settings(shuffle, step)
     at = as_int(s.step)
     first = at if began is None else as_integer(began)
     if first is None or not 0 <= first <= at:
@@ -158,7 +157,9 @@ def fit(
     True
     """
     history: list[Epoch] = []
+    _check_start(learner, w, s)
     if validate is not None:
+        check_source(validate)
         learner.check_source(validate)
     judge = None if validate is None else learner.compile_evaluate(w)
     settings: dict[str, Any] = {
@@ -188,6 +189,23 @@ def _carrying(state: Callable[[], tuple[Array, State]]) -> Iterator[None]:
         if not hasattr(error, "w"):
             error.w, error.s = state()  # type: ignore[attr-defined]
         raise
+
+
+def _check_settings(shuffle: Any, step: Any) -> None:
+    if not isinstance(shuffle, int) or shuffle not in (False, True):
+        msg = f"shuffle must be True or False, got {shuffle!r}: the order follows from the seed of init"
+        raise BackpropError(msg)
+    if step is not None and not isinstance(step, Compiled):
+        msg = f"step must be what learner.compile(w) returned, got {step!r}"
+        raise BackpropError(msg)
+
+
+def _check_start(learner: Any, w: Array, s: Any) -> None:
+    if not isinstance(learner, Learner):
+        msg = f"the learner must be a bp.Learner, got a {type(learner).__name__}"
+        raise BackpropError(msg)
+    learner.weights(w)  # which checks that they are there
+    check_state(s, State, learner.pure.moments)
 
 
 _epochs = epochs  # which `fit` has as an argument
