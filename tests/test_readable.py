@@ -242,7 +242,7 @@ def test_a_trace_of_large_arrays_is_abbreviated_and_its_numbers_are_aligned():
     draw = np.random.default_rng(0).standard_normal
     trace = bp.trace(learner, w, s, draw((40, 50)).astype("f4"), draw((40, 1)).astype("f4"))
     lines = str(trace["dense1"]).splitlines()
-    assert len(lines) < 70
+    assert len(lines) < 100
     assert max(map(len, lines)) < 110
     rows = [line for line in lines if line.count(",") >= 6 and "w_before w" not in line][:3]
     assert {len(line) for line in rows} == {len(rows[0])}
@@ -600,9 +600,9 @@ def test_a_compiled_step_shows_what_an_eager_one_shows(backend):
     *_, loss, watched = learner.compile(w, watch="*")(*learner.snapshot(w, s), x, t)
     compiled = from_watched(learner, (x, t), loss, watched)
     for field in ("grad_used", "moments_before", "moments_after", "change"):
-        one, two = (getattr(each["dense1"], field) for each in (eager, compiled))
+        one, two = (sorted(getattr(each["dense1"], field).items()) for each in (eager, compiled))
         for a, b in zip(leaves(one), leaves(two), strict=True):
-            np.testing.assert_allclose(backends.host(a), backends.host(b), rtol=1e-6)
+            np.testing.assert_allclose(backends.host(a), backends.host(b), rtol=1e-5)
     assert float(compiled["dense1"].scalars["w"][0]) == 0.5
 
 
