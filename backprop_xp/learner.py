@@ -467,8 +467,8 @@ class Learner:
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
         to = check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
-        if not self._looked_at and not isinstance(w, tuple):
-            check_shapes(self.pure, w, s, batch)
+        if not self._looked_at:
+            check_shapes(self.pure, w, s, batch, self._carry[1])
             self._looked_at.append(True)
         return to
 

@@ -59,9 +59,9 @@ def named(label: str, layer: Layer | Node) -> Node:
 
 
 def _check_name(label: Any) -> None:
-    """Check a layer's name: a dot would make it look like a block's."""
-    if not isinstance(label, str) or not label or "." in label:
-        msg = f"the name of a layer is text without a dot, since 'name.w' is a block of it; got {label!r}"
+    """Check a layer's name: "name.w" is a block of it, and patterns have stars."""
+    if not isinstance(label, str) or not label or any(mark in label for mark in ".*?["):
+        msg = f"the name of a layer must be text without '.', '*', '?' and '[', got {label!r}"
         raise BackpropError(msg)
 
 

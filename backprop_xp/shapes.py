@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from .arrays import Array, Namespace, Shape, leaves, mapped
+from .compiler.compiled import Function
 from .compiler.recorder import NotRecorded, abstract_like, record
 from .errors import BackpropError
 from .losses import Loss
@@ -17,10 +18,17 @@ from .step import State, Step
 _ROWS = 11  # of an abstract batch: a number that no broadcast hides
 
 
-def check_shapes(step: Step, w: Array, s: State, batch: tuple[Any, ...]) -> None:
+def check_shapes(step: Step, w: Any, s: State, batch: tuple[Any, ...], unpack: Function) -> None:
     """Check that the parts of a step return what fits: one look, and none at values.
 
     What no recorder takes is not looked at: there the library that runs it says what is wrong.
+
+    Args:
+        step: formulas of a step.
+        w: the weights, or what a compiler packed them into.
+        s: the state, likewise.
+        batch: inputs, targets and, if there are some, weights.
+        unpack: makes a vector of packed weights, and a state of a packed one.
 
     Raises:
         BackpropError: an output, a delta, a gradient, a loss, an error or a new weight of another shape,
@@ -30,7 +38,7 @@ def check_shapes(step: Step, w: Array, s: State, batch: tuple[Any, ...]) -> None
     rows = [mapped(each, lambda a: abstract_like(a, _ROWS)) for each in batch]
     word = leaves(state[1].step)[0].dtype
     try:
-        record(lambda *args, xp: _look(step, *args, xp=xp), *state, *rows, word=word)
+        record(lambda w, s, *b, xp: _look(step, *unpack(w, s, xp=xp), *b, xp=xp), *state, *rows, word=word)
     except NotRecorded:
         return
     except BackpropError:
