@@ -25,6 +25,18 @@ def check_source(source: Any) -> None:
             raise BackpropError(msg)
 
 
+def read_rows(source: Any, start: int, stop: int) -> tuple[Any, ...]:
+    """Rows of a source, as many as asked for: one that returned others would be trained on the wrong ones."""
+    rows = source.rows(start, stop)
+    one = isinstance(rows, (tuple, list))
+    counts = [a.shape[0] for a in leaves(rows) if a.ndim] if one else []
+    if not one or any(n != stop - start for n in counts):
+        got = " and ".join(map(str, counts)) or type(rows).__name__
+        msg = f"rows({start}, {stop}) of a source must be (x, t) with {stop - start} rows, got {got}"
+        raise BackpropError(msg)
+    return tuple(rows)
+
+
 def evaluate(
     learner: Learner,
     w: Array,
@@ -62,7 +74,7 @@ def evaluate(
     host, sums, weighted = backends.get("numpy").xp, [], False
     for start in range(0, source.n, source.window):
         stop = min(start + source.window, source.n)
-        rows = tuple(source.rows(start, stop))
+        rows = read_rows(source, start, stop)
         if unchecked:
             learner.check_values(*rows, first=start)
         batch = mapped(rows, lambda a: compiled.to_device(w, a))

@@ -22,6 +22,7 @@ from ..params import join
 from ..step import State
 from .batches import LARGEST_ORDER, Batches, Window
 from .chunk_length import ChunkLength
+from .evaluate import read_rows
 from .progress import Report, Show
 
 
@@ -182,7 +183,7 @@ class Loop:
     def _rows(self, blocks: tuple[tuple[int, int], ...]) -> Any:
         """The rows of a source in these ranges, on the device of the weights; kept for the next epoch."""
         if self.data is None or self.data[0] != blocks:
-            parts = [tuple(self.source.rows(start, stop)) for start, stop in blocks]
+            parts = [read_rows(self.source, start, stop) for start, stop in blocks]
             if self.unchecked:  # where they lie: sent to a device, labels may get fewer bits
                 for (start, _), part in zip(blocks, parts, strict=True):
                     self.learner.check_values(*part, first=start)
