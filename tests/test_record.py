@@ -140,8 +140,8 @@ def test_unrolled_scan_is_exact_where_float64_is():
     )
     whole = {"dense1.w": [[1, -2], [0, 1], [3, 1]], "dense2.w": [[1], [-1]]}
     x, t = np.asarray([[1.0, 2, -1], [2, 0, 1]]), np.asarray([[1.0], [-2]])
-    w, s = learner.init(dtype="float64", weights=whole)
-    exact, s_exact = learner.init(backend="exact", weights=whole)
+    w, s = learner.init(dtype="float64", weights=whole, partial=True)
+    exact, s_exact = learner.init(backend="exact", weights=whole, partial=True)
     w, s, _ = learner.compile(w).scan(w, s, x, t, np.asarray([[0, 1]]))
     exact, s_exact, _ = learner.step(exact, s_exact, bp.exact.asarray(x), bp.exact.asarray(t))
     np.testing.assert_allclose(w, exact.to_numpy(), rtol=1e-15)

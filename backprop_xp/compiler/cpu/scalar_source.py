@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import ASSIGN, CREATION, VIEWS, Op, Program, Ref, apply, leaves
+from ..ir import ASSIGN, CREATION, OTHER_ELEMENTWISE, VIEWS, Op, Program, Ref, apply, leaves
 
 MOST = 1200  # numbers in a step; above, arrays are faster
 _DEEPEST = 12  # nested parentheses in one expression
@@ -29,10 +29,10 @@ _EXTREMUM = {  # NaN wins, as in NumPy: of a number and a literal, and of any tw
     True: "{1} if {1} %s {0} else {0}", False: "{0} if {0} %s {1} or {0} != {0} else {1}",
 }  # fmt: skip
 SPECIAL = frozenset({"matmul", "sum", "mean", "max", "min", "concat", "astype"})  # have methods of their own
-NOT_UNROLLED = CREATION | {  # a step that has one of these runs on arrays
-    "remainder", "positive", "isfinite", "isnan", "logical_and", "logical_or", "logical_not", "bitwise_and",
-    "bitwise_or", "bitwise_xor", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "prod", "all",
-    "any", "argmax", "stack", "take", ASSIGN,
+NOT_UNROLLED = CREATION | OTHER_ELEMENTWISE | {  # a step that has one of these runs on arrays
+    "remainder", "floor_divide", "positive", "isfinite", "isnan", "logical_and", "logical_or", "logical_not",
+    "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift",
+    "prod", "all", "any", "argmax", "argmin", "cumulative_sum", "stack", "take", ASSIGN,
 }  # fmt: skip
 _FUNCTIONS = {n: getattr(math, n) for n in ("sqrt", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos")}
 _FUNCTIONS |= {"power": math.pow, "nan": math.nan}  # math.pow raises where ** goes to complex numbers
