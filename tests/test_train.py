@@ -204,6 +204,7 @@ def test_more_epochs_and_more_calls_compile_nothing_more():
     net, (x, t) = learner(loss=Counted()), bp.data.Teacher(1, 37, 3, hidden=(4,)).rows(0, 37)
     data = bp.data.Stored(bp.asarray(x, backend="jax"), bp.asarray(t, backend="jax"))
     w, s = net.init(backend="jax")
+    net.check(w, s, *data.rows(0, 37))  # which looks at shapes
     Counted.reads = 0
     step = net.compile(w)
     bp.fit(net, w, s, data, batch_size=8, epochs=4, step=step)
