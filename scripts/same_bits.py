@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -170,7 +171,8 @@ def results(case: Case, bp: SimpleNamespace, name: str, dtype: str) -> dict[str,
     learner, draw = case.learner, np.random.default_rng(case.k)
     index = draw.integers(0, len(case.x), (3, case.batch))
     biases = {b: draw.normal(size=n).round(2) for b, n in learner.net.shapes.items() if b.endswith(".b")}
-    w, s = learner.init(case.k, backend=name, dtype=dtype, weights=biases)
+    partial = {"partial": True} if "partial" in signature(learner.init).parameters else {}
+    w, s = learner.init(case.k, backend=name, dtype=dtype, weights=biases, **partial)
 
     def put(a: Any) -> Any:
         return bp.asarray(a, like=w, dtype=None if a.dtype.kind == "f" else str(a.dtype))
