@@ -29,7 +29,7 @@ from .compiler.recorder import record
 from .errors import BackpropError, consumed, got_instead, listed, too_large
 from .groups import Updates
 from .initialization import initial_values
-from .layers import check_count
+from .layers import Input, check_count
 from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
@@ -466,6 +466,7 @@ class Learner:
         if not isinstance(w, tuple):
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
+        self._check_tree(batch[0])
         to = check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
         if not self._looked_at:
             check_shapes(self.pure, w, s, batch, self._carry[1])
@@ -501,9 +502,15 @@ class Learner:
     def _units(self) -> int:
         return self.net.outputs[-1][-1] if self.net.outputs[-1] else 1
 
+    def _check_tree(self, x: Any) -> None:
+        if isinstance(x, (tuple, dict)) and type(self.net.nodes[0].layer) is Input:
+            msg = f"the inputs of this net are one array, got a {type(x).__name__}"
+            raise BackpropError(msg)
+
     def _check_inputs(self, w: Array, s: State, x: Any) -> Backend:
         check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
+        self._check_tree(x)
         return check_inputs(x, w, self.net.outputs[0])
 
     # ------------------------------------------------------------ what it has learnt

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from .. import backends
 from ..arrays import Array, as_integer
 from ..checks import check_data, check_range, check_row_weights, described
-from ..errors import BackpropError, refuse_half
+from ..errors import BackpropError, got_instead, refuse_half
 from ..layers import check_count
 from ..losses import Loss
 from ..printed import short
@@ -85,6 +85,9 @@ class Stored:
         weight: Array | None = None,
     ) -> None:
         _check_pair(x, t)
+        if loss is not None and (isinstance(loss, type) or not isinstance(loss, Loss)):
+            msg = f"the loss must be one such as bp.softmax_cross_entropy, {got_instead(loss)}"
+            raise BackpropError(msg)
         self.n: int = x.shape[0]
         self.features: int = x.shape[1]
         mapped_from_file = any(hasattr(a, "filename") for a in (x, t))  # as numpy.memmap has
