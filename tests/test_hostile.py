@@ -124,7 +124,7 @@ def traced(a):
 def on_two_devices(a):
     strict = pytest.importorskip("array_api_strict")
     w, s = a.learner.init(backend="strict")
-    x = strict.asarray(a.x, device=strict.Device("device1"))
+    x = strict.asarray(a.x, dtype=strict.float32, device=strict.Device("device1"))
     return a.learner.step(w, s, x, strict.asarray(a.t))
 
 
