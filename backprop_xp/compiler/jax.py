@@ -10,12 +10,6 @@ from .compiled import Compiled, batch_size, check_stack
 from .ir import leaves, mapped
 
 
-def check_there(args: Any) -> None:
-    """Check that no argument was consumed."""
-    if any(getattr(a, "is_deleted", _no)() for a in leaves(args)):
-        raise consumed()
-
-
 def _no() -> bool:
     return False
 
@@ -37,6 +31,7 @@ class Jitted(Compiled):
     def __init__(self, library: Library, jax: Any, function: Any, **settings: Any) -> None:
         super().__init__(library, function, **settings)
         n, xp = self.donate, library.xp
+        self._leaves = jax.tree_util.tree_leaves  # in C: before Python has walked a tree, a short scan is over
         self._shapes = jax.eval_shape
         self._not_traced = (
             jax.errors.ConcretizationTypeError,
@@ -87,14 +82,19 @@ class Jitted(Compiled):
         """The state in its own form, from either."""
         return self._unpack(*state) if self._changes(self._unpack, state) else state
 
+    def _check_there(self, args: Any) -> None:
+        """Check that no argument was consumed."""
+        if any(getattr(a, "is_deleted", _no)() for a in self._leaves(args)):
+            raise consumed()
+
     def _changes(self, function: Any, state: Any) -> bool:
         """Whether packing or unpacking gives another form than the state has."""
-        arrays = leaves(state)
+        arrays = self._leaves(state)
         if not arrays:
             return False
         key = function is self._pack, len(arrays), arrays[0].shape
         if key not in self._packs:
-            self._packs[key] = len(leaves(self._shapes(function, *state))) != len(arrays)
+            self._packs[key] = len(self._leaves(self._shapes(function, *state))) != len(arrays)
         return self._packs[key]
 
     def __call__(self, *args: Any) -> Any:
@@ -106,7 +106,7 @@ class Jitted(Compiled):
         *given, index = args
         batch_size(index)
         state, held, rows = self._parts(given)
-        check_there(given)
+        self._check_there(given)
         index = self.index_to_device(rows, index)
         try:
             packed = self.pack(*state)
@@ -116,13 +116,13 @@ class Jitted(Compiled):
         result = self._run(self._many, (*packed, *held, *rows), index)
         if packed is state:
             return result
-        for a in leaves(state):
+        for a in self._leaves(state):
             a.delete()  # consumed, as the packed one was
         return (*self.unpack(*result[: self.donate]), *result[self.donate :])
 
     def _run(self, function: Any, args: Any, *index: Array) -> Any:
         if not index:
-            check_there(args)
+            self._check_there(args)
         try:
             return function(*args, *index)
         except self._not_traced as error:
@@ -139,5 +139,5 @@ class Jitted(Compiled):
                 raise
             state, _, rows = self._parts(args)
             n = index[0].shape[1] if index else max((a.shape[0] for a in leaves(rows) if a.ndim), default=0)
-            usable = not any(a.is_deleted() for a in leaves(state))
+            usable = not any(a.is_deleted() for a in self._leaves(state))
             raise no_memory(n, error, usable=usable) from error
