@@ -31,7 +31,7 @@ class Jitted(Compiled):
     def __init__(self, library: Library, jax: Any, function: Any, **settings: Any) -> None:
         super().__init__(library, function, **settings)
         n, xp = self.donate, library.xp
-        self._leaves = jax.tree_util.tree_leaves  # in C: before Python has walked a tree, a short scan is over
+        self._leaves = jax.tree_util.tree_leaves  # in C: short scans end before Python walks a tree
         self._shapes = jax.eval_shape
         self._not_traced = (
             jax.errors.ConcretizationTypeError,
