@@ -153,7 +153,8 @@ class Step:
         """
         if not watch:
             return self.apply(w, s, self.gradient(w, s, *batch, xp=xp), xp=xp)
-        watched = Watched(self.net, watch, to_input=self.to_input)
+        whole = ["clip_factor"] * hasattr(self.clip, "factor") + ["loss_scale", "applied"] * bool(s.scale)
+        watched = Watched(self.net, watch, to_input=self.to_input, whole=whole)
         gradient = self.gradient(w, s, *batch, xp=xp, watched=watched)
         return *self.apply(w, s, gradient, xp=xp, watched=watched), watched.found
 
@@ -313,13 +314,20 @@ class Step:
             own = _learning(self.net.layout, w, xp=xp)
             g = _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)
         if self.clip is not None:
-            g = self.clip(g, xp=xp) if isinstance(g, tuple) else self.clip((g,), xp=xp)[0]
+            given = g if isinstance(g, tuple) else (g,)
+            if watched is not None and watched.wants("clip_factor"):
+                watched.see(None, "clip_factor", self.clip.factor(given, xp=xp))  # type: ignore[attr-defined]
+            clipped = self.clip(given, xp=xp)
+            g = clipped if isinstance(g, tuple) else clipped[0]
         if watched is not None and watched.wants(*RULE):
             self._watch_rule(g, w, s.rule, watched, xp=xp)
         if s.scale:
             old = loss_scale.kept(w, s.rule, xp=xp)
             new = self.updated(g, w, s.rule, xp=xp)
             w, rule, scale = loss_scale.settled(old, new, s.scale, xp=xp)
+            if watched is not None:
+                watched.see(None, "loss_scale", xp.asarray(s.scale[0], copy=True))
+                watched.see(None, "applied", xp.all(rule.count > s.rule.count))
         else:
             (w, rule), scale = self.updated(g, w, s.rule, xp=xp), ()
         self._watch_after(before, w, watched, xp=xp)

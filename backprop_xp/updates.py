@@ -377,11 +377,15 @@ class ClipByNorm:
             msg = f"the largest norm of a gradient must be a positive number, got {self.limit!r}"
             raise BackpropError(msg)
 
-    def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
-        """The gradient, shortened where it is longer than the limit."""
+    def factor(self, g: tuple[Array, ...], *, xp: Namespace) -> Array:
+        """What every number of the gradient is multiplied by, min(1, c / ‖g‖); 0-d."""
         squares = [xp.sum(xp.square(a)) for a in g]
         norm = xp.sqrt(sum(squares[1:], start=squares[0]))
-        factor = self.limit / xp.maximum(norm, self.limit)
+        return self.limit / xp.maximum(norm, self.limit)
+
+    def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
+        """The gradient, shortened where it is longer than the limit."""
+        factor = self.factor(g, xp=xp)
         return tuple(a * factor for a in g)
 
 

@@ -1,7 +1,8 @@
 """Watching: what a step computes on its way, kept under static names and returned with its result.
 
 A name is a layer and a field, such as "dense1.delta"; either may be a pattern. Eight fields are the
-numbers of a layer; four more are what the update rule made the change from.
+numbers of a layer; four more are what the update rule made the change from. What a step has once for
+all layers goes by "step": "step.clip_factor", "step.loss_scale" and "step.applied".
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from .params import join
 RULE = ("grad_used", "scalars", "moments_before", "moments_after")  # what a change was made from
 FIELDS = ("net", "o", "e", "delta", "grad", "change", "w_before", "w_after", *RULE)
 BY_PARAMETER = ("grad", "change", "w_before", "w_after", *RULE)
+WHOLE = ("clip_factor", "loss_scale", "applied")  # of the whole step, where it has them
 
 
 class Watched:
@@ -27,9 +29,10 @@ class Watched:
         net: the net.
         names: layers and fields, such as "dense1.delta" or "*.o".
         to_input: whether the backward pass goes on to the input.
+        whole: those of WHOLE that this step has.
 
     Attributes:
-        wanted: numbers of nodes and fields.
+        wanted: numbers of nodes and fields; None stands for the whole step.
         seen: what was found, likewise; fields of parameters are mappings by parameter.
 
     Raises:
@@ -40,25 +43,29 @@ class Watched:
     [(1, 'delta'), (2, 'delta'), (2, 'grad')]
     """
 
-    def __init__(self, net: Net, names: Iterable[str], *, to_input: bool = False) -> None:
+    def __init__(
+        self, net: Net, names: Iterable[str], *, to_input: bool = False, whole: Iterable[str] = ()
+    ) -> None:
         names = [names] if isinstance(names, str) else list(names)
         if wrong := [each for each in names if not isinstance(each, str)]:
             msg = f"what is watched is named, as in '*.o' or 'dense1.delta'; got {wrong[0]!r}"
             raise BackpropError(msg)
         self.net = net
-        there = {(k, field): f"{node.name}.{field}" for k, node in enumerate(net.nodes) for field in FIELDS}
-        there = {key: name for key, name in there.items() if _exists(net, *key, to_input=to_input)}
+        there: dict[tuple[int | None, str], str] = {(None, field): f"step.{field}" for field in whole}
+        for k, node in enumerate(net.nodes):
+            own = [field for field in FIELDS if _exists(net, k, field, to_input=to_input)]
+            there |= {(k, field): f"{node.name}.{field}" for field in own}
+        self.names = there
         self.wanted = {key for key, name in there.items() if any(fnmatchcase(name, each) for each in names)}
         if unknown := [each for each in names if not any(fnmatchcase(n, each) for n in there.values())]:
             msg = f"a step shows no {listed(unknown)}; there are {listed(there.values())}"
             raise BackpropError(msg)
-        self.seen: dict[tuple[int, str], Any] = {}
+        self.seen: dict[tuple[int | None, str], Any] = {}
 
     @property
     def found(self) -> dict[str, Any]:
-        """What was found, by name, layer by layer."""
-        keys = sorted(self.seen, key=lambda key: (key[0], FIELDS.index(key[1])))
-        return {f"{self.net.nodes[k].name}.{field}": self.seen[k, field] for k, field in keys}
+        """What was found, by name: of the whole step, then layer by layer."""
+        return {name: self.seen[key] for key, name in self.names.items() if key in self.seen}
 
     def fresh(self) -> "Watched":
         """One that wants the same and has seen nothing."""
@@ -70,8 +77,8 @@ class Watched:
         """Whether one of these fields is kept of some layer."""
         return any(field in fields for _, field in self.wanted)
 
-    def see(self, k: int, field: str, value: Any) -> None:
-        """Keep a field of node k, if it is wanted."""
+    def see(self, k: int | None, field: str, value: Any) -> None:
+        """Keep a field of node k, or of the whole step, if it is wanted."""
         if (k, field) in self.wanted:
             self.seen[k, field] = value
 

@@ -407,6 +407,8 @@ CASES = [
     ("shuffle is a seed", lambda a: fit(a, shuffle=42), "shuffle must be True or False, got 42: the"),
     ("progress is True", lambda a: fit(a, progress=True), "progress must be 'auto', None or a function"),
     ("progress is text", lambda a: fit(a, progress="bar"), "progress must be 'auto', None or a function"),
+    ("progress takes nothing", lambda a: fit(a, progress=lambda: None), "a function of one argument"),
+    ("a trace of nothing", lambda a: bp.trace(None, a.w, a.s), "bp.trace(learner, w, s, x, t)"),
     ("progress raises", lambda a: fit(a, progress=fails), Own),
     ("began is ahead", lambda a: fit(a, began=5), "began must be a step from 0 to 0, the"),
     ("began is text", lambda a: fit(a, began="0"), "began must be a step from 0 to 0, the"),

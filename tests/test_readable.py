@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import backends
+from backprop_xp import backends, loss_scale
 from backprop_xp.arrays import leaves
 from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
 from backprop_xp.compiler.ir import evaluate
@@ -585,8 +585,34 @@ def test_each_change_follows_from_what_a_trace_shows(name, place):
             by_hand, shown, moments, moments_shown = changed(layer, p, rule)
             for one, other in zip((by_hand, *moments), (shown, *moments_shown), strict=True):
                 np.testing.assert_allclose(backends.host(one), backends.host(other), rtol=1e-10, atol=1e-12)
-    used = [backends.host(g) for layer in trace.layers for g in layer.grad_used.values()]
-    assert sum(float((g * g).sum()) for g in used) ** 0.5 == pytest.approx(0.1)
+    shown = [(layer.grad[p], layer.grad_used[p]) for layer in trace.layers for p in layer.grad]
+    given, used = ([backends.host(a) for a in each] for each in zip(*shown, strict=True))
+    norm = sum(float((g * g).sum()) for g in given) ** 0.5
+    assert float(trace.clip_factor) == pytest.approx(0.1 / norm)
+    for g, u in zip(given, used, strict=True):
+        np.testing.assert_allclose(u, g * float(trace.clip_factor), rtol=1e-12)
+
+
+def test_a_trace_says_that_an_update_in_float16_was_left_out():
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), clip=bp.updates.ClipByNorm(1))
+    w, s = learner.init()
+    s = s._replace(scale=loss_scale.first_scale(w, xp=np, device="cpu"))  # as precision="float16" has it
+    x, t = np.ones((2, 3), "float32"), np.ones((2, 2), "float32")
+    fine = bp.trace(learner, w, s, x, t)
+    with np.errstate(all="ignore"):
+        lost = bp.trace(learner, w, s, x * np.float32(3e38), t)
+    assert (float(fine.loss_scale), bool(fine.applied), bool(lost.applied)) == (65536, True, False)
+    assert "applied False" in str(lost)
+    assert "loss_scale 65536" in str(lost)
+    assert not lost["dense1"].change["w"].any()
+
+
+def test_a_step_shows_nothing_that_it_does_not_have():
+    learner, place = bp.Learner(bp.chain(3, bp.Dense(2))), Exact()
+    trace = bp.trace(learner, *place.init(learner), *x_and_t(place))
+    assert (trace.clip_factor, trace.loss_scale, trace.applied) == (None, None, None)
+    with pytest.raises(bp.BackpropError, match=r"a step shows no 'step\.clip_factor'"):
+        learner.step(*place.init(learner), *x_and_t(place), watch="step.clip_factor")
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])

@@ -8,11 +8,11 @@ from typing import Any
 
 from .. import backends
 from ..arrays import Array, is_array, leaves, mapped
-from ..errors import listed
+from ..errors import BackpropError, got_instead, listed
 from ..learner import Learner
 from ..printed import abbreviated, numbers, short
 from ..step import State
-from ..watch import BY_PARAMETER, FIELDS
+from ..watch import BY_PARAMETER, FIELDS, WHOLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,18 @@ class Trace:
         t: the targets.
         loss: E before the update.
         layers: the trace of each layer, the input first; `trace["dense1"]` finds one by name.
+        clip_factor: what `clip` multiplied the whole gradient by, where it has a `factor`.
+        loss_scale: what the errors were multiplied by, and the gradient divided by, in float16.
+        applied: whether the update was made: one that is not finite is left out in float16.
     """
 
     x: Array
     t: Array
     loss: Array
     layers: tuple[LayerTrace, ...]
+    clip_factor: Array | None = None
+    loss_scale: Array | None = None
+    applied: Array | None = None
 
     def __getitem__(self, name: str) -> LayerTrace:
         found = {layer.name: layer for layer in self.layers}
@@ -85,7 +91,8 @@ class Trace:
 
     def __str__(self) -> str:
         about = "e is ∂E/∂o of this loss E of the batch: under 'mean' it is divided by the rows"
-        return "\n".join([f"loss {_text(self.loss)}  ({about})", *map(str, self.layers)])
+        whole = [f"{what} {_text(a)}" for what in WHOLE if (a := getattr(self, what)) is not None]
+        return "\n".join([f"loss {_text(self.loss)}  ({about})", *whole, *map(str, self.layers)])
 
     def __repr__(self) -> str:
         names = ", ".join(abbreviated([layer.name for layer in self.layers], "…"))
@@ -121,6 +128,9 @@ def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
     >>> found["dense1"].delta, found["dense1"].change["w"]
     (exact.asarray([['1']]), exact.asarray([['-1/2'], ['-1']]))
     """
+    if not isinstance(learner, Learner):
+        msg = f"a trace is made as bp.trace(learner, w, s, x, t), {got_instead(learner)}"
+        raise BackpropError(msg)
     *_, loss, watched = learner.step(*learner.snapshot(w, s), *batch, watch="*")
     return from_watched(learner, batch, loss, watched)
 
@@ -159,4 +169,5 @@ def from_watched(learner: Learner, batch: tuple[Any, ...], loss: Array, watched:
         own = {field: watched.get(f"{name}.{field}") for field in FIELDS}
         return LayerTrace(name, **own | {field: own[field] or {} for field in BY_PARAMETER})
 
-    return Trace(batch[0], batch[1], loss, tuple(layer(node.name) for node in learner.net.nodes))
+    layers = tuple(layer(node.name) for node in learner.net.nodes)
+    return Trace(batch[0], batch[1], loss, layers, *(watched.get(f"step.{what}") for what in WHOLE))

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from inspect import signature
 from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
@@ -106,11 +107,12 @@ def opened(progress: Progress) -> Iterator[Show]:
     """The function that shows a report, for a value of `progress=`; a bar is removed afterwards.
 
     Raises:
-        BackpropError: the value is neither 'auto', None nor a function.
+        BackpropError: the value is neither 'auto', None nor a function of one argument.
     """
     if progress is None or (progress == "auto" and sys.stderr is None):
         yield lambda _: None
     elif callable(progress):
+        _check_takes_a_report(progress)
         yield progress
     elif progress != "auto":
         msg = f"progress must be 'auto', None or a function of a Report, got {progress!r}"
@@ -123,3 +125,13 @@ def opened(progress: Progress) -> Iterator[Show]:
             bar.close()
     else:
         yield Lines()
+
+
+def _check_takes_a_report(function: Any) -> None:
+    try:
+        signature(function).bind(None)
+    except TypeError as error:
+        msg = f"progress must be a function of one argument, a Report; {function!r}: {error}"
+        raise BackpropError(msg) from error
+    except ValueError:  # a function that tells no signature
+        pass
