@@ -21,7 +21,7 @@ from .net import Learn, Net, forward, learning_flow
 from .params import Block, Layout, join
 from .printed import short
 from .updates import Clip, GradientDescent, Penalty, RuleState, Update
-from .watch import RULE, Watched
+from .watch import RULE, STEP, Watched
 
 Reduction = Literal["mean", "sum"]
 LAYER_STREAMS = 1 << 16  # layer k uses the stream of random bits LAYER_STREAMS + k
@@ -316,7 +316,7 @@ class Step:
         if self.clip is not None:
             given = g if isinstance(g, tuple) else (g,)
             if watched is not None and watched.wants("clip_factor"):
-                watched.see(None, "clip_factor", self.clip.factor(given, xp=xp))  # type: ignore[attr-defined]
+                watched.see(STEP, "clip_factor", self.clip.factor(given, xp=xp))  # type: ignore[attr-defined]
             clipped = self.clip(given, xp=xp)
             g = clipped if isinstance(g, tuple) else clipped[0]
         if watched is not None and watched.wants(*RULE):
@@ -326,8 +326,8 @@ class Step:
             new = self.updated(g, w, s.rule, xp=xp)
             w, rule, scale = loss_scale.settled(old, new, s.scale, xp=xp)
             if watched is not None:
-                watched.see(None, "loss_scale", xp.asarray(s.scale[0], copy=True))
-                watched.see(None, "applied", xp.all(rule.count > s.rule.count))
+                watched.see(STEP, "loss_scale", xp.asarray(s.scale[0], copy=True))
+                watched.see(STEP, "applied", xp.all(rule.count > s.rule.count))
         else:
             (w, rule), scale = self.updated(g, w, s.rule, xp=xp), ()
         self._watch_after(before, w, watched, xp=xp)

@@ -20,6 +20,7 @@ RULE = ("grad_used", "scalars", "moments_before", "moments_after")  # what a cha
 FIELDS = ("net", "o", "e", "delta", "grad", "change", "w_before", "w_after", *RULE)
 BY_PARAMETER = ("grad", "change", "w_before", "w_after", *RULE)
 WHOLE = ("clip_factor", "loss_scale", "applied")  # of the whole step, where it has them
+STEP = -1  # in place of the number of a node: the whole step
 
 
 class Watched:
@@ -32,7 +33,7 @@ class Watched:
         whole: those of WHOLE that this step has.
 
     Attributes:
-        wanted: numbers of nodes and fields; None stands for the whole step.
+        wanted: numbers of nodes and fields; STEP for the whole step.
         seen: what was found, likewise; fields of parameters are mappings by parameter.
 
     Raises:
@@ -51,7 +52,7 @@ class Watched:
             msg = f"what is watched is named, as in '*.o' or 'dense1.delta'; got {wrong[0]!r}"
             raise BackpropError(msg)
         self.net = net
-        there: dict[tuple[int | None, str], str] = {(None, field): f"step.{field}" for field in whole}
+        there: dict[tuple[int, str], str] = {(STEP, field): f"step.{field}" for field in whole}
         for k, node in enumerate(net.nodes):
             own = [field for field in FIELDS if _exists(net, k, field, to_input=to_input)]
             there |= {(k, field): f"{node.name}.{field}" for field in own}
@@ -60,7 +61,7 @@ class Watched:
         if unknown := [each for each in names if not any(fnmatchcase(n, each) for n in there.values())]:
             msg = f"a step shows no {listed(unknown)}; there are {listed(there.values())}"
             raise BackpropError(msg)
-        self.seen: dict[tuple[int | None, str], Any] = {}
+        self.seen: dict[tuple[int, str], Any] = {}
 
     @property
     def found(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class Watched:
         """Whether one of these fields is kept of some layer."""
         return any(field in fields for _, field in self.wanted)
 
-    def see(self, k: int | None, field: str, value: Any) -> None:
+    def see(self, k: int, field: str, value: Any) -> None:
         """Keep a field of node k, or of the whole step, if it is wanted."""
         if (k, field) in self.wanted:
             self.seen[k, field] = value
