@@ -1,6 +1,7 @@
 """Gradients against two independent authorities: automatic differentiation and central differences."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -132,7 +133,17 @@ def torch_activation(f: str, gate: str, net: Any) -> Any:
             return torch.softmax(net, dim=1)
         case "identity":
             return net
-    return {"sigmoid": torch.sigmoid, "tanh": torch.tanh}[f](net)
+    functional = torch.nn.functional
+    match f:
+        case "softplus":
+            return functional.softplus(net, threshold=1e4)
+        case "thresholded_relu":
+            return functional.threshold(net, 1.0, 0.0)
+        case "gelu_tanh":
+            return functional.gelu(net, approximate="tanh")
+        case "log_softmax":
+            return torch.log_softmax(net, dim=1)
+    return getattr(functional, f.replace("hard_", "hard"))(net)
 
 
 def torch_loss(loss: str, o: Any, t: Any) -> Any:
@@ -257,9 +268,10 @@ def test_random_nets_have_zeros_at_which_the_gate_decides():
 
 
 def proper_pairs() -> list[tuple[str, str]]:
-    """Every activation as the output of every loss that can take it."""
-    ends = {loss: tuple(activations.ALL) for loss in losses.ALL}
+    """Every activation as the output of one loss, and every loss after the articles' activations."""
+    ends = dict.fromkeys(losses.ALL, ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "softmax"))
     ends |= dict.fromkeys(OF_PROBABILITIES, ("sigmoid", "softmax"))
+    ends["half_squared_error"] = tuple(activations.ALL)
     return [(f, loss) for loss in losses.ALL for f in ends[loss]]
 
 
@@ -342,6 +354,10 @@ def jax_gradient():
         "sigmoid": nn.sigmoid,
         "tanh": jnp.tanh,
         "softmax": nn.softmax,
+        "thresholded_relu": lambda z: jnp.where(z > 1, z, 0),
+        "gelu": partial(nn.gelu, approximate=False),
+        "gelu_tanh": partial(nn.gelu, approximate=True),
+        "softsign": nn.soft_sign,
     }
     value = {
         "half_squared_error": lambda o, t: jnp.sum((o - t) ** 2) / 2,
@@ -356,8 +372,10 @@ def jax_gradient():
 
     def gradient(spec: Spec) -> dict[str, np.ndarray]:
         def loss(p):
-            o = f[spec.layers[0]["f"]](spec.x @ p["d0.w"] + p["d0.b"])
-            o = f[spec.layers[1]["f"]](o @ p["d1.w"] + p["d1.b"])
+            name = spec.layers[0]["f"]
+            activation = f[name] if name in f else getattr(nn, name)
+            o = activation(spec.x @ p["d0.w"] + p["d0.b"])
+            o = activation(o @ p["d1.w"] + p["d1.b"])
             return value[spec.loss](o, spec.t) / spec.x.shape[0]
 
         return {b: np.asarray(g) for b, g in jax.grad(loss)(spec.weights).items()}
