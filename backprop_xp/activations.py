@@ -43,7 +43,7 @@ def _check_gate(gate: str) -> None:
 
 def _number(value: Any, what: str, above: float = -inf) -> Any:
     """A finite number above another; one of NumPy becomes Python's, which keeps the dtype of arrays."""
-    if not (isinstance(value, Real) and above < value < inf):
+    if not (isinstance(value, Real) and above < float(value) < inf):
         msg = f"{what}, got {value!r}"
         raise BackpropError(msg)
     return value.item() if hasattr(value, "item") else value
