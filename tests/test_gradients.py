@@ -94,6 +94,8 @@ def _fill(spec: Spec, rng: np.random.Generator) -> None:
     """Weights (some units exactly zero, so that gates matter), frozen blocks and a batch."""
     for block, shape in spec.learner().net.shapes.items():
         scale = 1.5 / np.sqrt(shape[0]) if len(shape) == 2 else 0.3
+        if spec.loss in OF_PROBABILITIES and block == f"{spec.layers[-1]['name']}.w":
+            scale /= 10  # or 1 − o may be so near 0 that ∂E/∂o = 1 / (1 − o) has no digits
         spec.weights[block] = scale * rng.normal(size=shape)
     for block, values in spec.weights.items():
         if block.endswith(".w") and rng.random() < 0.4:
