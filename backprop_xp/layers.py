@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, NamedTuple
 
-from .activations import Activation, LeakyReLU, ReLU, identity
+from .activations import Activation, identity
 from .arrays import Array, Namespace, Shape, as_integer
 from .errors import BackpropError, got_instead
 from .params import Param
@@ -149,8 +149,8 @@ class Dense(Layer):
     ∂E/∂x = delta wᵀ (Rumelhart, Hinton, Williams: Learning representations by back-propagating
     errors, 1986).
 
-    Initial weights are uniform in ±√(6 / n_in) before a ReLU (He et al., 2015), else in
-    ±√(6 / (n_in + n_out)) (Glorot and Bengio, 2010); biases are 0.
+    Initial weights are uniform in ±√(6 / n_in) before a ReLU or its like (`rectified`; He et al., 2015),
+    else in ±√(6 / (n_in + n_out)) (Glorot and Bengio, 2010); biases are 0.
 
     Args:
         units: n_out.
@@ -180,7 +180,7 @@ class Dense(Layer):
     def params(self, *inputs: Shape) -> dict[str, Param]:
         """w of shape (n_in, n_out), and b of shape (n_out,)."""
         n_in = units(inputs[0], "Dense")
-        rectified = isinstance(self.f, (ReLU, LeakyReLU))
+        rectified = getattr(self.f, "rectified", False)
         w = Param((n_in, self.units), spread=sqrt(6 / (n_in if rectified else n_in + self.units)))
         return {"w": w, "b": Param((self.units,))} if self.bias else {"w": w}
 

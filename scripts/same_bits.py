@@ -34,6 +34,11 @@ NAMES = {  # what the cases need of the package, and where it stands or stood
     "chain": ".net.chain", "add": ".net.add", "concat": ".net.concat", "Learner": ".learner.Learner",
     "fit": ".train.fit", "per_sample": ".train.per_sample", "Stored": ".data.Stored",
 }  # fmt: skip
+UNITS = {  # of which the cases are drawn: what is newer is not in the commits compared with
+    "activations": "identity relu leaky_relu sigmoid tanh softmax",
+    "losses": "half_squared_error squared_error mean_squared_error mean_absolute_error binary_cross_entropy "
+              "categorical_cross_entropy sigmoid_cross_entropy softmax_cross_entropy",
+}  # fmt: skip
 RATIONAL = {"identity", "relu", "leaky_relu", "half_squared_error", "squared_error", "mean_squared_error",
             "mean_absolute_error"}  # fmt: skip
 ENDS = {"binary_cross_entropy": "sigmoid", "categorical_cross_entropy": "softmax"}  # losses of probabilities
@@ -77,7 +82,9 @@ def package() -> SimpleNamespace:
                 continue
         sys.exit(f"the package has none of {places}: add the new name to NAMES")
 
-    return SimpleNamespace(**{name: found(places) for name, places in NAMES.items()})
+    made = {name: found(places) for name, places in NAMES.items()}
+    units = {kind: {name: made[kind][name] for name in names.split()} for kind, names in UNITS.items()}
+    return SimpleNamespace(**made | units)
 
 
 def sizes(k: int, draw: Any) -> tuple[list[int], int]:

@@ -47,6 +47,10 @@ def of_activation(f: Any) -> dict[str, Formula]:
     }
 
 
+def of_function(f: Any) -> dict[str, Formula]:
+    return {"": Formula(lambda given, kept, *, xp: f(*given, xp=xp), (NET,))}
+
+
 def of_loss(loss: Any) -> dict[str, Formula]:
     o = SHARES if "Categorical" in type(loss).__name__ or "Binary" in type(loss).__name__ else NET
     t = E if loss.targets == "numbers" else SHARES
@@ -203,7 +207,14 @@ def of_step(learner: Any) -> dict[str, Formula]:
     return made
 
 
-ACTIVATIONS = {**activations.ALL, "relu >": activations.ReLU(">"), "leaky >": activations.LeakyReLU(0.1, ">")}
+ACTIVATIONS = {
+    **activations.ALL,
+    "relu >": activations.ReLU(">"),
+    "leaky >": activations.LeakyReLU(0.1, ">"),
+    "elu 2": activations.ELU(2.0),
+    "celu 1/2": activations.CELU(0.5),
+}
+FUNCTIONS = ("sigmoid", "softmax", "log_softmax", "softplus", "hard_sigmoid", "normal_cdf", "normal_pdf")
 LAYERS = {
     "input": (layers.Input(3), 1),
     "dense": (bp.Dense(4, bp.tanh), 1),
@@ -226,8 +237,7 @@ UNITS = {
     **{f"layer {name}": of_layer(*made) for name, made in LAYERS.items()},
     **{f"update {name}": of_update(rule) for name, rule in UPDATES.items()},
     **{f"learner {name}": of_step(learner) for name, learner in LEARNERS.items()},
-    "function sigmoid": {"": Formula(lambda given, kept, *, xp: functions.sigmoid(*given, xp=xp), (NET,))},
-    "function softmax": {"": Formula(lambda given, kept, *, xp: functions.softmax(*given, xp=xp), (NET,))},
+    **{f"function {name}": of_function(getattr(functions, name)) for name in FUNCTIONS},
     "rng": of_rng(),
     "layout": of_layout(),
 }

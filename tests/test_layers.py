@@ -628,7 +628,14 @@ def test_layers_say_what_shape_they_give(name, place):
 
 
 @pytest.mark.parametrize(
-    ("f", "bound"), [(bp.relu, 6 / 30), (bp.activations.LeakyReLU(), 6 / 30), (bp.tanh, 6 / 80)]
+    ("f", "bound"),
+    [
+        (bp.relu, 6 / 30),
+        (bp.activations.LeakyReLU(), 6 / 30),
+        (bp.activations.gelu, 6 / 30),
+        (bp.activations.selu, 6 / 80),
+        (bp.tanh, 6 / 80),
+    ],
 )
 def test_first_weights_are_uniform_in_their_bounds_and_biases_zero(f, bound):
     learner = bp.Learner(bp.chain(30, bp.Dense(50, f)))
