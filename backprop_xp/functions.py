@@ -3,6 +3,16 @@
 from .arrays import Array, Namespace
 
 
+def exp(x: Array, *, xp: Namespace) -> Array:
+    """e^x; where that is more than the largest number of the dtype, e^88 (float32) or e^709 (float64).
+
+    >>> import numpy as np
+    >>> exp(np.asarray([0.0, 1000.0]), xp=np).tolist()
+    [1.0, 8.218407461554972e+307]
+    """
+    return xp.exp(xp.minimum(x, 88 if x.dtype == xp.float32 else 709))
+
+
 def sigmoid(x: Array, *, xp: Namespace) -> Array:
     """σ(x) = 1 / (1 + e^(−x)), computed as e^x / (1 + e^x) for x < 0, so that nothing overflows.
 
