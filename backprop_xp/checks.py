@@ -232,11 +232,11 @@ def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) 
             bad = part < 0 if loss.targets == "counts" else (part < 0) | (part > 1)
         if bool(xp.any(bad)):
             number = int if labels else float
-            got = f"{number(xp.min(part))} to {number(xp.max(part))}"
-            where = f"{number(backends.host(part)[backends.host(bad)][0])}, in row {first + start + _first_row(bad)}"
+            first_bad = backends.host(part)[backends.host(bad)][0]
             msg = (
-                f"{_wanted(loss, units if labels else None)}, got {got}, the first out of range, {where}: mend "
-                "them, or take another loss or last layer"
+                f"{_wanted(loss, units if labels else None)}, got {number(xp.min(part))} to "
+                f"{number(xp.max(part))}, the first out of range is {number(first_bad)}, in row "
+                f"{first + start + _first_row(bad)}: mend them, or take another loss or last layer"
             )
             raise BackpropError(msg)
 

@@ -3,9 +3,11 @@
 A loss receives the net's output o, shape (batch, units), and targets t. It reduces over the units of
 a sample; the learner reduces over the batch. `value` gives one number per sample, shape (batch,);
 `error` the derivative, shape (batch, units). `link` turns the output into what `predict` returns:
-for the losses on net input (logits) that is probabilities. Numbers o and t of any size the dtype holds
-give finite numbers wherever E itself is one and what is summed or subtracted on the way is: squares end
-at the root of the largest number. `ALL` lists the losses; tests run over that list.
+for the losses on net input (logits) that is probabilities. `ALL` lists the losses; tests run over
+that list.
+
+No value of o up to the ends of the dtype gives NaN or a warning where E, and the differences and sums
+that define it, are numbers of the dtype. So squares are infinite beyond the root of the largest number.
 """
 
 from .base import DistributionLoss as DistributionLoss
