@@ -222,14 +222,13 @@ def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) 
     xp, labels = to.xp, loss.targets == "distribution" and to.xp.isdtype(t.dtype, "integral")
     if labels and units is None:
         return
+    most = units - 1 if labels and units is not None else 1
     for start, rows in _blocks(t):
         part = without_ignored(rows, loss)
-        if labels:
-            bad = (part < 0) | (part > units - 1)
-        elif loss.targets == "signs":
+        if loss.targets == "signs":
             bad = (part != -1) & (part != 1)
         else:
-            bad = part < 0 if loss.targets == "counts" else (part < 0) | (part > 1)
+            bad = part < 0 if loss.targets == "counts" else (part < 0) | (part > most)
         if bool(xp.any(bad)):
             number = int if labels else float
             first_bad = backends.host(part)[backends.host(bad)][0]

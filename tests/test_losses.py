@@ -136,9 +136,11 @@ def ends(name, dtype):
     most, tiny = np.finfo(dtype).max, np.finfo(dtype).tiny
     if name in OF_PROBABILITIES:
         return [tiny, 0.5, 1 - np.finfo(dtype).epsneg]
-    high = {"poisson": np.floor(np.log(most)), "softmax_cross_entropy": most / 2}.get(name, most)
-    high = np.sqrt(most) / 2 if "squared" in name else high / 2.5 if "delta" in name else high
-    low = high if "squared" in name or name == "softmax_cross_entropy" else most
+    high = low = {"softmax_cross_entropy": most / 2, "huber, delta 2.5": most / 2.5}.get(name, most)
+    if "squared" in name:
+        high = low = np.sqrt(most) / 2
+    if name == "poisson":
+        high = np.floor(np.log(most))
     return [-low, -1e4, -tiny, 0, tiny, min(1e4, high), high]
 
 
