@@ -49,6 +49,7 @@ def of_activation(f: Any) -> dict[str, Formula]:
 
 def of_loss(loss: Any) -> dict[str, Formula]:
     o = SHARES if "Categorical" in type(loss).__name__ or "Binary" in type(loss).__name__ else NET
+    o = NET / 10 if loss.targets == "counts" else o  # e^800 is infinite
     t = {"numbers": E, "counts": abs(E), "signs": np.where(E < 0, -1.0, 1.0)}.get(loss.targets, SHARES)
     made = {
         name: Formula(lambda given, kept, *, xp, f=getattr(loss, name): f(*given, xp=xp), (o, t))
