@@ -40,8 +40,9 @@ class Loss(ABC):
         """Targets as numbers, shape (batch, units): integer labels become one-hot rows."""
         if t.ndim == o.ndim:
             return t
+        t = t if t.dtype == xp.int32 else xp.astype(t, xp.int32)
         k = xp.arange(o.shape[-1], dtype=xp.int32, device=getattr(o, "device", None))
-        return xp.astype(_column(t, xp=xp) == k, o.dtype)
+        return xp.astype(xp.expand_dims(t, axis=-1) == k, o.dtype)
 
     @abstractmethod
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
@@ -61,9 +62,9 @@ class DistributionLoss(Loss):
     """The base of losses on classes: targets are integer labels, or the probability of each class.
 
     Such a loss is linear in t, so its settings are targets: a label becomes the row t of its one-hot
-    row y, t_k = v_k ((1 − s) y_k + s / n) over the n classes; so does a row of probabilities y. The
-    formulas are as in PyTorch's `cross_entropy`. 'mean' divides by the number of rows, ignored ones
-    too, where PyTorch divides by the sum of the weights of the rows' labels.
+    row y, t_k = v_k ((1 − s) y_k + s Σ_j y_j / n) over the n classes; so does a row of probabilities y.
+    That is PyTorch's `cross_entropy`, in every combination. But 'mean' divides by the number of rows,
+    ignored ones too, where PyTorch divides by the sum of the weights of the rows' labels.
 
     Args:
         smoothing: the share s, 0 <= s < 1, of a target that is spread evenly over all classes
@@ -107,21 +108,18 @@ class DistributionLoss(Loss):
             raise BackpropError(msg)
 
     def encode(self, t: Array, o: Array, *, xp: Namespace) -> Array:
-        """Targets as rows t_k = v_k ((1 − s) y_k + s / n), shape (batch, units); zeros for ignored labels."""
-        rows, n = super().encode(t, o, xp=xp), o.shape[-1]
+        """Targets as rows t_k = v_k ((1 − s) y_k + s Σ_j y_j / n), shape (batch, units); 0 if ignored."""
+        rows, n, device = super().encode(t, o, xp=xp), o.shape[-1], getattr(o, "device", None)
+        if (
+            t.ndim < o.ndim and self.ignored is not None and 0 <= self.ignored < n
+        ):  # no one-hot row has others
+            rows = xp.where(xp.arange(n, dtype=xp.int32, device=device) == self.ignored, 0, rows)
         if self.smoothing:
-            rows = rows + self.smoothing * (1 - n * rows) / n  # as a fraction, without a rounded quotient
-        if self.class_weights is not None:
-            v = xp.asarray(self.class_weights, dtype=o.dtype, device=getattr(o, "device", None))
-            rows = rows * v
-        if self.ignored is None or t.ndim == o.ndim:
+            total = xp.sum(rows, axis=-1, keepdims=True)
+            rows = rows + self.smoothing * (total - n * rows) / n
+        if self.class_weights is None:
             return rows
-        return xp.where(_column(t, xp=xp) == self.ignored, 0, rows)
-
-
-def _column(labels: Array, *, xp: Namespace) -> Array:
-    labels = labels if labels.dtype == xp.int32 else xp.astype(labels, xp.int32)
-    return xp.expand_dims(labels, axis=-1)
+        return rows * xp.asarray(self.class_weights, dtype=o.dtype, device=device)
 
 
 def check_setting(loss: Any, name: str, fits: Callable[[Any], bool], words: str) -> None:
