@@ -219,23 +219,43 @@ def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) 
     if loss.targets == "numbers":
         return
     to = backends.of(t)
-    xp, labels = to.xp, to.xp.isdtype(t.dtype, "integral")
-    most = 1 if not labels else units - 1 if units is not None else None
-    if labels and most is None:
+    xp, labels = to.xp, loss.targets == "distribution" and to.xp.isdtype(t.dtype, "integral")
+    if labels and units is None:
         return
-    for start, part in _blocks(t):
-        low, high = xp.min(part), xp.max(part)
-        if bool(low < 0) or bool(high > most):
-            row = f"row {first + start + _first_row((part < 0) | (part > most))}"
-            kind = type(loss).__name__
-            if labels:
-                want = f"labels must be 0 to {most} for {units} output units, got {int(low)} to {int(high)}"
-            else:
-                want = (
-                    f"targets of {kind} must be probabilities from 0 to 1, got {float(low)} to {float(high)}"
-                )
-            msg = f"{want}, the first out of range in {row}: mend them, or take another loss or last layer"
+    most = units - 1 if labels and units is not None else 1
+    for start, rows in _blocks(t):
+        part = without_ignored(rows, loss)
+        if loss.targets == "signs":
+            bad = (part != -1) & (part != 1)
+        else:
+            bad = part < 0 if loss.targets == "counts" else (part < 0) | (part > most)
+        if bool(xp.any(bad)):
+            number = int if labels else float
+            first_bad = backends.host(part)[backends.host(bad)][0]
+            msg = (
+                f"{_wanted(loss, units if labels else None)}, got {number(xp.min(part))} to "
+                f"{number(xp.max(part))}, the first out of range is {number(first_bad)}, in row "
+                f"{first + start + _first_row(bad)}: mend them, or take another loss or last layer"
+            )
             raise BackpropError(msg)
+
+
+def _wanted(loss: Loss, units: int | None) -> str:
+    """What targets a loss takes; with a number of units, labels."""
+    if units is not None:
+        also = "" if loss.ignored is None else f", or {loss.ignored}, which is ignored"
+        return f"labels must be 0 to {units - 1} for {units} output units{also}"
+    words = {"counts": "counts, 0 or more", "signs": "-1 or 1 (2 t - 1, if they are 0 or 1)"}
+    return f"targets of {type(loss).__name__} must be {words.get(loss.targets, 'probabilities from 0 to 1')}"
+
+
+def without_ignored(t: Array, loss: Loss | None) -> Array:
+    """Targets with label 0 in the place of the one that a loss ignores; others unchanged."""
+    xp, ignored = backends.of(t).xp, None if loss is None else loss.ignored
+    kinds = "integral" if ignored is not None and ignored >= 0 else "signed integer"
+    if ignored is None or not xp.isdtype(t.dtype, kinds):
+        return t
+    return xp.where(t == ignored, xp.zeros_like(t), t)
 
 
 def check_row_weights(weight: Array, first: int = 0) -> None:
@@ -254,7 +274,7 @@ def check_data(x: Any, t: Array, loss: Loss | None = None, units: int | None = N
     """Check the values of a data set: finite, and targets in the range of the loss.
 
     Raises:
-        BackpropError: NaN or infinity, labels outside 0, …, units - 1, probabilities outside [0, 1].
+        BackpropError: NaN or infinity, or targets that are out of the range of the loss.
     """
     check_finite(x, "inputs", 0)
     check_finite(t, "targets", 0)

@@ -18,6 +18,16 @@ _TAIL = (  # P and Q of normal_cdf, from the highest power to the constant
 )  # fmt: skip
 
 
+def exp(x: Array, *, xp: Namespace) -> Array:
+    """e^x, at most e^88 in float32 and e^709 in float64, just below their largest numbers.
+
+    >>> import numpy as np
+    >>> exp(np.asarray([0.0, 1000.0]), xp=np).tolist()
+    [1.0, 8.218407461554972e+307]
+    """
+    return xp.exp(xp.minimum(x, 88 if x.dtype == xp.float32 else 709))
+
+
 def sigmoid(x: Array, *, xp: Namespace) -> Array:
     """σ(x) = 1 / (1 + e^(−x)), computed as e^x / (1 + e^x) for x < 0, so that nothing overflows.
 

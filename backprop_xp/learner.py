@@ -113,6 +113,7 @@ class Learner:
             if not isinstance(value, kind) or isinstance(value, type):
                 msg = f"{example}, {got_instead(value)}"
                 raise BackpropError(msg)
+        self.loss.check_units(self._units)
         object.__setattr__(self, "shards", check_count(self.shards, "the number of shards"))
         if not self.net.layout.learning and (not self.to_input or self.order != "together"):
             msg = (

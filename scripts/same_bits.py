@@ -40,7 +40,7 @@ UNITS = {  # of which the cases are drawn: what is newer is not in the commits c
               "categorical_cross_entropy sigmoid_cross_entropy softmax_cross_entropy",
 }  # fmt: skip
 RATIONAL = {"identity", "relu", "leaky_relu", "half_squared_error", "squared_error", "mean_squared_error",
-            "mean_absolute_error"}  # fmt: skip
+            "mean_absolute_error", "huber", "quantile", "hinge"}  # fmt: skip
 ENDS = {"binary_cross_entropy": "sigmoid", "categorical_cross_entropy": "softmax"}  # losses of probabilities
 CASES = range(100)
 JAX = {"float32": (0, 9, 49, 62, 69), "float64": (20, 39, 59, 79)}  # it compiles for seconds
@@ -122,6 +122,10 @@ def data(draw: Any, features: int, units: int, n: int, targets: str) -> tuple[An
     if targets == "distribution":
         labels = draw.random() < 0.5
         return x, draw.integers(0, units, n).astype("int32") if labels else draw.dirichlet([1] * units, n)
+    if targets in {"counts", "signs"}:
+        return x, draw.integers(0, 9, (n, units)) * 1.0 if targets == "counts" else draw.choice(
+            [-1.0, 1], (n, units)
+        )
     drawn = draw.random if targets == "probabilities" else draw.normal
     return x, drawn(size=(n, units)).round(2)
 

@@ -155,7 +155,8 @@ def _batch(learner: bp.Learner, n: int = 5, seed: int = 0) -> tuple[np.ndarray, 
     if learner.loss.targets == "distribution":
         return x, np.eye(units)[rng.integers(units, size=n)]
     t = rng.uniform(size=(n, units))
-    return x, (t if learner.loss.targets == "probabilities" else 4 * t - 2)
+    of_kind = {"probabilities": t, "counts": np.floor(4 * t), "signs": np.where(t < 0.5, -1.0, 1.0)}
+    return x, of_kind.get(learner.loss.targets, 4 * t - 2)
 
 
 @pytest.fixture(scope="session")

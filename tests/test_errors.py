@@ -277,6 +277,21 @@ VALUES = {
         None,
         ["probabilities", "-0.5"],
     ),
+    "a count below 0": (X, spoiled(T, -0.5), losses.poisson, None, ["Poisson", "counts, 0 or more", "row 1"]),
+    "a sign of 0": (
+        X,
+        spoiled(T, 0),
+        losses.hinge,
+        None,
+        ["Hinge", "-1 or 1", "2 t - 1", "is 0.0, in row 1"],
+    ),
+    "a label beside the ignored one": (
+        X,
+        np.asarray([0, -1, -2, 1]),
+        losses.SoftmaxCrossEntropy(ignored=-1),
+        2,
+        ["0 to 1", "or -1, which is ignored", "is -2, in row 2"],
+    ),
     "a distribution over 1": (X, spoiled(T, 2.0), bp.softmax_cross_entropy, 2, ["probabilities", "2.0"]),
 }
 
@@ -289,7 +304,7 @@ def test_values_that_cannot_be_learned_from_are_refused(case):
 
 @pytest.mark.parametrize("loss", losses.ALL.values(), ids=losses.ALL)
 def test_values_that_can_be_learned_from_pass(loss, any_place):
-    check_data(any_place.array(X), any_place.array(T / 2), loss, 2)
+    check_data(any_place.array(X), any_place.array(-T if loss.targets == "signs" else T / 2), loss, 2)
     if loss.targets == "distribution":
         check_data(any_place.array(X), any_place.array([0, 1, 1, 0], dtype="int64"), loss, 2)
     if loss.targets == "numbers":

@@ -53,7 +53,8 @@ def of_function(f: Any) -> dict[str, Formula]:
 
 def of_loss(loss: Any) -> dict[str, Formula]:
     o = SHARES if "Categorical" in type(loss).__name__ or "Binary" in type(loss).__name__ else NET
-    t = E if loss.targets == "numbers" else SHARES
+    o = NET / 10 if loss.targets == "counts" else o  # e^800 is infinite
+    t = {"numbers": E, "counts": abs(E), "signs": np.where(E < 0, -1.0, 1.0)}.get(loss.targets, SHARES)
     made = {
         name: Formula(lambda given, kept, *, xp, f=getattr(loss, name): f(*given, xp=xp), (o, t))
         for name in ("value", "error")
@@ -163,6 +164,7 @@ LEARNERS = {
     "plain": bp.Learner(ONE_OF_EACH),
     "sum, to the input": bp.Learner(ONE_OF_EACH, losses.squared_error, reduction="sum", to_input=True),
     "labels": bp.Learner(ONE_OF_EACH, bp.softmax_cross_entropy, bp.Adam(0.01)),
+    "labels, weighted": bp.Learner(ONE_OF_EACH, losses.SoftmaxCrossEntropy(0.1, (1, 2.5, 0), ignored=2)),
     "frozen": bp.Learner(ONE_OF_EACH.freeze("early.b", "dense2"), update=updates.Momentum(0.1)),
     "rates": bp.Learner(ONE_OF_EACH.freeze("dense1"), update=bp.GradientDescent(RATES)),
     "layer by layer": bp.Learner(ONE_OF_EACH, update=bp.GradientDescent(RATES), order="layer by layer"),
@@ -215,6 +217,11 @@ ACTIVATIONS = {
     "celu 1/2": activations.CELU(0.5),
 }
 FUNCTIONS = ("sigmoid", "softmax", "log_softmax", "softplus", "hard_sigmoid", "normal_cdf", "normal_pdf")
+LOSSES = {
+    **losses.ALL,
+    "with settings": losses.SoftmaxCrossEntropy(0.1, (1, 2.5, 0), ignored=2),
+    "of another delta": losses.Huber(0.3),
+}
 LAYERS = {
     "input": (layers.Input(3), 1),
     "dense": (bp.Dense(4, bp.tanh), 1),
@@ -233,7 +240,7 @@ UPDATES = {
 }
 UNITS = {
     **{f"activation {name}": of_activation(f) for name, f in ACTIVATIONS.items()},
-    **{f"loss {name}": of_loss(loss) for name, loss in losses.ALL.items()},
+    **{f"loss {name}": of_loss(loss) for name, loss in LOSSES.items()},
     **{f"layer {name}": of_layer(*made) for name, made in LAYERS.items()},
     **{f"update {name}": of_update(rule) for name, rule in UPDATES.items()},
     **{f"learner {name}": of_step(learner) for name, learner in LEARNERS.items()},
@@ -399,7 +406,7 @@ def test_a_good_formula_passes(way):
     ("module", "kind", "run"),
     [
         (activations, "delta", ACTIVATIONS.values()),
-        (losses, "error", losses.ALL.values()),
+        (losses, "error", LOSSES.values()),
         (layers, "forward", [layer for layer, _ in LAYERS.values()]),
         (updates, "element", UPDATES.values()),
     ],
@@ -407,10 +414,11 @@ def test_a_good_formula_passes(way):
 )
 def test_every_class_is_in_its_list_run_here_and_named_in_its_room(module, kind, run):
     room = getattr(bp, module.__name__.rpartition(".")[2])
-    own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
-    made = {
-        v for v in own if hasattr(v, kind) and v.__name__ not in ("Activation", "Loss", "Layer", "Update")
-    }
+    own = [
+        v for v in vars(module).values() if isinstance(v, type) and v.__module__.startswith(module.__name__)
+    ]
+    bases = ("Activation", "Loss", "DistributionLoss", "Layer", "Update")
+    made = {v for v in own if hasattr(v, kind) and v.__name__ not in bases}
     assert made
     assert made == {v if isinstance(v, type) else type(v) for v in module.ALL.values()}
     assert made == {type(each) for each in run}

@@ -114,6 +114,10 @@ def _fill(spec: Spec, rng: np.random.Generator) -> None:
     match losses.ALL[spec.loss].targets:
         case "numbers":
             spec.t = rng.normal(size=(n, units)) * (rng.random((n, units)) < 0.8)
+        case "counts":
+            spec.t = rng.poisson(1.0, size=(n, units)).astype(float)
+        case "signs":
+            spec.t = rng.choice([-1.0, 1.0], size=(n, units))
         case "probabilities":
             spec.t = rng.choice([0.0, 1.0, 0.25, 0.9], size=(n, units))
         case "distribution":
@@ -174,6 +178,17 @@ def torch_loss(loss: str, o: Any, t: Any) -> Any:
             return functional.binary_cross_entropy_with_logits(o, t, reduction="none").mean(1)
         case "softmax_cross_entropy":
             return -(t * torch.log_softmax(o, dim=1)).sum(1)
+        case "huber":
+            return functional.huber_loss(o, t, reduction="none").mean(1)
+        case "quantile":
+            return torch.maximum((t - o) / 2, (o - t) / 2).mean(1)
+        case "poisson":
+            return functional.poisson_nll_loss(o, t, reduction="none").mean(1)
+        case "hinge":
+            zero = torch.zeros_like(o)
+            return functional.margin_ranking_loss(o, zero, t, margin=1, reduction="none").mean(1)
+        case "negative_log_likelihood":
+            return -(t * o).sum(1)
     pytest.fail(f"{loss} is in losses.ALL, and this file has no reference for it")
 
 
@@ -372,6 +387,13 @@ def jax_gradient():
         "categorical_cross_entropy": lambda o, t: -jnp.sum(t * jnp.log(o)),
         "sigmoid_cross_entropy": lambda o, t: jnp.sum(nn.softplus(o) - o * t) / o.shape[1],
         "softmax_cross_entropy": lambda o, t: -jnp.sum(t * nn.log_softmax(o)),
+        "huber": lambda o, t: (
+            jnp.sum(jnp.where(abs(o - t) < 1, (o - t) ** 2 / 2, abs(o - t) - 0.5)) / o.shape[1]
+        ),
+        "quantile": lambda o, t: jnp.sum(jnp.maximum(t - o, o - t)) / 2 / o.shape[1],
+        "poisson": lambda o, t: jnp.sum(jnp.exp(o) - t * o) / o.shape[1],
+        "hinge": lambda o, t: jnp.sum(nn.relu(1 - t * o)) / o.shape[1],
+        "negative_log_likelihood": lambda o, t: -jnp.sum(t * o),
     }
 
     def gradient(spec: Spec) -> dict[str, np.ndarray]:

@@ -35,6 +35,7 @@ RULES = {
 }
 LEARNERS = {
     **{f"loss {name}": bp.Learner(ONE_OF_EACH, loss) for name, loss in losses.ALL.items()},
+    "loss with settings": bp.Learner(ONE_OF_EACH, losses.SoftmaxCrossEntropy(0.1, (1, 2.5, 0), ignored=2)),
     **{
         f"rule {name}": bp.Learner(ONE_OF_EACH, losses.softmax_cross_entropy, rule)
         for name, rule in RULES.items()

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from .. import backends
 from ..arrays import Array, as_integer
-from ..checks import check_data, check_range, check_row_weights, described
+from ..checks import check_data, check_range, check_row_weights, described, without_ignored
 from ..errors import BackpropError, got_instead, refuse_half
 from ..layers import check_count
 from ..losses import Loss
@@ -65,7 +65,7 @@ class Stored:
     Arrays that are mapped from a file (np.load(..., mmap_mode="r")) are read a window at a time.
 
     Raises:
-        BackpropError: shapes that do not fit, NaN or infinity, labels or probabilities out of range.
+        BackpropError: shapes that do not fit, NaN or infinity, targets out of the loss's range.
 
     >>> import numpy as np
     >>> source = Stored(np.asarray([[1.0], [2.0], [3.0]]), np.asarray([[2.0], [4.0], [6.0]]))
@@ -92,7 +92,7 @@ class Stored:
         self.features: int = x.shape[1]
         mapped_from_file = any(hasattr(a, "filename") for a in (x, t))  # as numpy.memmap has
         self.window = min(self.n, WINDOW) if mapped_from_file else self.n
-        self.outputs = _outputs(t, None if units is None else check_count(units, "the number of units"))
+        self.outputs = _outputs(t, loss, None if units is None else check_count(units, "the number of units"))
         check_data(x, t, loss, self.outputs)
         self._fits: set[tuple[Any, ...]] = set()  # kinds of losses and units the targets were found to fit
         self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))
@@ -103,9 +103,10 @@ class Stored:
         Raises:
             BackpropError: labels or probabilities out of range.
         """
-        if (loss.targets, units) not in self._fits:
+        fit = loss.targets, loss.ignored, units
+        if fit not in self._fits:
             check_range(self._batch[1], loss, units)
-            self._fits.add((loss.targets, units))
+            self._fits.add(fit)
 
     def __repr__(self) -> str:
         names = ("x", "t", "weight")
@@ -150,10 +151,10 @@ def _check_pair(x: Any, t: Any) -> None:
         raise BackpropError(msg)
 
 
-def _outputs(t: Array, units: int | None) -> int:
+def _outputs(t: Array, loss: Loss | None, units: int | None) -> int:
     if t.ndim == 2 and units not in (None, t.shape[1]):
         msg = f"targets must have one column for each of {units} units, got shape {tuple(t.shape)}"
         raise BackpropError(msg)
     if units is not None:
         return units
-    return int(t.shape[1] if t.ndim == 2 else backends.of(t).xp.max(t) + 1)
+    return int(t.shape[1] if t.ndim == 2 else backends.of(t).xp.max(without_ignored(t, loss)) + 1)
