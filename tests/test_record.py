@@ -46,6 +46,21 @@ LEARNERS = {
     "gate >": bp.Learner(
         bp.chain(4, bp.Dense(5, bp.activations.ReLU(">")), bp.Dense(3, bp.activations.LeakyReLU(0.1, ">")))
     ),
+    "normalized, gated and with blocks": bp.Learner(
+        bp.chain(
+            4,
+            bp.Dense(5),
+            layers.BatchNorm(),
+            layers.PReLU(),
+            bp.named("normal", layers.LayerNorm()),
+            layers.Dropout(0.25),
+            bp.multiply("normal"),
+            bp.residual(bp.Dense(5, bp.tanh), bp.residual(layers.PReLU(shared=True))),
+            bp.Dense(3),
+        ),
+        update=bp.Adam(0.01),
+    ),
+    "categories": bp.Learner(bp.chain(layers.Integers(4), layers.Embedding(3, 2), bp.Dense(3))),
     "reduction sum": bp.Learner(ONE_OF_EACH, reduction="sum"),
     "layer by layer": bp.Learner(ONE_OF_EACH, order="layer by layer"),
     "to the input": bp.Learner(ONE_OF_EACH, to_input=True),
@@ -57,6 +72,8 @@ def batch(learner, k, dtype="float32"):
     """The k-th batch of four samples; integer labels where the loss takes them."""
     draw = np.random.default_rng(k)
     x = draw.standard_normal((4, 4)).astype(dtype)
+    if learner.net.categories:
+        x = draw.integers(3, size=(4, 4), dtype=np.int32)
     if learner.loss.targets == "distribution":
         return x, draw.integers(0, 3, 4).astype(np.int32)
     return x, draw.random((4, 3)).astype(dtype)
