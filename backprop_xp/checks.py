@@ -288,7 +288,8 @@ def check_data(x: Any, t: Array, loss: Loss | None = None, units: int | None = N
     Raises:
         BackpropError: NaN or infinity, labels outside 0, …, units - 1, probabilities outside [0, 1].
     """
-    check_finite(x, "inputs", 0)
+    for a in leaves(x):
+        check_finite(a, "inputs", 0)
     check_finite(t, "targets", 0)
     if loss is not None:
         check_range(t, loss, units)

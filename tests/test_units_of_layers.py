@@ -239,7 +239,14 @@ def test_categories_out_of_range_are_refused_where_data_enter():
     state = alone.init(dtype="float64")
     with pytest.raises(bp.BackpropError, match=r"inputs must be categories .* row 4"):
         bp.fit(alone, *state, bp.data.Stored(x["city"], t))
-    assert bp.fit(alone, *state, bp.data.Stored(abs(x["city"] % 5), t)).history[0].rows == 6
+    with pytest.raises(bp.BackpropError, match=words):
+        bp.fit(learner, *learner.init(dtype="float64"), bp.data.Stored(x, t))
+    with pytest.raises(bp.BackpropError, match="targets must have shape"):
+        bp.data.Stored(x | {"age": x["age"][:5]}, t)
+    good = bp.data.Stored(x | {"city": x["city"] % 5}, t)
+    fitted = bp.fit(learner, *learner.init(dtype="float64"), good, batch_size=4, validate=good)
+    assert fitted.history[0].rows == 6
+    assert good.rows(1, 3)[0]["city"].tolist() == [[1], [4]]
 
 
 def test_the_learning_flow_ends_at_inputs_of_numbers(batch):
