@@ -69,7 +69,8 @@ class Dropout(Layer):
         index = xp.astype(index, word)
         if not isinstance(ctx.first, int):
             index = index + xp.astype(ctx.first, word) * k
-        drawn = rng.threefry((ctx.seed, ctx.stream), (ctx.step, index), xp=xp)
+        step = xp.zeros_like(index) + ctx.step  # not 0-d: NumPy warns where a single number overflows
+        drawn = rng.threefry((ctx.seed, ctx.stream), (step, index), xp=xp)
         parts = [(w >> shift) & 0xFFFF for w in drawn for shift in (0, _BITS)]
         dropped = round(self.p * (1 << _BITS))
         kept = xp.concat([xp.reshape(part >= dropped, (n, k)) for part in parts], axis=1)
