@@ -76,6 +76,7 @@ def _check_input(x: Any, w: Array, layer: Any, what: str, to: Backend) -> None:
     """Check one input against its layer; `what` it is, for the message."""
     sample, xp = layer.shape(), to.xp
     want = f"{what} must be {_a(to.name)} array of shape {('batch', *sample)}".replace("'batch'", "batch")
+    allowed: tuple[Any, ...]
     if layer.integers:
         allowed, fits = (xp.int32, xp.int64), "dtype int32 or int64"
         how = "write bp.asarray(x, like=w, dtype='int32')"

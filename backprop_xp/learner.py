@@ -507,7 +507,8 @@ class Learner:
     def _check_categories(self, x: Any, first: int) -> None:
         """Check the categories in inputs; what does not have the right form is left to the static checks."""
         for name, categories in self.net.categories.items():
-            own, what = (x.get(name), f"input {name!r}") if isinstance(x, dict) else (x, "inputs")
+            own: Any = x.get(name) if isinstance(x, dict) else x
+            what = f"input {name!r}" if isinstance(x, dict) else "inputs"
             if is_array(own) and backends.of(own).xp.isdtype(own.dtype, "integral"):
                 check_categories(own, categories, what, first)
 

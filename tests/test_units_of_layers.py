@@ -50,7 +50,7 @@ def test_layers_learn_and_predict_as_those_of_torch(name, batch):
         loss.backward()
         rule.step()
         w, s, found = learner.step(w, s, x, t)
-        assert float(found) == pytest.approx(float(loss), rel=1e-10)
+        assert float(found) == pytest.approx(loss.item(), rel=1e-10)
         for block, value in learner.weights(w).items():
             other = pairs[block].detach().numpy()
             np.testing.assert_allclose(
@@ -86,18 +86,17 @@ def test_dropout_leaves_out_the_share_it_is_given_and_keeps_the_mean(home, p):
         assert np.all(abs(corr) <= 5 / np.sqrt(n)), "units are left out independently of each other"
 
 
-@pytest.mark.parametrize("seed", [0, 2**32 - 1])
-def test_dropout_masks_are_equal_in_every_library_and_dtype(any_place, home, seed):
-    here, there = (mask_of(where, 0.25, (6, 5), seed=seed, step=9) for where in (any_place, home))
+def test_dropout_masks_are_equal_in_every_library_and_dtype(any_place, home):
+    here, there = (mask_of(where, 0.25, (6, 5), seed=2**32 - 1, step=9) for where in (any_place, home))
     np.testing.assert_array_equal(here == 0, there == 0)
     np.testing.assert_allclose(here, there, rtol=1e-7)  # float32
 
 
-def test_dropout_masks_belong_to_the_rows_of_the_whole_batch(any_place):
-    whole = mask_of(any_place, 0.5, (9, 6))
+def test_dropout_masks_belong_to_the_rows_of_the_whole_batch(home):
+    whole = mask_of(home, 0.5, (9, 6))
     assert len({row.tobytes() for row in whole}) > 1
-    for first in (4, any_place.array(4, "int32")):
-        np.testing.assert_array_equal(mask_of(any_place, 0.5, (5, 6), first=first), whole[4:])
+    for first in (4, home.array(4, "int32")):
+        np.testing.assert_array_equal(mask_of(home, 0.5, (5, 6), first=first), whole[4:])
 
 
 def test_dropout_masks_differ_by_seed_and_step_and_are_off_in_evaluation(home):
@@ -175,8 +174,8 @@ def test_the_state_of_layers_is_kept_by_freezing_and_copied_by_snapshots(batch):
 
 
 # ---------------------------------------------------------------- embedding, inputs
-def test_an_embedding_is_a_dense_layer_on_one_hot_rows(any_place):
-    place = any_place
+def test_an_embedding_is_a_dense_layer_on_one_hot_rows(places):
+    place = next(place for place in places if place.name == "exact")
     categories = np.asarray([[2], [0], [2], [1]])
     embedded = bp.Learner(bp.chain(Integers(1), Embedding(4, 3), bp.Dense(2)))
     dense = bp.Learner(bp.chain(4, bp.Dense(3, bias=False), bp.Dense(2)))
@@ -184,24 +183,19 @@ def test_an_embedding_is_a_dense_layer_on_one_hot_rows(any_place):
     t = place.array(np.arange(8).reshape(4, 2))
     one = embedded.gradient(w, s, place.array(categories, "int32"), t)
     other = dense.gradient(w, s, place.array(np.eye(4)[categories[:, 0]]), t)
-    for a, b in zip(one.values(), other.values(), strict=True):
-        np.testing.assert_allclose(
-            backends.host(a), backends.host(b), rtol=1e-6 if "32" in str(w.dtype) else 1e-13
-        )
-    assert not backends.host(one["embedding1.w"])[3].any()
+    assert [a.tolist() for a in one.values()] == [a.tolist() for a in other.values()]
+    assert one["embedding1.w"].tolist()[3] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64"])
-def test_unknown_categories_are_zeros_everywhere(any_place, dtype):
-    place = any_place
+def test_unknown_categories_are_zeros_everywhere(any_place):
     learner = bp.Learner(bp.chain(Integers(2), Embedding(3, 2)))
-    w, s = place.init(learner)
-    x = place.array([[-1, 1], [3, 1], [2, 2**31 - 1]], dtype)
+    w, s = any_place.init(learner)
+    x = any_place.array([[-1, 1], [3, 1], [2, 2**31 - 1]], f"int{32 if '32' in any_place.dtype else 64}")
     table = backends.host(learner.weights(w)["embedding1.w"])
     want = np.asarray([[0, 0, *table[1]], [0, 0, *table[1]], [*table[2], 0, 0]])
     for predict in (learner.predict, learner.compile_predict(w)):
         np.testing.assert_array_equal(backends.host(predict(w, s, x)), want)
-    g = learner.gradient(w, s, x, place.array(want - 1))["embedding1.w"]
+    g = learner.gradient(w, s, x, any_place.array(want - 1))["embedding1.w"]
     np.testing.assert_allclose(backends.host(g), [[0, 0], [2 / 3, 2 / 3], [1 / 3, 1 / 3]], rtol=1e-6)
 
 
@@ -279,12 +273,12 @@ def test_the_learning_flow_ends_at_inputs_of_numbers(batch):
     assert "'c': (5, 2) int32" in repr(bp.trace(learner, w, s, x, t))
 
 
-def test_a_dict_in_another_order_is_the_same_batch(any_place, batch):
+def test_a_dict_in_another_order_is_the_same_batch(place, batch):
     learner = bp.Learner(
         bp.chain(bp.named("b", Input(2)), bp.Dense(2), bp.named("a", Input(2)), bp.multiply("dense1"))
     )
-    x, t = any_place.rows(batch(learner))
-    state = any_place.init(learner)
+    x, t = place.rows(batch(learner))
+    state = place.init(learner)
     step = learner.compile(state[0])
     found = [step(*learner.snapshot(*state), each, t)[0] for each in (x, dict(reversed(x.items())))]
     np.testing.assert_array_equal(*map(backends.host, found))

@@ -1,7 +1,7 @@
 """What every layer is: the four methods, what they receive, and what they keep."""
 
 from abc import ABC, abstractmethod
-from math import isfinite
+from math import inf
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -106,7 +106,7 @@ def check_count(n: Any, what: str) -> int:
 
 def check_positive(value: Any, what: str) -> float:
     """A setting as a float, if it is a positive finite number."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not (isfinite(value) and value > 0):
+    if not isinstance(value, Real) or not 0 < float(value) < inf:
         msg = f"{what} must be a positive finite number such as 1e-5, got {value!r}"
         raise BackpropError(msg)
     return float(value)

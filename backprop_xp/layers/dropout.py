@@ -36,10 +36,10 @@ class Dropout(Layer):
     Dropout(p=0.25)
     """
 
-    p: float = 0.5
+    p: Any = 0.5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.p, Real) or isinstance(self.p, bool) or not 0 <= self.p < 1:
+        if not isinstance(self.p, Real) or not 0 <= float(self.p) < 1:
             msg = f"p of Dropout, the share left out, must be a number with 0 <= p < 1, got {self.p!r}"
             raise BackpropError(msg)
         object.__setattr__(self, "p", float(self.p))

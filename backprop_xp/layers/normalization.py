@@ -84,11 +84,11 @@ class BatchNorm(Layer):
     """
 
     eps: float = 1e-5
-    momentum: float = 0.1
+    momentum: Any = 0.1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", check_positive(self.eps, "eps of BatchNorm"))
-        if not isinstance(self.momentum, Real) or not 0 <= self.momentum <= 1:
+        if not isinstance(self.momentum, Real) or not 0 <= float(self.momentum) <= 1:
             msg = f"momentum of BatchNorm must be a number from 0 to 1, such as 0.1; got {self.momentum!r}"
             raise BackpropError(msg)
         object.__setattr__(self, "momentum", float(self.momentum))
