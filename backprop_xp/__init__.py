@@ -35,7 +35,9 @@ from .losses import softmax_cross_entropy as softmax_cross_entropy
 from .net import add as add
 from .net import chain as chain
 from .net import concat as concat
+from .net import multiply as multiply
 from .net import named as named
+from .net import residual as residual
 from .train import fit as fit
 from .updates import Adam as Adam
 from .updates import GradientDescent as GradientDescent

@@ -10,11 +10,12 @@ from types import NoneType
 from typing import Any, Literal
 
 from . import backends, loss_scale, rng
-from .arrays import Array, Namespace, leaves, mapped
+from .arrays import Array, Namespace, is_array, leaves, mapped
 from .backends import Backend
 from .checks import (
     check_batch,
     check_block,
+    check_categories,
     check_inputs,
     check_names,
     check_state,
@@ -29,7 +30,7 @@ from .compiler.recorder import record
 from .errors import BackpropError, consumed, got_instead, listed, too_large
 from .groups import Updates
 from .initialization import initial_values
-from .layers import Input, check_count
+from .layers import check_count
 from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
@@ -331,8 +332,9 @@ class Learner:
             w: the weights, from `init` or the previous step.
             s: the state, likewise.
             batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8, read as
-                x / 255; t, targets of shape (batch, units), or integer labels (batch,) for categorical
-                losses; and optionally a weight for each row, shape (batch,).
+                x / 255; a dict of arrays by name where the net has several inputs; t, targets of shape
+                (batch, units), or integer labels (batch,) for categorical losses; and optionally a weight
+                for each row, shape (batch,).
             watch: what to return as well: names of a layer and one of the eight fields of a trace, such
                 as "dense1.delta"; either may be a pattern, as in "*.o".
 
@@ -467,8 +469,7 @@ class Learner:
         if not isinstance(w, tuple):
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
-        self._check_tree(batch[0])
-        to = check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
+        to = check_batch(batch, leaves(w)[0], self.net, self.loss)
         if not self._looked_at:
             check_shapes(self.pure, w, s, batch, self._carry[1])
             self._looked_at.append(True)
@@ -480,7 +481,7 @@ class Learner:
         return []
 
     def check_values(self, *batch: Any, first: int = 0) -> None:
-        """Check the values of rows: finite numbers, and targets in the range of the loss; this reads them.
+        """Check the values of rows: finite numbers, targets and categories in range; this reads them.
 
         All of `bp.train` does this where data enter; `step` does not.
 
@@ -489,30 +490,37 @@ class Learner:
             first: the number of the first row, for the message.
 
         Raises:
-            BackpropError: NaN or infinity, labels or probabilities out of range; which row is the first.
+            BackpropError: NaN or infinity, labels, probabilities or categories out of range; which row is
+                the first.
         """
         if 2 <= len(batch) <= 3:
             check_values(batch, self.loss, self._units, first)
+            self._check_categories(batch[0], first)
 
     def check_source(self, source: Any) -> None:
         """Check a source of data that answers for its values, such as `bp.data.Stored`, once for a loss."""
         if hasattr(source, "check_for"):
             source.check_for(self.loss, self._units)
+            for start in range(0, source.n, source.window) if self.net.categories else ():
+                rows = source.rows(start, min(start + source.window, source.n))
+                self._check_categories(rows[0], start)
+
+    def _check_categories(self, x: Any, first: int) -> None:
+        """Check the categories in inputs; what does not have the right form is left to the static checks."""
+        for name, categories in self.net.categories.items():
+            own: Any = x.get(name) if isinstance(x, dict) else x
+            what = f"input {name!r}" if isinstance(x, dict) else "inputs"
+            if is_array(own) and backends.of(own).xp.isdtype(own.dtype, "integral"):
+                check_categories(own, categories, what, first)
 
     @property
     def _units(self) -> int:
         return self.net.outputs[-1][-1] if self.net.outputs[-1] else 1
 
-    def _check_tree(self, x: Any) -> None:
-        if isinstance(x, (tuple, dict)) and type(self.net.nodes[0].layer) is Input:
-            msg = f"the inputs of this net are one array, got a {type(x).__name__}"
-            raise BackpropError(msg)
-
     def _check_inputs(self, w: Array, s: State, x: Any) -> Backend:
         check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
-        self._check_tree(x)
-        return check_inputs(x, w, self.net.outputs[0])
+        return check_inputs(x, w, self.net)
 
     # ------------------------------------------------------------ what it has learnt
     def predict(
@@ -523,7 +531,7 @@ class Learner:
         Args:
             w: the weights.
             s: the state.
-            x: inputs, shape (batch, features).
+            x: inputs, shape (batch, features), or a dict by name where there are several.
             net_input: return the last layer's output itself (the logits), without the loss's `link`.
             batch_size: rows at a time, so that memory stays bounded; None for all at once.
 

@@ -67,13 +67,19 @@ def of_loss(loss: Any) -> dict[str, Formula]:
 
 
 def of_layer(layer: Any, inputs: int) -> dict[str, Formula]:
-    x = tuple(DRAW.normal(size=(5, 3)) for _ in range(inputs))
-    asked = layer.params(*((3,) for _ in x))
-    p = namedtuple("P", asked)(*(DRAW.normal(size=param.shape) for param in asked.values()))
-    e = DRAW.normal(size=(5, *layer.shape(*((3,) for _ in x))))
+    draw = np.random.default_rng(1)  # of its own, so that the numbers of other units stay as they are
+    shapes = [(3,)] * inputs
+    x = tuple(
+        draw.integers(-1, 4, (5, 3), dtype="int32") if layer.integers else draw.normal(size=(5, 3))
+        for _ in shapes
+    )
+    asked = layer.params(*shapes)
+    p = namedtuple("P", asked)(*(draw.normal(size=param.shape) for param in asked.values()))
+    state = tuple(1 + draw.random(param.shape) for param in layer.state(*shapes))
+    e = draw.normal(size=(5, *layer.shape(*shapes)))
 
-    def flow(given, *, xp):
-        ctx = Context(True, *given[3], stream=3, state=())
+    def flow(given, *, xp, training=True):
+        ctx = Context(training, *given[3], stream=3, state=given[4])
         return layer.forward(given[0], *given[1], ctx=ctx, xp=xp)
 
     def back(method):
@@ -83,9 +89,12 @@ def of_layer(layer: Any, inputs: int) -> dict[str, Formula]:
 
         return run
 
-    given = (p, x, e, (WORD, WORD))
+    given = (p, x, e, (WORD, WORD), state)
     return {
         "forward": Formula(lambda given, kept, *, xp: flow(given, xp=xp), given),
+        "forward in evaluation": Formula(
+            lambda given, kept, *, xp: flow(given, xp=xp, training=False), given
+        ),
         "delta": Formula(
             lambda given, kept, *, xp: layer.delta(given[0], flow(given, xp=xp)[0], given[2], xp=xp), given
         ),
@@ -229,6 +238,14 @@ LAYERS = {
     "activate": (layers.Activate(bp.softmax), 1),
     "add": (layers.Add(), 3),
     "concat": (layers.Concat(), 3),
+    "multiply": (layers.Multiply(), 3),
+    "integers": (layers.Integers(3), 1),
+    "embedding": (layers.Embedding(3, 2), 1),
+    "prelu": (layers.PReLU(), 1),
+    "prelu, shared": (layers.PReLU(shared=True), 1),
+    "layernorm": (layers.LayerNorm(), 1),
+    "batchnorm": (layers.BatchNorm(), 1),
+    "dropout": (layers.Dropout(0.25), 1),
 }
 UPDATES = {
     **{name: rule() for name, rule in updates.ALL.items()},
