@@ -6,6 +6,7 @@ This is the public boundary: here arguments are checked, and backends and initia
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import inf, isfinite
 from types import NoneType
 from typing import Any, Literal
 
@@ -27,17 +28,18 @@ from .compiler.ir import abstract
 from .compiler.passes import StepProgram
 from .compiler.recorder import record
 from .errors import BackpropError, consumed, got_instead, listed, too_large
-from .groups import Updates
+from .groups import Penalties, Updates
 from .initialization import initial_values
 from .layers import Input, check_count
 from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
+from .number import number
 from .params import join
 from .printed import settings
 from .shapes import check_shapes
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
-from .updates import Clip, GradientDescent, Penalty, RuleState, Update, number
+from .updates import Averaged, Clip, GradientDescent, Penalty, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for initial weights
 _NO_MEMORY = ("memory", "resource_exhausted")  # in the words of Torch and JAX
@@ -65,7 +67,9 @@ class Learner:
             backward pass) and an update of that layer alone (plain gradient descent only).
         to_input: continue the learning flow to the input, as the articles do. ∂E/∂x is "input.e" of what
             a step shows (`watch`); with it nothing needs to learn, and a step leaves w as it is.
-        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped.
+        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped;
+            the loss is without it. Or penalties by layer, block or pattern, such as
+            {"*.w": bp.updates.L2(0.01)}: the first that names a block is its penalty; others have none.
         clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
         shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
             share them out get the same bits.
@@ -89,7 +93,7 @@ class Learner:
     reduction: Reduction = "mean"
     order: Order = "together"
     to_input: bool = False
-    penalty: Penalty | None = None
+    penalty: Penalties | None = None
     clip: Clip | None = None
     shards: int = 1
     precision: str | None = None
@@ -106,7 +110,11 @@ class Learner:
             (self.net, Net, "the net must be one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss must be one such as bp.softmax_cross_entropy"),
             (self.update, (Update, Mapping), "the update rule must be one such as bp.GradientDescent(0.1)"),
-            (self.penalty, (Penalty, NoneType), "the penalty must be one such as bp.updates.L2(0.01)"),
+            (
+                self.penalty,
+                (Penalty, Mapping, NoneType),
+                "the penalty must be one such as bp.updates.L2(0.01)",
+            ),
             (self.clip, (Clip, NoneType), "clip= must be a bound such as bp.updates.ClipByNorm(1)"),
         )
         for value, kind, example in kinds:
@@ -125,7 +133,7 @@ class Learner:
         if self.shards > 1 and any(self.net.state):
             msg = "layers with running state see whole batches alone: write shards=1"
             raise BackpropError(msg)
-        _ = self.pure.parts  # which checks the rules and their names
+        _ = self.pure.parts, self.pure.penalties, self.pure.plateau  # which checks them and their names
 
     def __repr__(self) -> str:
         shown = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
@@ -239,7 +247,7 @@ class Learner:
         return to.with_precision(self.precision, scaled=self.order == "together")
 
     def _first_state(self, seed: int, w: Array, to: Backend) -> State:
-        xp, device = to.xp, to.device_of(w)
+        xp, device, plateau = to.xp, to.device_of(w), self.pure.plateau
         word = rng.word(xp)
         learning = self.net.layout.learning_part(w, xp=xp)
         scaled = self.precision == "float16"
@@ -253,8 +261,12 @@ class Learner:
         return State(
             rule=RuleState(
                 count=xp.zeros((), dtype=xp.int32, device=device),
-                rates=self._rates(w, xp=xp),
+                rates=self._spread(self.pure.rates, w, xp=xp),
                 moments=tuple(xp.zeros_like(learning) for _ in range(self.pure.moments)),
+                decays=self._spread(self.pure.decays, w, xp=xp),
+                plateau=to.asarray([number(a, xp=xp) for a in plateau.first()], w.dtype, device)
+                if plateau
+                else (),
             ),
             layers=tuple(layers),
             step=xp.zeros((), dtype=word, device=device),
@@ -262,10 +274,10 @@ class Learner:
             scale=loss_scale.first_scale(w, xp=xp, device=device) if scaled else (),
         )
 
-    def _rates(self, w: Array, *, xp: Namespace) -> Array:
-        """One rate for each learning weight where rates differ within a kind of rule, else ()."""
-        pairs = zip(self.net.layout.learning, self.pure.rates, strict=False)
-        parts = [xp.ones_like(w[b.start : b.stop]) * number(rate, xp=xp) for b, rate in pairs]
+    def _spread(self, values: tuple[Any, ...], w: Array, *, xp: Namespace) -> Array:
+        """A number of each learning block, one for each of its weights; () where there are none."""
+        pairs = zip(self.net.layout.learning, values, strict=False)
+        parts = [xp.ones_like(w[b.start : b.stop]) * number(value, xp=xp) for b, value in pairs]
         return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
@@ -308,7 +320,8 @@ class Learner:
             )
 
         rule = s.rule._replace(
-            rates=learner._rates(w, xp=xp),  # noqa: SLF001
+            rates=learner._spread(learner.pure.rates, w, xp=xp),  # noqa: SLF001
+            decays=learner._spread(learner.pure.decays, w, xp=xp),  # noqa: SLF001
             moments=tuple(carried(m) for m in (s.rule.moments or zeros)[: learner.pure.moments]),
         )
         if s.rule.moments and net.layout.learning:
@@ -539,6 +552,49 @@ class Learner:
             part = mapped(x, lambda a: a[rows, ...])  # noqa: B023 (used at once)
             parts.append(self.predict(w, s, part, net_input=net_input))
         return join(parts, xp=self._to(w).xp)
+
+    def averaged(self, w: Array, s: State) -> Array:
+        """The weights with their averages in place, to predict with; w and s are not changed.
+
+        Blocks that are frozen, whose rule keeps no average, or that were not updated yet are as in w.
+
+        Args:
+            w: the weights.
+            s: the state; its rule, or that of a group, is `bp.updates.Averaged`.
+
+        Raises:
+            BackpropError: no rule keeps an average.
+        """
+        check_vector(w, self.net.layout)
+        check_state(s, State, self.pure.moments)
+        if not any(isinstance(rule, Averaged) for rule in self.pure.rules):
+            msg = "no rule of this learner keeps an average: write update=bp.updates.Averaged(bp.Adam())"
+            raise BackpropError(msg)
+        return self.pure.averaged(w, s, xp=backends.of(w).xp)
+
+    def penalty_value(self, w: Array) -> Array:
+        """The sum of the penalties on the weights that learn, 0-d; no loss contains it."""
+        check_vector(w, self.net.layout)
+        return self.pure.penalty_value(w, xp=backends.of(w).xp)
+
+    def observe(self, s: State, loss: float) -> State:
+        """The state after the loss of an epoch, which `bp.schedules.Plateau` follows.
+
+        `bp.fit` and `bp.train.epochs` call it; a loop of your own does so after each epoch.
+
+        Args:
+            s: the state.
+            loss: of the epoch; one that is not finite is no lower than any.
+
+        Returns:
+            The new state; s itself where no rate follows the loss.
+        """
+        plateau = self.pure.plateau
+        if plateau is None:
+            return s
+        xp, loss = backends.of(s.rule.plateau).xp, float(loss)
+        new = plateau.observe(s.rule.plateau, loss if isfinite(loss) else inf, xp=xp)
+        return s._replace(rule=s.rule._replace(plateau=new))
 
     def losses(self, w: Array, s: State, *batch: Any) -> Array:
         """The loss E of each sample, times its weight, shape (batch,); nothing is updated."""
