@@ -100,10 +100,10 @@ def _rule_of(block: Block, update: Updates, layout: Layout) -> Update:
     return _with_rate(rule, rate)
 
 
-def _with_rate(rule: Any, rate: Any) -> Any:
+def _with_rate(rule: Any, rate: Any) -> Update:
     if isinstance(rule, Averaged):
         return replace(rule, rule=_with_rate(rule.rule, rate))
-    return replace(rule, rate=rate)
+    return replace(rule, rate=rate)  # type: ignore[no-any-return]
 
 
 def penalties(penalty: Penalties | None, layout: Layout) -> tuple[Penalty | None, ...]:
@@ -179,7 +179,7 @@ def rates(update: Updates, each: tuple[Update, ...]) -> tuple[Any, ...]:
 
 
 def decays(each: tuple[Update, ...]) -> tuple[Any, ...]:
-    """The weight decay of each learning block where those of one kind differ, else (); 0 for a rule of none."""
+    """The weight decay of each learning block where those of one kind differ, else ()."""
     own = tuple(_decay(rule) for rule in each)
     different = {(kind(rule), decay) for rule, decay in zip(each, own, strict=True)}
     return () if len(different) == len({one for one, _ in different}) else own

@@ -247,7 +247,7 @@ class Learner:
         return to.with_precision(self.precision, scaled=self.order == "together")
 
     def _first_state(self, seed: int, w: Array, to: Backend) -> State:
-        xp, device, plateau = to.xp, to.device_of(w), self.pure.plateau
+        xp, device = to.xp, to.device_of(w)
         word = rng.word(xp)
         learning = self.net.layout.learning_part(w, xp=xp)
         scaled = self.precision == "float16"
@@ -258,15 +258,14 @@ class Learner:
                 parts = [to.asarray(part, w.dtype, device) for part in drawn]
                 own.append(xp.reshape(join(parts, xp=xp), params[i].shape))
             layers.append(tuple(own))
+        plateau = [number(a, xp=xp) for a in self.pure.plateau.first()] if self.pure.plateau else []
         return State(
             rule=RuleState(
                 count=xp.zeros((), dtype=xp.int32, device=device),
                 rates=self._spread(self.pure.rates, w, xp=xp),
                 moments=tuple(xp.zeros_like(learning) for _ in range(self.pure.moments)),
                 decays=self._spread(self.pure.decays, w, xp=xp),
-                plateau=to.asarray([number(a, xp=xp) for a in plateau.first()], w.dtype, device)
-                if plateau
-                else (),
+                plateau=to.asarray(plateau, w.dtype, device) if plateau else (),
             ),
             layers=tuple(layers),
             step=xp.zeros((), dtype=word, device=device),

@@ -183,9 +183,8 @@ class WarmUp:
     def __call__(self, count: Array, *, xp: Namespace) -> Array:
         """The rate after `count` updates."""
         then = self.then if callable(self.then) else Constant(self.then)
-        return then(xp.maximum(count - self.steps, 0), xp=xp) * (
-            xp.minimum(count + 1, self.steps) / self.steps
-        )
+        share = xp.minimum(count + 1, self.steps) / self.steps
+        return then(xp.maximum(count - self.steps, 0), xp=xp) * share
 
 
 @dataclass(frozen=True)

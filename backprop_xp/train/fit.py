@@ -176,7 +176,8 @@ def fit(
     }
     with opened(progress) as show, _carrying(lambda: (w, s)):
         each = progress is not None
-        for w, s, found in _epochs(learner, w, s, source, **settings, show=show, step=step, each=each):
+        for record in _epochs(learner, w, s, source, **settings, show=show, step=step, each=each):
+            w, s, found = record
             history += found
     return Fitted(w, s, tuple(history))
 
