@@ -303,7 +303,8 @@ class Learner:
 
     def _carried(self, net: Net, w: Array, s: State) -> tuple["Learner", Array, State]:
         learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.gradient_slices
-        zeros = (w[:0],) * learner.pure.moments
+        zeros = xp.zeros_like(self.net.layout.learning_part(w, xp=xp))
+        moments = (*s.rule.moments, *(zeros for _ in range(learner.pure.moments)))[: learner.pure.moments]
 
         def carried(vector: Array) -> Array:
             if not net.layout.learning:
@@ -321,12 +322,13 @@ class Learner:
         rule = s.rule._replace(
             rates=learner._spread(learner.pure.rates, w, xp=xp),  # noqa: SLF001
             decays=learner._spread(learner.pure.decays, w, xp=xp),  # noqa: SLF001
-            moments=tuple(carried(m) for m in (s.rule.moments or zeros)[: learner.pure.moments]),
+            moments=tuple(map(carried, moments)),
         )
-        if s.rule.moments and net.layout.learning:
-            ran = xp.astype(xp.zeros_like(s.rule.moments[0]), s.rule.count.dtype) + s.rule.count
+        with_moments = s.rule.moments or learner.pure.moments
+        if with_moments and old and net.layout.learning:
+            ran = xp.astype(zeros, s.rule.count.dtype) + s.rule.count
             rule = rule._replace(count=carried(ran))
-        elif s.rule.moments or learner.pure.moments:  # where nothing learns there is no moment
+        elif with_moments:
             rule = rule._replace(
                 count=xp.zeros((), dtype=s.rule.count.dtype, device=backends.of(w).device_of(w))
             )

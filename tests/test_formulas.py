@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import activations, backends, functions, layers, losses, params, rng, updates
+from backprop_xp import activations, backends, functions, layers, losses, params, rng, schedules, updates
 from backprop_xp.compiler.ir import evaluate, leaves, mapped
 from backprop_xp.compiler.recorder import record
 from backprop_xp.layers import Context
@@ -161,6 +161,13 @@ LEARNERS = {
     "labels": bp.Learner(ONE_OF_EACH, bp.softmax_cross_entropy, bp.Adam(0.01)),
     "frozen": bp.Learner(ONE_OF_EACH.freeze("early.b", "dense2"), update=updates.Momentum(0.1)),
     "rates": bp.Learner(ONE_OF_EACH.freeze("dense1"), update=bp.GradientDescent(RATES)),
+    "averaged, penalties, clipped by norm": bp.Learner(
+        ONE_OF_EACH,
+        update=updates.Averaged(updates.AdamW(0.1)),
+        penalty={"*.b": updates.L1(0.1), "early": updates.L2(0.1)},
+        clip=updates.ClipByNorm(0.5),
+    ),
+    "clipped by value": bp.Learner(ONE_OF_EACH, clip=updates.ClipByValue(0.01)),
     "layer by layer": bp.Learner(ONE_OF_EACH, update=bp.GradientDescent(RATES), order="layer by layer"),
 }
 
@@ -218,6 +225,17 @@ UPDATES = {
     "a rate a weight": bp.GradientDescent(RATES),
     "bounded": bp.GradientDescent(0.5, limit=1, floor=0.25),
     "nesterov": updates.Momentum(0.1, nesterov=True),
+    **{
+        f"schedule {name}": bp.GradientDescent(rate)
+        for name, rate in {
+            "step": schedules.Step(0.1, 3),
+            "warm up": schedules.WarmUp(3, schedules.Exponential(0.1, 0.9)),
+            "cosine": schedules.WarmUp(3, schedules.Cosine(0.1, 3)),
+            "one cycle": schedules.OneCycle(0.1, 5),
+        }.items()
+    },
+    "averaged": updates.Averaged(updates.Momentum(0.1)),
+    "moving average": updates.Averaged(updates.NAdam(0.1), 0.9),
     "adam without memory": bp.Adam(0.1, beta1=0.0, beta2=0.0),
 }
 UNITS = {
