@@ -31,9 +31,9 @@ def _set_steps(schedule: Any, name: str) -> None:
     object.__setattr__(schedule, name, check_steps(getattr(schedule, name), f"{name} of a schedule"))
 
 
-def _fall(share: Array, *, xp: Namespace) -> Array:
-    """(1 + cos π share) / 2 as sin² (1 − share) π / 2, which keeps its digits near the end."""
-    return xp.square(xp.sin((1 - share) * (pi / 2)))
+def _half_cosine(x: Array, *, xp: Namespace) -> Array:
+    """(1 − cos πx) / 2, from 0 to 1, as sin²(πx / 2), which keeps its digits near 0."""
+    return xp.square(xp.sin(x * (pi / 2)))
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class Cosine:
     def __call__(self, count: Array, *, xp: Namespace) -> Array:
         """The rate after `count` updates."""
         least = number(self.least, xp=xp)
-        share = xp.minimum(count, self.steps) / self.steps
-        return least + (number(self.rate, xp=xp) - least) * _fall(share, xp=xp)
+        left = xp.maximum(self.steps - count, 0) / self.steps
+        return least + (number(self.rate, xp=xp) - least) * _half_cosine(left, xp=xp)
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,9 @@ class OneCycle:
         top, last = self.steps * self.pct_start - 1, self.steps - 1
         rate = number(self.rate, xp=xp)
         first, least = rate / self.div_factor, rate / self.div_factor / self.final_div_factor
-        up = rate + (first - rate) * _fall(xp.minimum(count, top) / top, xp=xp)
-        share = (xp.minimum(xp.maximum(count, top), last) - top) / (last - top)
-        return xp.where(count <= top, up, least + (rate - least) * _fall(share, xp=xp))
+        up = first + (rate - first) * _half_cosine(xp.minimum(count, top) / top, xp=xp)
+        left = (last - xp.minimum(xp.maximum(count, top), last)) / (last - top)
+        return xp.where(count <= top, up, least + (rate - least) * _half_cosine(left, xp=xp))
 
 
 @dataclass(frozen=True)

@@ -280,8 +280,8 @@ def test_schedules_are_right_in_float32_up_to_the_largest_count(name):
     found = LONG[name](counts, xp=np)
     right = LONG[name](counts.astype("float64"), xp=np)
     assert found.dtype == np.float32
-    # counts are rounded already; the end of a cosine squares the error of what is left, a few 1e-7
-    np.testing.assert_allclose(found, right, rtol=2e-6, atol=1e-12)
+    # a few roundings of 6e-8 each; the count itself is the same in both
+    np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", LONG)
@@ -294,13 +294,11 @@ def test_schedules_stay_where_they_end(name):
 
 def test_thawed_weights_follow_a_schedule_by_their_own_counts():
     learner, w, s, _ = started(update=Momentum(schedules.WarmUp(4, 0.5), 0))
-    for batch in batches(3):
-        w, s, _ = learner.step(*learner.freeze("dense1", w, s)[1:], *batch)
     learner, w, s = learner.freeze("dense1", w, s)
+    for batch in batches(3):
+        w, s, _ = learner.step(w, s, *batch)
     learner, w, s = learner.thaw("dense1", w, s)
-    _, _, _, seen = learner.pure(
-        w.copy(), learner.snapshot(w, s)[1], *batches(1)[0], xp=np, watch="*.scalars"
-    )
+    *_, seen = learner.step(w, s, *batches(1)[0], watch="*.scalars")
     assert set(seen["dense1.scalars"]["w"][0].flat) == {0.125}
     assert set(seen["dense2.scalars"]["w"][0].flat) == {0.5}
 
