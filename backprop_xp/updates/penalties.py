@@ -46,7 +46,7 @@ class L1:
 
     def gradient(self, w: Array, *, xp: Namespace) -> Array:
         """The term λ sign(w)."""
-        return number(self.strength, xp=xp) * xp.sign(w)
+        return number(self.strength, xp=xp) * (xp.astype(w > 0, w.dtype) - xp.astype(w < 0, w.dtype))
 
 
 @dataclass(frozen=True)
