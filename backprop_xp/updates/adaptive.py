@@ -117,9 +117,9 @@ class Adadelta:
         BackpropError: a rate or ε that is not positive and finite, or a ρ outside [0, 1).
 
     >>> import numpy as np
-    >>> g, w, v, u = (np.asarray([a]) for a in (3.0, 1.0, 5.0, 1.0))
+    >>> g, w, v, u = (np.asarray([a]) for a in (3.0, 1.0, 19.0, 2.0))
     >>> [a.tolist() for a in Adadelta(0.5, 0.5, 2.0).element(g, w, v, u, 0.5, xp=np)]
-    [[0.1339745...], [7.0], [2.0]]
+    [[0.25], [14.0], [2.125]]
     """
 
     rate: Rate = 1.0
