@@ -33,7 +33,7 @@ RULES = {
     "momentum, nesterov": bp.updates.Momentum(0.1, nesterov=True),
     "adam": bp.Adam(0.01),
     "adagrad": bp.updates.Adagrad(0.1),
-    "rmsprop": bp.updates.RMSProp(bp.schedules.WarmUp(3, bp.schedules.Step(0.1, 2, 0.5))),
+    "rmsprop": bp.updates.RMSProp(bp.schedules.WarmUp(3, 0.1)),
     "adadelta": bp.updates.Adadelta(),
     "adamw": bp.updates.AdamW(bp.schedules.OneCycle(0.1, 6, 0.4)),
     "nadam": bp.updates.NAdam(bp.schedules.Exponential(0.1, 0.9)),

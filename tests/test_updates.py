@@ -425,6 +425,16 @@ def test_weights_split_by_block_learn_what_flat_ones_do(frozen):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
 
+def test_a_schedule_by_steps_is_the_same_in_a_scan():
+    learner = bp.Learner(NET, update=bp.GradientDescent(schedules.Step(0.5, 3, 0.5)))
+    w, s = learner.init(dtype="float32")
+    x, t = (np.concatenate(parts).astype("float32") for parts in zip(*batches(2), strict=True))
+    found = learner.compile(w).scan(*learner.snapshot(w, s), x, t, np.arange(8)[:, None])
+    for row in range(8):
+        w, s, _ = learner.step(w, s, x[row : row + 1], t[row : row + 1])
+    assert found[0].tobytes() == w.tobytes()
+
+
 def test_one_sample_at_a_time_is_steps_of_one_row():
     w, s = MIXED.init(dtype="float32")
     x, t = (np.concatenate(parts).astype("float32") for parts in zip(*batches(2), strict=True))

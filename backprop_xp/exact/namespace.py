@@ -68,7 +68,6 @@ def _unary(ufunc: Callable[[Any], Any]) -> Callable[[ExactArray], ExactArray]:
 negative, positive, abs = _unary(np.negative), _unary(lambda x: x), _unary(np.abs)
 bitwise_invert = logical_not = _unary(np.invert)
 square = _unary(lambda x: x * x)
-sign = _unary(lambda x: fractions((x > 0).astype(int) - (x < 0)) if x.dtype == object else np.sign(x))
 isfinite = _unary(lambda x: np.ones(x.shape, dtype="bool"))
 isnan = isinf = _unary(lambda x: np.zeros(x.shape, dtype="bool"))
 

@@ -9,6 +9,7 @@ from math import log
 from typing import Any, ClassVar
 
 from ..arrays import Array, Namespace
+from ..functions import sign
 from ..number import number, read_text
 from .rule import Rate, RuleState, check_beta, check_decay, check_epsilon, check_rate, decay_now, rate_now
 
@@ -351,7 +352,7 @@ class Lion:
         """The new weights and moment."""
         m, rate, decay = rest
         beta1, beta2 = (number(beta, xp=xp) for beta in (self.beta1, self.beta2))
-        w -= rate * xp.sign(beta1 * m + (1 - beta1) * g) + decay * w
+        w -= rate * sign(beta1 * m + (1 - beta1) * g, xp=xp) + decay * w
         m *= beta2
         m += (1 - beta2) * g
         return w, m

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ..arrays import Array, Namespace
+from ..functions import sign
 from ..number import check_not_negative, number, read_text
 
 
@@ -46,7 +47,7 @@ class L1:
 
     def gradient(self, w: Array, *, xp: Namespace) -> Array:
         """The term λ sign(w)."""
-        return number(self.strength, xp=xp) * (xp.astype(w > 0, w.dtype) - xp.astype(w < 0, w.dtype))
+        return number(self.strength, xp=xp) * sign(w, xp=xp)
 
 
 @dataclass(frozen=True)
