@@ -480,12 +480,24 @@ class Learner:
         if not isinstance(w, tuple):
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
+        self._check_rule(s.rule)
         self._check_tree(batch[0])
         to = check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
         if not self._looked_at:
             check_shapes(self.pure, w, s, batch, self._carry[1])
             self._looked_at.append(True)
         return to
+
+    def _check_rule(self, rule: RuleState) -> None:
+        """Check that rates, decays and a plateau lie in the state if this learner looks for them there."""
+        for name in ("rates", "decays", "plateau"):
+            wanted, there = bool(getattr(self.pure, name)), not isinstance(getattr(rule, name), tuple)
+            if wanted != there:
+                msg = (
+                    f"the state s must come from init of this learner, {'with' if wanted else 'without'} "
+                    f"{name}; it was made with another update rule"
+                )
+                raise BackpropError(msg)
 
     @cached_property
     def _looked_at(self) -> list[bool]:

@@ -241,7 +241,9 @@ class Plateau:
     The loss is compared after each epoch of `bp.fit` or `bp.train.epochs`: that of the validation data,
     where there are some, else that of the training. (Torch's ReduceLROnPlateau, with threshold=0.) The
     rate, the lowest loss and the epochs waited lie in the state: nothing compiles again, and a training
-    that goes on from w and s goes on with them. In a loop of your own call `learner.observe(s, loss)`.
+    that goes on from w and s goes on with them. (One that stopped within an epoch has the training loss
+    of the rows since; the validation loss is the same as without the stop.) All groups that follow the
+    loss share one plateau. In a loop of your own call `learner.observe(s, loss)`.
 
     Args:
         rate: to begin with.

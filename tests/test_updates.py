@@ -476,6 +476,16 @@ def test_thawed_groups_of_rules_with_more_moments_begin_anew_and_the_others_go_o
         assert np.isfinite(w_again).all()
 
 
+@pytest.mark.parametrize("rule", [
+    {"*.b": AdamW(decay=0), "*": AdamW()}, bp.Adam({"dense1": 0.1}), bp.Adam(schedules.Plateau(0.1)),
+], ids=["decays", "rates", "plateau"])  # fmt: skip
+def test_a_state_of_other_groups_is_refused(rule, request):
+    one, other = bp.Learner(LINEAR, update=rule), bp.Learner(LINEAR, update=bp.Adam())
+    x, kind = np.ones((1, 2)), request.node.callspec.id
+    for own, state, words in ((one, other, f"with {kind}"), (other, one, f"without {kind}")):
+        refused(lambda: own.step(*state.init(dtype="float64"), x, x[:, :1]), words)  # noqa: B023
+
+
 # ---------------------------------------------------------------- averages
 @pytest.mark.parametrize("decay", [None, 0.0, 0.75])
 def test_an_average_is_that_of_all_weights_and_changes_nothing(float_place, decay):
