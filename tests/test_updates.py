@@ -33,6 +33,13 @@ def refused(make, *words):
         assert word in str(why.value)
 
 
+@pytest.fixture(params=[("numpy", "float32"), ("numpy", "float64"), ("torch", "float32")], ids=str)
+def host_place(request, places):
+    """NumPy and Torch; JAX compiles each operation of an eager step, and learns below as a whole."""
+    here = [place for place in places if (place.name, place.dtype) == request.param]
+    return here[0] if here else pytest.skip(f"{request.param[0]} is not here")
+
+
 # ---------------------------------------------------------------- Torch and optax
 def torch_steps(w, optimizer, scheduler=None, clip=None, frozen=()):
     """The weights after 50 steps of Torch with its own gradients, by block name."""
@@ -154,7 +161,7 @@ def started(**settings):
 def near(found, expected):
     """Within 1e-9 of the largest number."""
     for name, own in expected.items():
-        assert abs(found[name] - own).max() < 1e-9 * abs(own).max(), name
+        assert abs(found[name] - own).max() <= 1e-9 * abs(own).max(), name
 
 
 @pytest.fixture
@@ -344,6 +351,8 @@ def test_a_plateau_follows_each_epoch_compiles_once_and_goes_on_exactly(validate
 
 
 def test_the_rate_of_a_plateau_is_that_of_the_step_and_outlives_freezing(place):
+    if place.name == "jax":
+        pytest.skip("compiles each operation for seconds; one learner below is compiled as a whole")
     learner = bp.Learner(LINEAR, update=bp.GradientDescent(PLATEAU))
     w, s = place.init(learner)
     for loss in (2.0, float("nan"), 2.0):
@@ -364,15 +373,15 @@ def test_without_a_plateau_nothing_is_observed():
 
 
 # ---------------------------------------------------------------- groups
-def test_groups_that_differ_in_decay_run_as_one_and_equal_each_alone(float_place):
+def test_groups_that_differ_in_decay_run_as_one_and_equal_each_alone(host_place):
     rules = {"*.b": Lion(0.25, decay=0), "dense2": Lion(0.5, decay=0.25), "*": Lion(0.25, decay=0.5)}
     groups = bp.Learner(NET, update=rules)
     assert len(groups.pure.parts) == 1
-    rows = [float_place.array(a) for a in batches(1)[0]]
-    found = groups.weights(groups.step(*float_place.init(groups), *rows)[0])
+    rows = [host_place.array(a) for a in batches(1)[0]]
+    found = groups.weights(groups.step(*host_place.init(groups), *rows)[0])
     for pattern, rule in rules.items():
         alone = bp.Learner(NET, update=rule)
-        own = alone.weights(alone.step(*float_place.init(alone), *rows)[0])
+        own = alone.weights(alone.step(*host_place.init(alone), *rows)[0])
         names = {"*.b": ["dense1.b", "dense3.b"], "dense2": ["dense2.w"], "*": ["dense1.w", "dense3.w"]}
         for name in names[pattern]:
             np.testing.assert_array_equal(backends.host(found[name]), backends.host(own[name]))
@@ -403,6 +412,7 @@ def test_all_rules_together_learn_in_one_compiled_step_what_they_do_on_numpy(bac
         pytest.skip(f"{backend} is not here")
     w, losses, s = steps(MIXED, here[0])
     w_home, losses_home, s_home = steps(MIXED, places[0])
+    s, s_home = (MIXED.observe(each, 1.0) for each in (s, s_home))
     np.testing.assert_allclose(w, w_home, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(losses, losses_home, rtol=1e-10)
     for a, b in zip(leaves(s.rule), leaves(s_home.rule), strict=True):
@@ -488,8 +498,8 @@ def test_a_state_of_other_groups_is_refused(rule, request):
 
 # ---------------------------------------------------------------- averages
 @pytest.mark.parametrize("decay", [None, 0.0, 0.75])
-def test_an_average_is_that_of_all_weights_and_changes_nothing(float_place, decay):
-    rule, place = AdamW({"dense1": 0.1, "dense2": 0.2, "dense3": 0.3}, decay=0.1), float_place
+def test_an_average_is_that_of_all_weights_and_changes_nothing(host_place, decay):
+    rule, place = AdamW({"dense1": 0.1, "dense2": 0.2, "dense3": 0.3}, decay=0.1), host_place
     plain, learner = bp.Learner(NET, update=rule), bp.Learner(NET, update=Averaged(rule, decay))
     one, other, path = place.init(plain), place.init(learner), []
     np.testing.assert_array_equal(backends.host(learner.averaged(*other)), backends.host(other[0]))
