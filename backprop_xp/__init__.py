@@ -1,7 +1,8 @@
 """Backpropagation that can be read, trusted and run anywhere.
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
-`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.errors`, `bp.backends`.
+`bp.losses`, `bp.updates`, `bp.schedules`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.errors`,
+`bp.backends`.
 """
 
 __version__ = "0.1.0"
@@ -17,6 +18,7 @@ from . import layers as layers
 from . import losses as losses
 from . import net as net
 from . import params as params
+from . import schedules as schedules
 from . import step as step
 from . import train as train
 from . import updates as updates

@@ -1,4 +1,4 @@
-"""Functions that activations and losses share and the standard lacks. They never overflow."""
+"""Functions that activations, losses and rules share. They never overflow."""
 
 from math import pi, sqrt
 
@@ -37,6 +37,16 @@ def sigmoid(x: Array, *, xp: Namespace) -> Array:
     """
     z = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, z) / (1 + z)
+
+
+def sign(x: Array, *, xp: Namespace) -> Array:
+    """−1, 0 or 1, and NaN where x is: in comparisons, which run on fractions and in scans of single numbers.
+
+    >>> import numpy as np
+    >>> sign(np.asarray([-3.0, 0.0, 0.5]), xp=np).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    return xp.where(x > 0, 1, xp.where(x < 0, -1, x))
 
 
 def softmax(x: Array, *, xp: Namespace) -> Array:

@@ -6,6 +6,7 @@ This is the public boundary: here arguments are checked, and backends and initia
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import inf, isfinite
 from types import NoneType
 from typing import Any, Literal
 
@@ -28,17 +29,18 @@ from .compiler.ir import abstract
 from .compiler.passes import StepProgram
 from .compiler.recorder import record
 from .errors import BackpropError, consumed, got_instead, listed, too_large
-from .groups import Updates
+from .groups import Penalties, Updates
 from .initialization import initial_values
 from .layers import check_count
 from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
+from .number import number
 from .params import join
 from .printed import settings
 from .shapes import check_shapes
 from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
-from .updates import Clip, GradientDescent, Penalty, RuleState, Update, number
+from .updates import Averaged, Clip, GradientDescent, Penalty, RuleState, Update
 
 _WEIGHTS = 0  # the stream of random bits for initial weights
 _NO_MEMORY = ("memory", "resource_exhausted")  # in the words of Torch and JAX
@@ -66,7 +68,9 @@ class Learner:
             backward pass) and an update of that layer alone (plain gradient descent only).
         to_input: continue the learning flow to the input, as the articles do. ∂E/∂x is "input.e" of what
             a step shows (`watch`); with it nothing needs to learn, and a step leaves w as it is.
-        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped.
+        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped;
+            the loss is without it. Or penalties by layer, block or pattern, such as
+            {"*.w": bp.updates.L2(0.01)}: the first that names a block is its penalty; others have none.
         clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
         shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
             share them out get the same bits.
@@ -90,7 +94,7 @@ class Learner:
     reduction: Reduction = "mean"
     order: Order = "together"
     to_input: bool = False
-    penalty: Penalty | None = None
+    penalty: Penalties | None = None
     clip: Clip | None = None
     shards: int = 1
     precision: str | None = None
@@ -107,7 +111,11 @@ class Learner:
             (self.net, Net, "the net must be one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss must be one such as bp.softmax_cross_entropy"),
             (self.update, (Update, Mapping), "the update rule must be one such as bp.GradientDescent(0.1)"),
-            (self.penalty, (Penalty, NoneType), "the penalty must be one such as bp.updates.L2(0.01)"),
+            (
+                self.penalty,
+                (Penalty, Mapping, NoneType),
+                "the penalty must be one such as bp.updates.L2(0.01)",
+            ),
             (self.clip, (Clip, NoneType), "clip= must be a bound such as bp.updates.ClipByNorm(1)"),
         )
         for value, kind, example in kinds:
@@ -127,7 +135,7 @@ class Learner:
         if self.shards > 1 and any(self.net.state):
             msg = "layers with running state see whole batches alone: write shards=1"
             raise BackpropError(msg)
-        _ = self.pure.parts  # which checks the rules and their names
+        _ = self.pure.parts, self.pure.penalties, self.pure.plateau  # which checks them and their names
 
     def __repr__(self) -> str:
         shown = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
@@ -252,11 +260,14 @@ class Learner:
                 parts = [to.asarray(part, w.dtype, device) for part in drawn]
                 own.append(xp.reshape(join(parts, xp=xp), params[i].shape))
             layers.append(tuple(own))
+        plateau = [number(a, xp=xp) for a in self.pure.plateau.first()] if self.pure.plateau else []
         return State(
             rule=RuleState(
                 count=xp.zeros((), dtype=xp.int32, device=device),
-                rates=self._rates(w, xp=xp),
+                rates=self._spread(self.pure.rates, w, xp=xp),
                 moments=tuple(xp.zeros_like(learning) for _ in range(self.pure.moments)),
+                decays=self._spread(self.pure.decays, w, xp=xp),
+                plateau=to.asarray(plateau, w.dtype, device) if plateau else (),
             ),
             layers=tuple(layers),
             step=xp.zeros((), dtype=word, device=device),
@@ -264,10 +275,10 @@ class Learner:
             scale=loss_scale.first_scale(w, xp=xp, device=device) if scaled else (),
         )
 
-    def _rates(self, w: Array, *, xp: Namespace) -> Array:
-        """One rate for each learning weight where rates differ within a kind of rule, else ()."""
-        pairs = zip(self.net.layout.learning, self.pure.rates, strict=False)
-        parts = [xp.ones_like(w[b.start : b.stop]) * number(rate, xp=xp) for b, rate in pairs]
+    def _spread(self, values: tuple[Any, ...], w: Array, *, xp: Namespace) -> Array:
+        """A number of each learning block, one for each of its weights; () where there are none."""
+        pairs = zip(self.net.layout.learning, values, strict=False)
+        parts = [xp.ones_like(w[b.start : b.stop]) * number(value, xp=xp) for b, value in pairs]
         return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
@@ -294,7 +305,8 @@ class Learner:
 
     def _carried(self, net: Net, w: Array, s: State) -> tuple["Learner", Array, State]:
         learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.gradient_slices
-        zeros = (w[:0],) * learner.pure.moments
+        zeros = xp.zeros_like(self.net.layout.learning_part(w, xp=xp))
+        moments = (*s.rule.moments, *(zeros for _ in range(learner.pure.moments)))[: learner.pure.moments]
 
         def carried(vector: Array) -> Array:
             if not net.layout.learning:
@@ -310,13 +322,15 @@ class Learner:
             )
 
         rule = s.rule._replace(
-            rates=learner._rates(w, xp=xp),  # noqa: SLF001
-            moments=tuple(carried(m) for m in (s.rule.moments or zeros)[: learner.pure.moments]),
+            rates=learner._spread(learner.pure.rates, w, xp=xp),  # noqa: SLF001
+            decays=learner._spread(learner.pure.decays, w, xp=xp),  # noqa: SLF001
+            moments=tuple(map(carried, moments)),
         )
-        if s.rule.moments and net.layout.learning:
-            ran = xp.astype(xp.zeros_like(s.rule.moments[0]), s.rule.count.dtype) + s.rule.count
+        with_moments = s.rule.moments or learner.pure.moments
+        if with_moments and old and net.layout.learning:
+            ran = xp.astype(zeros, s.rule.count.dtype) + s.rule.count
             rule = rule._replace(count=carried(ran))
-        elif s.rule.moments or learner.pure.moments:  # where nothing learns there is no moment
+        elif with_moments:
             rule = rule._replace(
                 count=xp.zeros((), dtype=s.rule.count.dtype, device=backends.of(w).device_of(w))
             )
@@ -469,11 +483,23 @@ class Learner:
         if not isinstance(w, tuple):
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
+        self._check_rule(s.rule)
         to = check_batch(batch, leaves(w)[0], self.net, self.loss)
         if not self._looked_at:
             check_shapes(self.pure, w, s, batch, self._carry[1])
             self._looked_at.append(True)
         return to
+
+    def _check_rule(self, rule: RuleState) -> None:
+        """Check that rates, decays and a plateau lie in the state if this learner looks for them there."""
+        for name in ("rates", "decays", "plateau"):
+            wanted, there = bool(getattr(self.pure, name)), not isinstance(getattr(rule, name), tuple)
+            if wanted != there:
+                msg = (
+                    f"the state s must come from init of this learner, {'with' if wanted else 'without'} "
+                    f"{name}; it was made with another update rule"
+                )
+                raise BackpropError(msg)
 
     @cached_property
     def _looked_at(self) -> list[bool]:
@@ -548,6 +574,49 @@ class Learner:
             part = mapped(x, lambda a: a[rows, ...])  # noqa: B023 (used at once)
             parts.append(self.predict(w, s, part, net_input=net_input))
         return join(parts, xp=self._to(w).xp)
+
+    def averaged(self, w: Array, s: State) -> Array:
+        """The weights with their averages in place, to predict with; w and s are not changed.
+
+        Blocks that are frozen, whose rule keeps no average, or that were not updated yet are as in w.
+
+        Args:
+            w: the weights.
+            s: the state; its rule, or that of a group, is `bp.updates.Averaged`.
+
+        Raises:
+            BackpropError: no rule keeps an average.
+        """
+        check_vector(w, self.net.layout)
+        check_state(s, State, self.pure.moments)
+        if not any(isinstance(rule, Averaged) for rule in self.pure.rules):
+            msg = "no rule of this learner keeps an average: write update=bp.updates.Averaged(bp.Adam())"
+            raise BackpropError(msg)
+        return self.pure.averaged(w, s, xp=backends.of(w).xp)
+
+    def penalty_value(self, w: Array) -> Array:
+        """The sum of the penalties on the weights that learn, 0-d; no loss contains it."""
+        check_vector(w, self.net.layout)
+        return self.pure.penalty_value(w, xp=backends.of(w).xp)
+
+    def observe(self, s: State, loss: float) -> State:
+        """The state after the loss of an epoch, which `bp.schedules.Plateau` follows.
+
+        `bp.fit` and `bp.train.epochs` call it; a loop of your own does so after each epoch.
+
+        Args:
+            s: the state.
+            loss: of the epoch; one that is not finite is no lower than any.
+
+        Returns:
+            The new state; s itself where no rate follows the loss.
+        """
+        plateau = self.pure.plateau
+        if plateau is None:
+            return s
+        xp, loss = backends.of(s.rule.plateau).xp, float(loss)
+        new = plateau.observe(s.rule.plateau, loss if isfinite(loss) else inf, xp=xp)
+        return s._replace(rule=s.rule._replace(plateau=new))
 
     def losses(self, w: Array, s: State, *batch: Any) -> Array:
         """The loss E of each sample, times its weight, shape (batch,); nothing is updated."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import activations, backends, functions, layers, losses, params, rng, updates
+from backprop_xp import activations, backends, functions, layers, losses, params, rng, schedules, updates
 from backprop_xp.compiler.ir import evaluate, leaves, mapped
 from backprop_xp.compiler.recorder import record
 from backprop_xp.layers import Context
@@ -176,6 +176,13 @@ LEARNERS = {
     "labels, weighted": bp.Learner(ONE_OF_EACH, losses.SoftmaxCrossEntropy(0.1, (1, 2.5, 0), ignored=2)),
     "frozen": bp.Learner(ONE_OF_EACH.freeze("early.b", "dense2"), update=updates.Momentum(0.1)),
     "rates": bp.Learner(ONE_OF_EACH.freeze("dense1"), update=bp.GradientDescent(RATES)),
+    "averaged, penalties, clipped by norm": bp.Learner(
+        ONE_OF_EACH,
+        update=updates.Averaged(updates.AdamW(0.1)),
+        penalty={"*.b": updates.L1(0.1), "early": updates.L2(0.1)},
+        clip=updates.ClipByNorm(0.5),
+    ),
+    "clipped by value": bp.Learner(ONE_OF_EACH, clip=updates.ClipByValue(0.01)),
     "layer by layer": bp.Learner(ONE_OF_EACH, update=bp.GradientDescent(RATES), order="layer by layer"),
 }
 
@@ -253,6 +260,17 @@ UPDATES = {
     "a rate a weight": bp.GradientDescent(RATES),
     "bounded": bp.GradientDescent(0.5, limit=1, floor=0.25),
     "nesterov": updates.Momentum(0.1, nesterov=True),
+    **{
+        f"schedule {name}": bp.GradientDescent(rate)
+        for name, rate in {
+            "step": schedules.Step(0.1, 3),
+            "warm up": schedules.WarmUp(3, schedules.Exponential(0.1, 0.9)),
+            "cosine": schedules.WarmUp(3, schedules.Cosine(0.1, 3)),
+            "one cycle": schedules.OneCycle(0.1, 5),
+        }.items()
+    },
+    "averaged": updates.Averaged(updates.Momentum(0.1)),
+    "moving average": updates.Averaged(updates.NAdam(0.1), 0.9),
     "adam without memory": bp.Adam(0.1, beta1=0.0, beta2=0.0),
 }
 UNITS = {
@@ -434,10 +452,10 @@ def test_every_class_is_in_its_list_run_here_and_named_in_its_room(module, kind,
     own = [
         v for v in vars(module).values() if isinstance(v, type) and v.__module__.startswith(module.__name__)
     ]
-    bases = ("Activation", "Loss", "DistributionLoss", "Layer", "Update")
+    bases = ("Activation", "Loss", "DistributionLoss", "Layer", "Update", "Averaged")
     made = {v for v in own if hasattr(v, kind) and v.__name__ not in bases}
     assert made
     assert made == {v if isinstance(v, type) else type(v) for v in module.ALL.values()}
-    assert made == {type(each) for each in run}
+    assert made == {type(each) for each in run} - {updates.Averaged}
     for name, value in module.ALL.items():
         assert getattr(room, value.__name__ if isinstance(value, type) else name) is value
