@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from .arrays import Array, Namespace, leaves, mapped
+from .errors import BackpropError, listed
 from .layers import Flow, check_count
-from .net import learning_flow
+from .net import Net, learning_flow
 from .params import join
 from .step import State, Step
 
@@ -26,26 +27,35 @@ def outputs(
 
 def input_gradient(
     step: Step, w: Array, s: State, x: Any, t: Array = None, *, unit: int | None, xp: Namespace
-) -> Array:
+) -> Any:
     """∂E/∂x of each row's own loss; without t ∂o/∂x of one output unit, or of all along a second axis."""
     params, flows, _ = step.forward(w, s, x, training=False, xp=xp)
     o = flows[-1].o
     if t is not None:
         e = step.loss.error(o, step.loss.encode(t, o, xp=xp), xp=xp)
-        return _at_input(step, params, flows, e, xp=xp)
+        return _at_inputs(step.net, params, flows, e, xp=xp)
     k = xp.arange(o.shape[-1], dtype=xp.int32, device=getattr(o, "device", None))
 
-    def of(each: int) -> Array:
-        return _at_input(step, params, flows, xp.zeros_like(o) + xp.astype(k == each, o.dtype), xp=xp)
+    def of(each: int) -> Any:
+        return _at_inputs(step.net, params, flows, xp.zeros_like(o) + xp.astype(k == each, o.dtype), xp=xp)
 
-    return of(unit) if unit is not None else xp.stack([of(each) for each in range(o.shape[-1])], axis=1)
+    if unit is not None:
+        return of(unit)
+    return _columns([of(each) for each in range(o.shape[-1])], lambda column: xp.stack(column, axis=1))
 
 
-def _at_input(step: Step, params: Any, flows: list[Flow], e: Array, *, xp: Namespace) -> Array:
-    """∂E/∂x from e = ∂E/∂o at the output."""
-    net = replace(step.net, frozen=frozenset(step.net.shapes))  # no gradient of weights is needed
-    *_, last = learning_flow(net, params, flows, e, xp=xp, to_input=True)
-    return last.e
+def _at_inputs(net: Net, params: Any, flows: list[Flow], e: Array, *, xp: Namespace) -> Any:
+    """∂E/∂x from e = ∂E/∂o at the output; by name where there are several inputs."""
+    fixed = replace(net, frozen=frozenset(net.shapes))  # no gradient of weights is needed
+    inputs = {k: node.name for k, node in enumerate(net.nodes) if not node.inputs}
+    way = learning_flow(fixed, params, flows, e, xp=xp, to_input=True)
+    found = {inputs[each.k]: each.e for each in way if each.k in inputs}
+    if not found:
+        msg = (
+            f"integers have no gradient, and the inputs of this net, {listed(inputs.values())}, are no others"
+        )
+        raise BackpropError(msg)
+    return found if len(inputs) > 1 else found.popitem()[1]
 
 
 def in_batches(function: Callable[[Any], Any], rows: Any, size: int | None, *, xp: Namespace) -> Any:
@@ -63,5 +73,10 @@ def in_batches(function: Callable[[Any], Any], rows: Any, size: int | None, *, x
         return function(rows)
     ends = [(k, min(k + size, n)) for k in range(0, n, size)]
     found = [function(mapped(rows, lambda a: a[i:j, ...])) for i, j in ends]  # noqa: B023 (used at once)
-    columns = iter([join(list(column), xp=xp) for column in zip(*map(leaves, found), strict=True)])
-    return mapped(found[0], lambda _: next(columns))
+    return _columns(found, lambda parts: join(parts, xp=xp))
+
+
+def _columns(results: list[Any], together: Callable[[list[Array]], Array]) -> Any:
+    """Results of one form as one, each array made of theirs."""
+    columns = iter([together(list(column)) for column in zip(*map(leaves, results), strict=True)])
+    return mapped(results[0], lambda _: next(columns))

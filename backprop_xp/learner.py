@@ -548,7 +548,7 @@ class Learner:
         *,
         unit: int | None = None,
         batch_size: int | None = None,
-    ) -> Array:
+    ) -> Any:
         """How inputs matter: ∂E/∂x of each row where targets are given, else ∂o/∂x.
 
         E is each row's own loss, not divided by the number of rows; o is the output of the last layer
@@ -565,7 +565,8 @@ class Learner:
             batch_size: rows at a time, so that memory stays bounded; None for all at once.
 
         Returns:
-            The shape of x; for all units (batch, units, features).
+            The shape of x, or for all units (batch, units, features); for several inputs such arrays by
+            name, those of numbers.
 
         Raises:
             BackpropError: both targets and a unit are given, or there is no such unit.
@@ -582,7 +583,7 @@ class Learner:
             unit = self._check_unit(unit, t)
         xp = self._precise(to).xp
 
-        def part(rows: Any) -> Array:
+        def part(rows: Any) -> Any:
             return input_gradient(self.pure, w, s, *rows, unit=unit, xp=xp)
 
         return in_batches(part, (x,) if t is None else (x, t), batch_size, xp=xp)

@@ -203,7 +203,18 @@ class Step:
         found = self.gradient(w, s._replace(scale=()), *batch, xp=xp)
         if not self.net.layout.learning:
             return found.loss, w[:0]
-        return found.loss, found.g
+        if self.penalty is None:
+            return found.loss, found.g
+        return found.loss + self.penalty_value(w, xp=xp), self.with_penalty(found.g, w, xp=xp)
+
+    def penalty_value(self, w: Array, *, xp: Namespace) -> Array:
+        """The penalty on the learning weights, 0-d."""
+        return self.penalty.value(self.net.layout.learning_part(w, xp=xp), xp=xp)  # type: ignore[union-attr]
+
+    def with_penalty(self, g: Array, w: Array, *, xp: Namespace) -> Array:
+        """The gradient with that of the penalty."""
+        own = _learning(self.net.layout, w, xp=xp)
+        return _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)  # type: ignore[union-attr]
 
     def _see(self, watched: Watched, found: Learn, s: State) -> None:
         def unscaled(a: Array) -> Array:
@@ -317,8 +328,7 @@ class Step:
         if s.scale:
             g = _each(g, lambda a: a / s.scale[0])
         if self.penalty is not None:
-            own = _learning(self.net.layout, w, xp=xp)
-            g = _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)
+            g = self.with_penalty(g, w, xp=xp)
         if self.clip is not None:
             g = self.clip(g, xp=xp) if isinstance(g, tuple) else self.clip((g,), xp=xp)[0]
         if watched is not None and watched.wants(*RULE):

@@ -320,6 +320,10 @@ def _check_now(now: Any, count: Array) -> None:
 class Penalty(Protocol):
     """What the learner needs to know of a penalty on the weights."""
 
+    def value(self, w: Array, *, xp: Namespace) -> Array:
+        """What it adds to E, for a part of the weights, 0-d."""
+        ...
+
     def gradient(self, w: Array, *, xp: Namespace) -> Array:
         """What it adds to ∂E/∂w, for a part of the weights."""
         ...
@@ -343,6 +347,10 @@ class L2:
         if not _is_number(self.strength) or not 0 <= self.strength < inf:
             msg = f"the strength of a penalty must be a number, 0 or more, got {self.strength!r}"
             raise BackpropError(msg)
+
+    def value(self, w: Array, *, xp: Namespace) -> Array:
+        """The term ½ λ Σ w²."""
+        return self.strength * xp.sum(w * w) / 2
 
     def gradient(self, w: Array, *, xp: Namespace) -> Array:
         """The term λ w."""
