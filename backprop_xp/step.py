@@ -205,16 +205,7 @@ class Step:
             return found.loss, w[:0]
         if self.penalty is None:
             return found.loss, found.g
-        return found.loss + self.penalty_value(w, xp=xp), self.with_penalty(found.g, w, xp=xp)
-
-    def penalty_value(self, w: Array, *, xp: Namespace) -> Array:
-        """The penalty on the learning weights, 0-d."""
-        return self.penalty.value(self.net.layout.learning_part(w, xp=xp), xp=xp)  # type: ignore[union-attr]
-
-    def with_penalty(self, g: Array, w: Array, *, xp: Namespace) -> Array:
-        """The gradient with that of the penalty."""
-        own = _learning(self.net.layout, w, xp=xp)
-        return _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)  # type: ignore[union-attr]
+        return found.loss + self.penalty_value(w, xp=xp), self._with_penalties(found.g, w, xp=xp)
 
     def _see(self, watched: Watched, found: Learn, s: State) -> None:
         def unscaled(a: Array) -> Array:
@@ -328,7 +319,7 @@ class Step:
         if s.scale:
             g = _each(g, lambda a: a / s.scale[0])
         if self.penalty is not None:
-            g = self.with_penalty(g, w, xp=xp)
+            g = self._with_penalties(g, w, xp=xp)
         if self.clip is not None:
             g = self.clip(g, xp=xp) if isinstance(g, tuple) else self.clip((g,), xp=xp)[0]
         if watched is not None and watched.wants(*RULE):
@@ -343,6 +334,15 @@ class Step:
         if watched is not None and watched.wants("moments_after"):
             watched.see_blocks("moments_after", self._moments(rule, xp=xp))
         return w, State(rule, layers, s.step + 1, s.seed, scale), loss
+
+    def _with_penalties(self, g: Array, w: Array, *, xp: Namespace) -> Array:
+        """The gradient of the loss and of the penalties."""
+        own = _learning(self.net.layout, w, xp=xp)
+        return _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)  # type: ignore[union-attr]
+
+    def penalty_value(self, w: Array, *, xp: Namespace) -> Array:
+        """The sum of the penalties on the weights that learn, 0-d; the loss E is without it."""
+        return self.penalty.value(self.net.layout.learning_part(w, xp=xp), xp=xp)  # type: ignore[union-attr]
 
     def _watch_before(self, w: Array, watched: Watched | None, *, xp: Namespace) -> dict[str, Array]:
         if watched is None or not watched.wants("w_before", "w_after", "change"):
