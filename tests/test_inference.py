@@ -115,9 +115,8 @@ def test_value_and_gradient_are_those_of_a_step_and_change_nothing(given):
     assert after.tobytes() == (w - 0.1 * g).tobytes()
 
 
-@pytest.mark.parametrize("penalty", [None, bp.updates.L2(0.1)], ids=["plain", "penalty"])
-def test_value_and_gradient_agree_on_every_backend_compiled_or_not(penalty, float_place, given):
-    learner = bp.Learner(SKIPS, bp.softmax_cross_entropy, penalty=penalty)
+def test_value_and_gradient_agree_on_every_backend_compiled_or_not(float_place, given):
+    learner = bp.Learner(SKIPS, bp.softmax_cross_entropy, penalty=bp.updates.L2(0.1))
     w, s, x, t = given
     at_home = learner.value_and_grad(w, s, x, t)
     w, s = float_place.init(learner, 2)
@@ -168,10 +167,11 @@ def test_weights_and_vectors_share_no_memory():
 
 def test_lbfgs_reaches_a_loss_that_no_rule_reaches_in_as_many_evaluations():
     minimize = pytest.importorskip("scipy.optimize", reason="scipy is not installed").minimize
-    x = np.linspace(-1, 1, 30)[:, None]
-    t = np.sin(4 * x)
-    net, evaluations = bp.chain(1, bp.Dense(8, bp.tanh), bp.Dense(1)), 150
-    learner = bp.Learner(net)
+    u = np.linspace(-1, 1, 40)[:, None]
+    x, t = u ** np.arange(1, 6), np.sin(4 * u)
+    both = np.hstack([x, np.ones_like(u)])
+    least = float(np.mean((both @ np.linalg.lstsq(both, t)[0] - t) ** 2)) / 2
+    learner = bp.Learner(bp.chain(5, bp.Dense(1)))
     w, s = learner.init(1, dtype="float64")
     objective, calls = learner.compile_value_and_grad(w), []
 
@@ -180,19 +180,17 @@ def test_lbfgs_reaches_a_loss_that_no_rule_reaches_in_as_many_evaluations():
         calls.append(float(value))
         return float(value), g
 
-    bound = {"maxfun": evaluations, "maxiter": evaluations}
-    found = minimize(at, learner.to_vector(w), jac=True, method="L-BFGS-B", options=bound)
-    assert len(calls) <= evaluations + 20  # SciPy ends the line search that it is in
-    best = float("inf")
+    minimize(at, learner.to_vector(w), jac=True, method="L-BFGS-B", options={"ftol": 0, "gtol": 1e-9})
+    assert len(calls) < 100
+    assert min(calls) - least < 1e-12
     for rule in (bp.GradientDescent, bp.updates.Momentum, bp.Adam):
-        for rate in (0.003, 0.01, 0.03, 0.1, 0.3, 1):
-            own = bp.Learner(net, update=rule(rate))
+        for rate in (0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 1):
+            own = bp.Learner(learner.net, update=rule(rate))
             each, state = own.init(1, dtype="float64")
             step = own.compile(each)
-            for _ in range(len(calls)):
+            for _ in calls:
                 each, state, loss = step(each, state, x, t)
-            best = min(best, float(loss) if np.isfinite(loss) else best)
-    assert found.fun < best / 10
+            assert float(loss) - least > 1e-2, (rule, rate)
 
 
 def test_the_page_on_scipy_runs():
@@ -270,16 +268,24 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_what_is_inferred_lies_where_the_weights_are_in_batches_too(call, float_place, given):
+def test_what_is_inferred_lies_where_the_weights_are_in_batches_too(call, place, given):
     at_home = leaves(call(*given))
-    w, s = float_place.init(LEARNER, 2)
-    x, t = (float_place.array(a) for a in given[2:])
-    rtol = 1e-5 if float_place.dtype == "float32" else 1e-12
-    for size in (None, 4, ROWS, 100):
+    w, s = place.init(LEARNER, 2)
+    x, t = (place.array(a) for a in given[2:])
+    for size in (None, 4):
         for a, there in zip(leaves(call(w, s, x, t, batch_size=size)), at_home, strict=True):
-            assert a.dtype == w.dtype
-            assert float_place.backend.device_of(a) == float_place.backend.device_of(w)
-            alike(a, there, rtol)
+            assert place.backend.device_of(a) == place.backend.device_of(w)
+            alike(a, there)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("size", [None, 1, ROWS, 100])
+def test_what_is_inferred_keeps_the_dtype(call, size, given):
+    w, s = LEARNER.init(2)
+    for a, there in zip(leaves(call(w, s, *(a.astype("f4") for a in given[2:]), batch_size=size)),
+                        leaves(call(*given)), strict=True):  # fmt: skip
+        assert a.dtype == np.float32
+        alike(a, there, 1e-5)
 
 
 def test_memory_is_bounded_by_the_batch():
