@@ -30,14 +30,14 @@ def input_gradient(
 ) -> Any:
     """∂E/∂x of each row's own loss; without t ∂o/∂x of one output unit, or of all along a second axis."""
     params, flows, _ = step.forward(w, s, x, training=False, xp=xp)
-    o = flows[-1].o
+    o, net = flows[-1].o, replace(step.net, frozen=frozenset(step.net.shapes))  # weights need no gradient
     if t is not None:
         e = step.loss.error(o, step.loss.encode(t, o, xp=xp), xp=xp)
-        return _at_inputs(step.net, params, flows, e, xp=xp)
+        return _at_inputs(net, params, flows, e, xp=xp)
     k = xp.arange(o.shape[-1], dtype=xp.int32, device=getattr(o, "device", None))
 
     def of(each: int) -> Any:
-        return _at_inputs(step.net, params, flows, xp.zeros_like(o) + xp.astype(k == each, o.dtype), xp=xp)
+        return _at_inputs(net, params, flows, xp.zeros_like(o) + xp.astype(k == each, o.dtype), xp=xp)
 
     if unit is not None:
         return of(unit)
@@ -46,9 +46,8 @@ def input_gradient(
 
 def _at_inputs(net: Net, params: Any, flows: list[Flow], e: Array, *, xp: Namespace) -> Any:
     """∂E/∂x from e = ∂E/∂o at the output; by name where there are several inputs."""
-    fixed = replace(net, frozen=frozenset(net.shapes))  # no gradient of weights is needed
     inputs = {k: node.name for k, node in enumerate(net.nodes) if not node.inputs}
-    way = learning_flow(fixed, params, flows, e, xp=xp, to_input=True)
+    way = learning_flow(net, params, flows, e, xp=xp, to_input=True)
     found = {inputs[each.k]: each.e for each in way if each.k in inputs}
     if not found:
         msg = (
