@@ -81,7 +81,9 @@ def chosen_initializers(initial: Initial | None, shapes: Mapping[str, Shape]) ->
     >>> chosen_initializers({"dense1": HeNormal(), "*.b": Constant(1)}, shapes)
     {'dense1.w': HeNormal(), 'dense1.b': Constant(value=1)}
     """
-    table = {} if initial is None else initial if isinstance(initial, Mapping) else {"*": initial}
+    table: Mapping[str, Any] = (
+        {} if initial is None else initial if isinstance(initial, Mapping) else {"*": initial}
+    )
     for pattern, each in table.items():
         if not isinstance(each, Initializer):
             msg = (
