@@ -1,8 +1,8 @@
 """Backpropagation that can be read, trusted and run anywhere.
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
-`bp.losses`, `bp.updates`, `bp.schedules`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.errors`,
-`bp.backends`.
+`bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.insight`,
+`bp.exact`, `bp.errors`, `bp.backends`.
 """
 
 __version__ = "0.1.0"
@@ -13,6 +13,7 @@ from . import backends as backends
 from . import data as data
 from . import errors as errors
 from . import exact as exact
+from . import initialization as initialization
 from . import insight as insight
 from . import layers as layers
 from . import losses as losses

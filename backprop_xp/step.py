@@ -200,6 +200,15 @@ class Step:
             label(xp, g, "g")
         return Gradient(g, passed.loss, passed.layers)
 
+    def value_and_grad(self, w: Array, s: State, *batch: Any, xp: Namespace) -> tuple[Array, Array]:
+        """E with the penalty, and its gradient over the learning weights; see `Learner.value_and_grad`."""
+        found = self.gradient(w, s._replace(scale=()), *batch, xp=xp)
+        if not self.net.layout.learning:
+            return found.loss, w[:0]
+        if self.penalty is None:
+            return found.loss, found.g
+        return found.loss + self.penalty_value(w, xp=xp), self._with_penalties(found.g, w, xp=xp)
+
     def _see(self, watched: Watched, found: Learn, s: State) -> None:
         def unscaled(a: Array) -> Array:
             return a / s.scale[0] if s.scale else a
