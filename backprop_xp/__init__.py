@@ -1,7 +1,8 @@
 """Backpropagation that can be read, trusted and run anywhere.
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
-`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.errors`, `bp.backends`.
+`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.testing`, `bp.errors`,
+`bp.backends`.
 """
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ from . import losses as losses
 from . import net as net
 from . import params as params
 from . import step as step
+from . import testing as testing
 from . import train as train
 from . import updates as updates
 from .activations import relu as relu
