@@ -136,7 +136,9 @@ FORMULAS_BY_ROOM = {
     "rng": of_rng(),
     "layout": of_layout(),
 }
-FORMULAS = {f"{room} {name}".strip(): f for room, made in FORMULAS_BY_ROOM.items() for name, f in made.items()}
+FORMULAS = {
+    f"{room} {name}".strip(): f for room, made in FORMULAS_BY_ROOM.items() for name, f in made.items()
+}
 every_formula = pytest.mark.parametrize("name", FORMULAS)
 
 
@@ -188,7 +190,8 @@ UNITS = {
 def test_units_pass_every_check_of_testing(name):
     report = UNITS[name]()
     skipped = {check.name for check in report.checks if not check.held}
-    assert skipped <= {"exact", "standard", "jax", "torch", "random bits"}, report
+    may = {"exact", "standard", "jax", "torch", "random bits"}
+    assert skipped <= may | ({"gradient"} if name in ("layer input", "layer integers") else set()), report
 
 
 @pytest.mark.parametrize(
@@ -248,9 +251,17 @@ PLANTED = {
     "a gradient changed": (on_read_only, "read-only", lambda g, w, *, xp: less(g, 2 * w)),
     "a gradient changed by a view": (on_read_only, "read-only", lambda g, w, *, xp: less(g[1:], 1)),
     "a gradient written into": (on_read_only, "read-only", lambda g, w, *, xp: g.__setitem__(0, 1.0)),
-    "old weights read too late": (on_replaced, "where no array changes", lambda g, w, *, xp: (less(w, g), w + 0)),
+    "old weights read too late": (
+        on_replaced,
+        "where no array changes",
+        lambda g, w, *, xp: (less(w, g), w + 0),
+    ),
     "numbers in float64": (in_float32, "float64", lambda g, w, *, xp: w - xp.full((3,), 0.5) * g),
-    "weights changed by a view": (on_replaced, "where no array changes", lambda g, w, *, xp: (less(w[1:], 1), w)),
+    "weights changed by a view": (
+        on_replaced,
+        "where no array changes",
+        lambda g, w, *, xp: (less(w[1:], 1), w),
+    ),
 }
 
 

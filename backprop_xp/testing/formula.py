@@ -71,10 +71,11 @@ def compare(
     for name, a in named(found):
         b = others.pop(name)
         if (a.shape, a.dtype) != (b.shape, b.dtype):
-            msg = f"{name} {where} is {a.dtype} of shape {a.shape}, and {b.dtype} of shape {b.shape} {against}{look}"
+            one, other = (f"{each.dtype} of shape {each.shape}" for each in (a, b))
+            msg = f"{name} {where} is {one}, and {other} {against}{look}"
             raise CheckFailed(msg)
         with np.errstate(all="ignore"):
-            bad = (a != b) & ~((a != a) & (b != b))  # NaN is equal to NaN
+            bad = (a != b) & ~(np.isnan(a) & np.isnan(b))
             if close and a.dtype.kind == "f":
                 bad &= ~(abs(a - b) <= close * np.max(abs(b), initial=1.0, where=np.isfinite(b)))
         if np.any(bad):
@@ -122,7 +123,9 @@ def twice(formula: Formula) -> str:
     """A formula makes the same bits of the same arrays."""
     first = on_numpy(formula)
     look = ": random bits come from ctx alone, by rng.threefry, and no call leaves anything behind"
-    compare(on_numpy(formula), first, "in a second call", against="in the first, of the same arrays", look=look)
+    compare(
+        on_numpy(formula), first, "in a second call", against="in the first, of the same arrays", look=look
+    )
     return "two calls give the same bits"
 
 

@@ -95,7 +95,9 @@ def _pattern(found: Any, d: Any, smooth: Any) -> str:
     return " (the sign is wrong)" if abs(ratio[0] + 1) < 1e-6 else f" (all are {ratio[0]:.6g} times as large)"
 
 
-def agree_exactly(name: str, f: Callable[[Array], Array], x: Array, e: Array, found: Array, look: str) -> None:
+def agree_exactly(
+    name: str, f: Callable[[Array], Array], x: Array, e: Array, found: Array, look: str
+) -> None:
     """Check a derivative on fractions, along one direction and without rounding.
 
     Args:

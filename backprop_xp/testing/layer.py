@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import Shape
 from ..exact import namespace
-from ..layers import Context, Layer
+from ..layers import Context, Input, Layer
 from .formula import CLOSE, Formula, compare, exactly, fractions
 from .gradient import agree, agree_exactly, differences
 from .points import ROWS, points
@@ -61,6 +61,8 @@ class _Checked:
         self.x = tuple(
             np.asarray(a) if hasattr(a, "shape") else points((ROWS, *a), k, 2.0) for k, a in enumerate(inputs)
         )
+        ends = isinstance(layer, Input)  # it pulls nothing
+        self.flows = {f"x{k}": a for k, a in enumerate(self.x) if a.dtype.kind == "f" and not ends}
         self.shape: Shape = (ROWS, *layer.shape(*shapes))
         self.params = {name: tuple(param.shape) for name, param in layer.params(*shapes).items()}
         self.states = tuple(tuple(param.shape) for param in layer.state(*shapes))
@@ -79,14 +81,15 @@ class _Checked:
         ctx = Context(training, *given.words, stream, given.state, given.first)
         return self.layer.forward(given.p, *given.x, ctx=ctx, xp=xp)
 
-    def all_of(self, given: Given, kept: Any, *, xp: Any) -> Any:  # noqa: ARG002
+    def all_of(self, given: Given, kept: Any, *, xp: Any) -> Any:
         """All that the layer makes of what it is given, by name."""
         flow, state = self.forward(given, xp=xp)
         still, same = self.forward(given, xp=xp, training=False)
         delta = self.layer.delta(given.p, flow, given.e, xp=xp)
         grad = self.layer.grad(given.p, flow, delta, *given.x, xp=xp)
         pull = self.layer.pull(given.p, flow, delta, *given.x, xp=xp)
-        counts = (("grad", grad, self.params), ("pull", pull, self.x), ("state", state, self.states))
+        x = self.x if self.flows or pull else ()
+        counts = (("grad", grad, self.params), ("pull", pull, x), ("state", state, self.states))
         for name, made, wanted in counts:
             if len(made) != len(wanted):
                 msg = f"{name} must give {len(wanted)} arrays, a tuple, got {len(made)}"
@@ -95,7 +98,7 @@ class _Checked:
             "o": flow.o,
             "delta": delta,
             "grad": dict(zip(self.params, grad, strict=True)),
-            "pull": {f"x{k}": a for k, a in enumerate(pull) if self.x[k].dtype.kind == "f"},
+            "pull": {f"x{k}": a for k, a in enumerate(pull) if f"x{k}" in self.flows},
             "state": tuple(state),
             "o in evaluation": still.o,
             "state in evaluation": tuple(same),
@@ -106,7 +109,7 @@ class _Checked:
         formula = Formula(self.all_of, self.given)
         shapes = {"o": self.shape, "o in evaluation": self.shape}
         shapes |= {f"grad.{name}": shape for name, shape in self.params.items()}
-        shapes |= {f"pull.x{k}": a.shape for k, a in enumerate(self.x) if a.dtype.kind == "f"}
+        shapes |= {f"pull.{name}": a.shape for name, a in self.flows.items()}
         shapes |= {f"state[{k}]": shape for k, shape in enumerate(self.states)}
         own = {"gradient": self.gradient, "evaluation": self.evaluation, "random bits": self.random_bits}
         return family(self.layer, formula, shapes, own, lambda: self.exact(formula))
@@ -114,10 +117,8 @@ class _Checked:
     @cached_property
     def variables(self) -> dict[tuple[str, str], Any]:
         """What derivatives are formed with respect to: the method and the name of each, and where it is."""
-        inputs = {f"x{k}": a for k, a in enumerate(self.x) if a.dtype.kind == "f"}
-        return {("grad", name): getattr(self.given.p, name) for name in self.params} | {
-            ("pull", name): a for name, a in inputs.items()
-        }
+        found = {("grad", name): getattr(self.given.p, name) for name in self.params}
+        return found | {("pull", name): a for name, a in self.flows.items()}
 
     def gradient(self) -> str:
         """Every derivative against central differences."""
@@ -129,7 +130,10 @@ class _Checked:
 
             try:
                 n = agree(
-                    f"{method}.{name}", made[method][name], differences(o, at, self.given.e), f"the method {method}"
+                    f"{method}.{name}",
+                    made[method][name],
+                    differences(o, at, self.given.e),
+                    f"the method {method}",
                 )
                 counted.append(f"{method}.{name} at {n} points")
             except CheckFailed as error:
@@ -138,6 +142,9 @@ class _Checked:
             every = 1 < len(wrong) == len(self.variables)
             msg = f"{wrong[0]}{', or at delta, since no derivative is right' if every else ''}"
             raise CheckFailed(msg) from wrong[0]
+        if not counted:
+            reason = "it has no parameters, and no derivative flows on from it"
+            raise NotApplicable(reason)
         return ", ".join(counted)
 
     def exact(self, formula: Formula) -> str:

@@ -53,7 +53,11 @@ def check_loss(loss: Loss, *, outputs: Outputs = "numbers", up_to: float = LARGE
     def gradient() -> str:
         n = 0
         for kind, t in given.items():
-            wanted = differences(lambda y, t=t: one(y, t, xp=np)["value"], o, 1.0)
+
+            def value(y: Any, t: Any = t) -> Any:
+                return one(y, t, xp=np)["value"]
+
+            wanted = differences(value, o, 1.0)
             n += agree(f"error for {kind}", one(o, t, xp=np)["error"], wanted, _LOOK)
         return f"error at {n} points is the central difference of value"
 
@@ -62,7 +66,10 @@ def check_loss(loss: Loss, *, outputs: Outputs = "numbers", up_to: float = LARGE
         at, ones = fractions((o, np.ones(ROWS)))
         for kind, t in fractions(given).items():
             error = one(at, t, xp=namespace)["error"]
-            value = lambda y, t=t: one(y, t, xp=namespace)["value"]  # noqa: E731
+
+            def value(y: Any, t: Any = t) -> Any:
+                return one(y, t, xp=namespace)["value"]
+
             agree_exactly(f"error for {kind}", value, at, ones, error, _LOOK)
         return note
 

@@ -51,7 +51,7 @@ def large(size: float | None = None) -> list[Any]:
     found = []
     for dtype in DTYPES:
         n = float(np.finfo(dtype).max) / 4 if size is None else size
-        found.append(np.asarray([[n, -n, 0.0, 1.0], [-n, -n / 2, -n, -1e-30]], dtype=dtype))
+        found.append(np.asarray([[n, -n, 0.0], [-n, -n / 2, -1e-30], [1.0, n, n]], dtype=dtype))
     return found
 
 

@@ -47,7 +47,7 @@ def settings_hold(unit: Any) -> str:
 
 
 def pickled(unit: Any) -> Any:
-    """A copy by way of a pickle; classes and named functions stay what they are, wherever they are defined."""
+    """A copy by way of a pickle; classes and named functions stay the same objects."""
     held: list[Any] = []
 
     class Pickler(pickle.Pickler):

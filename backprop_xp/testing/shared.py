@@ -1,6 +1,7 @@
 """Checks that units of every kind share."""
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,9 @@ def check_made(unit: Any, want: str, *, fits: bool) -> None:
         raise BackpropError(msg)
 
 
-def family(unit: Any, formula: Formula, shapes: Mapping[str, Shape], own: Checks, exact: Callable[[], str]) -> Checks:
+def family(
+    unit: Any, formula: Formula, shapes: Mapping[str, Shape], own: Checks, exact: Callable[[], str]
+) -> Checks:
     """The checks of a unit in their order: cheap ones first, other libraries last.
 
     A check that a unit is the same after it was saved to a model file belongs beside 'settings'.
@@ -71,7 +74,7 @@ def check_shapes(formula: Formula, wanted: Mapping[str, Shape]) -> str:
     Raises:
         CheckFailed: with the name, the shape wanted and the one there is.
     """
-    found = {name: a for name, a in named(on_numpy(formula))}
+    found = dict(named(on_numpy(formula)))
     for name, shape in wanted.items():
         if name not in found or found[name].shape != shape:
             got = f"got {found[name].shape}" if name in found else "there is none"
@@ -86,9 +89,9 @@ def rows_alone(formula: Formula) -> str:
     Raises:
         CheckFailed: a row depends on the others.
     """
-    whole = on_numpy(formula)
-    for k in range(leaves(formula.given)[0].shape[0]):
-        given, wanted = mapped((formula.given, whole), lambda a, k=k: a[k : k + 1])
+    both = formula.given, on_numpy(formula)
+    parts = [mapped(both, itemgetter(slice(k, k + 1))) for k in range(leaves(formula.given)[0].shape[0])]
+    for k, (given, wanted) in enumerate(parts):
         compare(
             on_numpy(Formula(formula.run, given)),
             wanted,

@@ -98,7 +98,14 @@ class _Checked:
         """A count for each weight, as after thawing, does what one count for all does."""
         each = self.made(self.formula(count=np.full(_WEIGHTS, 4)))
         look = ": state.count is 0-d, or has one entry for each weight, so scalars compute with xp alone"
-        compare(each, self.made(self.formula()), "with a count for each weight", 1e-12, against="with one", look=look)
+        compare(
+            each,
+            self.made(self.formula()),
+            "with a count for each weight",
+            1e-12,
+            against="with one",
+            look=look,
+        )
         return "one for all weights, or one for each"
 
     def descent(self) -> str:
@@ -115,8 +122,8 @@ class _Checked:
         last = float(w @ w) / 2
         if not last < first:
             msg = (
-                f"{_STEPS} steps on E = ½ Σ w² take it from {first:.6g} to {last:.6g}: look at the sign of the change "
-                "in element, w − η g, or take a smaller rate"
+                f"{_STEPS} steps on E = ½ Σ w² take it from {first:.6g} to {last:.6g}: look at the sign "
+                "of the change in element, w − η g, or take a smaller rate"
             )
             raise CheckFailed(msg)
         return f"{_STEPS} steps take ½ Σ w² from {first:.3g} to {last:.3g}"
