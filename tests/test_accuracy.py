@@ -1,7 +1,8 @@
 """Accuracy on scikit-learn's own sets beside its MLP: equal sizes, first weights, rule, batches and epochs.
 
 Both start from the weights that scikit-learn draws, and learn with Adam at the same settings; each takes the
-rows in its own order. Ours must score at least what the other does less 0.01, over all rows by cross-validation.
+rows in its own order. Ours must score at least what the other does less 0.01, over all rows, each of which
+is predicted by nets that did not learn it.
 """
 
 import warnings

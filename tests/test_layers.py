@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -609,24 +609,6 @@ def test_a_2_2_1_net_learns_what_a_hand_computes():
 
 
 # ---------------------------------------------------------------- the layers there are
-@pytest.mark.parametrize("name", layers.ALL)
-def test_layers_say_what_shape_they_give(name, place):
-    made: dict[str, Any] = {"dense": (5, bp.tanh), "activate": (bp.tanh,), "input": (3,)}
-    layer = layers.ALL[name](*made.get(name, ()))
-    inputs = () if name == "input" else ((3,),) if name in ("dense", "activate") else ((3,), (3,))
-    x = [place.array(np.ones((2, *shape))) for shape in inputs] or [place.array(np.ones((2, 3)))]
-    p = type("P", (), {n: place.array(np.ones(q.shape)) for n, q in layer.params(*inputs).items()})
-    flow, state = layer.forward(p, *x, ctx=None, xp=place.xp)
-    assert tuple(flow.o.shape) == (2, *layer.shape(*inputs))
-    assert len(state) == len(layer.state(*inputs)) == 0
-    delta = layer.delta(p, flow, flow.o, xp=place.xp)
-    assert [tuple(g.shape) for g in layer.grad(p, flow, delta, *x, xp=place.xp)] == [
-        q.shape for q in layer.params(*inputs).values()
-    ]
-    pulled = layer.pull(p, flow, delta, *x, xp=place.xp)
-    assert [tuple(e.shape) for e in pulled] == [tuple(each.shape) for each in x]
-
-
 @pytest.mark.parametrize(
     ("f", "bound"), [(bp.relu, 6 / 30), (bp.activations.LeakyReLU(), 6 / 30), (bp.tanh, 6 / 80)]
 )

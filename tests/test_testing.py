@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import layers, losses, rng, testing, updates
+from backprop_xp import backends, layers, losses, rng, testing, updates
 from backprop_xp.params import Param
 
 DRAW = np.random.default_rng(0)
@@ -575,6 +576,19 @@ def test_a_report_shows_what_was_checked_and_what_does_not_apply():
     assert report.startswith("Tanh()\nsettings")
     assert re.search(r"gradient +held +delta at 20 points is the central difference of o", report)
     assert re.search(r"exact +not applicable +tanh of a fraction is not a fraction", report)
+
+
+def test_a_library_that_is_not_installed_is_named_in_the_report(monkeypatch):
+    missing = bp.errors.unavailable("JAX", "jax", "jax", ModuleNotFoundError("no jax", name="jax"))
+
+    def get(name=None):
+        if name in ("jax", "torch", "strict"):
+            raise missing
+        return backends.get(name)
+
+    monkeypatch.setattr(testing.formula, "backends", SimpleNamespace(get=get))
+    left = {check.name: check.note for check in testing.check_activation(bp.relu).checks if not check.held}
+    assert left == dict.fromkeys(("standard", "jax", "torch"), "JAX is not installed")
 
 
 def test_integers_are_read_as_an_input_that_has_no_derivative():
