@@ -2,7 +2,7 @@
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
 `bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.insight`,
-`bp.exact`, `bp.errors`, `bp.backends`.
+`bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
 """
 
 __version__ = "0.1.0"
@@ -21,6 +21,7 @@ from . import net as net
 from . import params as params
 from . import schedules as schedules
 from . import step as step
+from . import testing as testing
 from . import train as train
 from . import updates as updates
 from .activations import relu as relu

@@ -47,7 +47,7 @@ from .params import join
 from .printed import settings
 from .shapes import check_shapes
 from .step import Gradient, Reduction, State, Step
-from .updates import Averaged, Clip, GradientDescent, Penalty, Update
+from .updates import Averaged, Clip, GradientDescent, Penalty, RuleState, Update
 
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
 

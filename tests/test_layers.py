@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -539,28 +539,6 @@ def test_a_2_2_1_net_learns_what_a_hand_computes():
 
 
 # ---------------------------------------------------------------- the layers there are
-@pytest.mark.parametrize("name", layers.ALL)
-def test_layers_say_what_shape_they_give(name, place):
-    made: dict[str, Any] = {"dense": (5, bp.tanh), "activate": (bp.tanh,), "input": (3,), "integers": (3,)}
-    layer = layers.ALL[name](*(made | {"embedding": (4, 2)}).get(name, ()))
-    many = 0 if isinstance(layer, Input) else 3 if name in ("add", "concat", "multiply") else 1
-    inputs, kind = ((3,),) * many, "int32" if layer.integers else None
-    x = [place.array(np.ones((2, 3)), kind) for _ in inputs or [()]]
-    p = type("P", (), {n: place.array(np.ones(q.shape)) for n, q in layer.params(*inputs).items()})
-    state = tuple(place.array(np.ones(q.shape)) for q in layer.state(*inputs))
-    for training in (True, False):
-        ctx = layers.Context(training, *place.words([3, 0]), stream=1, state=state)
-        flow, new = layer.forward(p, *x, ctx=ctx, xp=place.xp)
-        assert tuple(flow.o.shape) == (2, *layer.shape(*inputs))
-        assert [tuple(a.shape) for a in new] == [q.shape for q in layer.state(*inputs)]
-        delta = layer.delta(p, flow, flow.o, xp=place.xp)
-        assert [tuple(g.shape) for g in layer.grad(p, flow, delta, *x, xp=place.xp)] == [
-            q.shape for q in layer.params(*inputs).values()
-        ]
-        pulled = layer.pull(p, flow, delta, *x, xp=place.xp)
-        assert [tuple(e.shape) for e in pulled] == [(2, 3)] * (many if not layer.integers else 0)
-
-
 @pytest.mark.parametrize(
     ("f", "bound"),
     [
