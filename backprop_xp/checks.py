@@ -76,19 +76,17 @@ def _check_input(x: Any, w: Array, layer: Any, what: str, to: Backend) -> None:
     """Check one input against its layer; `what` it is, for the message."""
     sample, xp = layer.shape(), to.xp
     want = f"{what} must be {_a(to.name)} array of shape {('batch', *sample)}".replace("'batch'", "batch")
-    allowed: tuple[Any, ...]
     if layer.integers:
-        allowed, fits = (xp.int32, xp.int64), "dtype int32 or int64"
-        how = "write bp.asarray(x, like=w, dtype='int32')"
+        allowed, fits, kind, other = (xp.int32, xp.int64), "dtype int32 or int64", ", dtype='int32'", ""
     else:
-        allowed = (w.dtype, xp.uint8) if hasattr(xp, "uint8") else (w.dtype,)
-        fits = f"the weights' dtype {w.dtype}" + ", or uint8, which is read as x / 255" * (len(allowed) > 1)
-        how = "write bp.asarray(x, like=w), or learner.init(like=x)"
+        bytes_too = hasattr(xp, "uint8")
+        allowed = (w.dtype, xp.uint8) if bytes_too else (w.dtype, w.dtype)
+        fits = f"the weights' dtype {w.dtype}" + ", or uint8, which is read as x / 255" * bytes_too
+        kind = ", dtype='uint8'" * (bytes_too and str(getattr(x, "dtype", None)).endswith("uint8"))
+        other = ", or learner.init(like=x)"
+    how = f"write bp.asarray(x, like=w{kind})"
     if not _same_library(x, to):
-        numbers = "uint8" if len(allowed) > 1 and str(getattr(x, "dtype", None)).endswith("uint8") else ""
-        dtype = "int32" if layer.integers else numbers
-        kind = f", dtype='{dtype}'" if dtype else ""
-        msg = f"{want}, like the weights; got {described(x)}: write bp.asarray(x, like=w{kind})"
+        msg = f"{want}, like the weights; got {described(x)}: {how}"
         raise BackpropError(msg)
     if tuple(x.shape[1:]) != sample or x.ndim != 1 + len(sample):
         hint = ": write x[None, :] for a single sample" if tuple(x.shape) == sample else ""
@@ -98,7 +96,7 @@ def _check_input(x: Any, w: Array, layer: Any, what: str, to: Backend) -> None:
         msg = f"{want} with at least one row, got an empty batch"
         raise BackpropError(msg)
     if x.dtype not in allowed:
-        msg = f"{what} must have {fits}; got {x.dtype}: {how}"
+        msg = f"{what} must have {fits}; got {x.dtype}: {how}{other}"
         raise BackpropError(msg)
     _check_device(x, w, to, what)
 
