@@ -415,9 +415,8 @@ def test_a_good_formula_passes(way):
 )
 def test_every_class_is_in_its_list_run_here_and_named_in_its_room(module, kind, run):
     room = getattr(bp, module.__name__.rpartition(".")[2])
-    own = [
-        v for v in vars(module).values() if isinstance(v, type) and v.__module__.startswith(module.__name__)
-    ]
+    own = [v for v in vars(module).values() if isinstance(v, type)]
+    own = [v for v in own if v.__module__.startswith(module.__name__)]
     other = ("Activation", "Loss", "Layer", "Update", "Averaged")  # protocols, bases, a wrapper of any rule
     made = {v for v in own if hasattr(v, kind) and v.__name__ not in other}
     assert made
