@@ -1,7 +1,8 @@
 """Backpropagation that can be read, trusted and run anywhere.
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
-`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.insight`, `bp.files`, `bp.exact`, `bp.errors`, `bp.backends`.
+`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.files`, `bp.insight`, `bp.exact`, `bp.errors`,
+`bp.backends`.
 """
 
 __version__ = "0.1.0"

@@ -306,7 +306,7 @@ def _check_table(reader: Reader, leaves: list[Leaf], more: Callable[[str, Any], 
     if len(there) != len(wanted):
         reader.refuse(f"its learner needs {len(wanted)} tensors, and {len(there)} are there")
     for (name, dtype, shape), (own, kind, size) in zip(wanted, there, strict=True):
-        if (name, dtype) != (own, kind) or shape not in (None, size) or len(size) != 1 and shape is None:
+        if (name, dtype) != (own, kind) or shape not in (None, size) or (len(size) != 1 and shape is None):
             reader.refuse(
                 f"where its learner needs '{name}', {dtype} {shape or ''}, there is '{own}', {kind} {size}"
             )
@@ -339,10 +339,10 @@ def _fractions(reader: Reader, name: str, text: bytearray, count: int) -> list[F
     if len(lines) != count + 1 or lines[-1]:
         reader.refuse(f"'{name}' must have {count} lines")
     found = []
+    if max(map(len, lines)) >= _DIGITS:
+        reader.refuse(f"a line of '{name}' is too long")
     for line in lines[:-1]:
         try:
-            if len(line) >= _DIGITS:
-                raise ValueError
             top, bottom = line.split(b"/")
             value = Fraction(int(top, 16), int(bottom, 16))
         except (ValueError, ZeroDivisionError):

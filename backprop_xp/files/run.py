@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +220,8 @@ class RunDir:
         _refuse_other(self.path, old or {}, given)
         if at != self._step or began not in (None, self._began):
             msg = (
-                f"the run in {self.path} began at step {self._began} and goes on at step {self._step}, with the w "
-                f"and s that restore or fit returned; got those of step {at}, and began={began}"
+                f"the run in {self.path} began at step {self._began} and goes on at step {self._step}, with the "
+                f"w and s that restore or fit returned; got those of step {at}, and began={began}"
             )
             raise FileError(msg)
         partial = None
@@ -270,7 +271,7 @@ class RunDir:
         self._history.append(epoch)
         self._log("epoch", step, **epoch._asdict())
         figure = epoch.validation
-        if figure is None or figure != figure or (self._best and self._best["validation"] <= figure):
+        if figure is None or isnan(figure) or (self._best and self._best["validation"] <= figure):
             return False
         self._best = {"step": step, "epoch": epoch.epoch, "validation": figure}
         return True
@@ -462,7 +463,7 @@ def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if names:
         each = "; ".join(f"{name} was {_short(old.get(name))}, now {_short(new.get(name))}" for name in names)
-        msg = f"what is in {path} cannot go on bit for bit: {each}. Use the settings of before, or another folder"
+        msg = f"{path} cannot go on bit for bit: {each}. Use the settings of before, or another folder"
         raise FileError(msg)
 
 
@@ -485,7 +486,7 @@ def _history(reader: Reader, data: bytearray) -> list[Epoch]:
 
 
 def _epoch(epoch: float, rows: float, loss: float, seconds: float, speed: float, judged: float) -> Epoch:
-    return Epoch(int(epoch), int(rows), loss, seconds, speed, None if judged != judged else judged)
+    return Epoch(int(epoch), int(rows), loss, seconds, speed, None if isnan(judged) else judged)
 
 
 def _versions(w: Array) -> dict[str, str]:

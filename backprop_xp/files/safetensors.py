@@ -183,6 +183,14 @@ class Reader:
             left -= len(part)
         self._check(found, memoryview(self._exactly(32)), 0)
 
+    def bytes_of(self, name: str) -> bytes:
+        """The bytes of one tensor, read by themselves; b"" where there is none of this name."""
+        place = self.header.tensors.get(name)
+        if place is None:
+            return b""
+        self._file.seek(len(self.header.text) + place.start)
+        return self._exactly(place.stop - place.start)
+
     def _hash_place(self) -> int:
         last = next(reversed(self.header.tensors.items()), None)
         if last is None or last[0] != HASH or last[1].dtype != "U8" or last[1].shape != (32,):

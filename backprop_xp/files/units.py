@@ -120,8 +120,8 @@ def _encoded_number(value: Any) -> Any:
 def _name(value: Any, own: dict[str, type]) -> str:
     if isinstance(value, _FUNCTIONS):
         msg = (
-            f"{getattr(value, '__qualname__', value)!r} is a function, which cannot be saved, as files hold no "
-            "code: write a frozen dataclass with the method __call__, and give its class to bp.load in known="
+            f"{getattr(value, '__qualname__', value)!r} is a function, which cannot be saved, as files hold "
+            "no code: write a frozen dataclass with the method __call__; bp.load takes its class in known="
         )
         raise FileError(msg)
     kind = type(value)
