@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import terminal
 from ..arrays import Array
-from ..errors import BackpropError, FileError, in_bytes, unavailable
+from ..errors import BackpropError, FileError, unavailable
 from ..files import RunDir
 from ..files.model import content, told
 from ..files.run import is_locked, read_log, read_settings, step_files
@@ -162,7 +162,7 @@ def show(args: argparse.Namespace) -> int:
                 if name != HASH
             )
             lines.append(("learner", str(error)))
-        size = in_bytes(path.stat().st_size)
+        size = f"{path.stat().st_size:,} bytes"
         lines += [("numbers", f"{found['dtype']}, {size} in {len(tensors)} tensors"), ("steps", f"{steps:,}")]
         if isinstance(run := found.get("run"), dict):
             lines += _of_run(run, tensors)

@@ -7,7 +7,7 @@ JSON, under the key `backprop_xp`.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -28,6 +28,7 @@ from .units import decode, encode, parse_unit_json
 FORMAT = 1  # of what is in the metadata
 RULES = 1  # the version of the arithmetic of steps: another one goes on with no run, bit for bit
 KEY = "backprop_xp"
+HISTORY = "~history"  # of a checkpoint: its epochs, a row each
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "U32": "<u4"}
 _NAMES = {"float32": "F32", "float64": "F64", "int32": "I32", "uint32": "U32"}
 _DIGITS = 1 << 14  # hexadecimal, of a numerator or a denominator
@@ -265,15 +266,13 @@ def content(reader: Reader, known: Mapping[str, type] | None = None) -> tuple[Le
 
 
 def read_arrays(
-    reader: Reader, learner: Learner, kind: str, more: Callable[[str, Any], bool] = lambda *_: False
-) -> tuple[tuple[Array, State], bytearray]:
+    reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Array, State], bytearray]:
     """Weights and state on the host, and the bytes they came from; the hash is checked.
 
     Args:
         reader: of the file.
         learner: whose tensors must be there.
         kind: the dtype of weights, by its name.
-        more: whether a tensor of this name may be there besides those of w and s.
     """
     free = backends.get("numpy").free_memory(None)
     if free is not None and reader.header.size > free:
@@ -285,13 +284,13 @@ def read_arrays(
         like = learner.abstract("float32")
     except Exception as error:  # whatever a net of shapes that nobody checked leads to
         reader.refuse(f"its table is not that of its learner ({str(error)[:80] or type(error).__name__})")
-    _check_table(reader, leaves, more)
+    _check_table(reader, leaves)
     data = reader.read()
     arrays = iter([_array(reader, data, leaf) for leaf in leaves])
     return mapped(like, lambda _: next(arrays)), data
 
 
-def _check_table(reader: Reader, leaves: list[Leaf], more: Callable[[str, Any], bool]) -> None:
+def _check_table(reader: Reader, leaves: list[Leaf]) -> None:
     """Check that a file holds the tensors of its learner, in the order in which they are written."""
     wanted = [
         (name, "U8" if leaf.dtype == "text" else leaf.dtype, None if leaf.dtype == "text" else shape)
@@ -301,7 +300,7 @@ def _check_table(reader: Reader, leaves: list[Leaf], more: Callable[[str, Any], 
     there = [
         (name, each.dtype, each.shape)
         for name, each in reader.header.tensors.items()
-        if name != HASH and not more(name, each)
+        if name not in (HASH, HISTORY)
     ]
     if len(there) != len(wanted):
         reader.refuse(f"its learner needs {len(wanted)} tensors, and {len(there)} are there")

@@ -31,8 +31,8 @@ from ..train.batches import ORDER
 from ..train.chunk_length import LONGEST
 from ..train.loop import Epoch, Partial, Resumed, as_int
 from .atomic import SUFFIX, not_written, write_whole
-from .model import RULES, checked_path, read_arrays, read_text, to_backend, told, write_model
-from .safetensors import Reader, Tensor, opened
+from .model import HISTORY, RULES, checked_path, read_arrays, read_text, to_backend, told, write_model
+from .safetensors import Reader, opened
 from .units import encode, parse_unit_json
 
 try:
@@ -41,7 +41,6 @@ except ImportError:  # as on Windows
     fcntl = None  # type: ignore[assignment]
 
 BEST = "best.safetensors"
-HISTORY = "~history"
 _STEP = re.compile(r"step-(\d{12})\.safetensors")
 _OWN = re.compile(
     rf"\.(step-\d{{12}}\.safetensors|{re.escape(BEST)}|run\.json|log\.jsonl)\.\d+\.\w+\{SUFFIX}"
@@ -184,7 +183,7 @@ class RunDir:
             found = told(reader)
             now = {"order": ORDER, "rules": RULES} | data
             _refuse_other(path, {"order": found["order"], "rules": found["rules"]} | found["learner"], now)
-            tree, memory = read_arrays(reader, learner, found["dtype"], _is_history)
+            tree, memory = read_arrays(reader, learner, found["dtype"])
             try:
                 run = found["run"]
                 history = _history(reader, memory)
@@ -220,8 +219,8 @@ class RunDir:
         _refuse_other(self.path, old or {}, given)
         if at != self._step or began not in (None, self._began):
             msg = (
-                f"the run in {self.path} began at step {self._began} and goes on at step {self._step}, with the "
-                f"w and s that restore or fit returned; got those of step {at}, and began={began}"
+                f"the run in {self.path} began at step {self._began} and goes on at step {self._step}, with "
+                f"the w and s that restore or fit returned; got those of step {at}, and began={began}"
             )
             raise FileError(msg)
         partial = None
@@ -472,14 +471,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _is_history(name: str, tensor: Tensor) -> bool:
-    return name == HISTORY and tensor.dtype == "F64" and tensor.shape[1:] == (len(Epoch._fields),)
-
-
 def _history(reader: Reader, data: bytearray) -> list[Epoch]:
     place = reader.header.tensors.get(HISTORY)
     if place is None:
         return []
+    if place.dtype != "F64" or place.shape[1:] != (len(Epoch._fields),):
+        reader.refuse(f"its epochs are {place.dtype} {place.shape}")
     host = backends.get("numpy").xp
     rows = host.frombuffer(data, dtype="<f8", count=place.shape[0] * place.shape[1], offset=place.start)
     return [_epoch(*each) for each in rows.reshape(place.shape).tolist()]
