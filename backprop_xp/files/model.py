@@ -151,7 +151,11 @@ def write_model(
         raise FileError(msg) from error
     tensors: list[tuple[str, str, Shape, Any]] = []
     leaves = table(learner, kind, one_count=not s.rule.count.ndim)
-    arrays = [w, *(array for _, array in _walk(_by_layer(learner, s), "s"))]
+    same = len(s.layers) == len(learner.net.nodes)
+    arrays = [w, *(array for _, array in _walk(_by_layer(learner, s), "s"))] if same else []
+    if len(arrays) != len(leaves):
+        msg = "the state is not that of this learner: use the one that init, step or fit returned with w"
+        raise BackpropError(msg)
     for leaf, a in sorted(zip(leaves, arrays, strict=True), key=lambda pair: _order(pair[0])):
         if tuple(a.shape) != leaf.shape:
             msg = f"'{leaf.parts[0][0]}' of the state must have shape {leaf.shape}, got {tuple(a.shape)}"

@@ -210,10 +210,11 @@ def opened(path: Path) -> Iterator[Reader]:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise _not_read(path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        msg = f"{path} is not a regular file"
+        raise FileError(msg)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            msg = f"{path} is not a regular file"
-            raise FileError(msg)
         try:
             yield Reader(path, file)
         except OSError as error:
