@@ -2,10 +2,10 @@
 
     python scripts/damage.py [COUNT] [--seed N]
 
-Bits are flipped, bytes are changed, added, left out and moved, files end early. Whatever comes of that must be
-refused by a named error, or be the weights and state that were saved. Every third file is given a new hash, as
-someone with bad intentions would: it may hold other numbers then, but must be refused by a named error, or be a
-learner that fits its weights. Nothing may take longer than a second.
+Bits are flipped, bytes are changed, added, left out and moved, files end early. Whatever comes of that must
+be refused by a named error, or be the weights and state that were saved. Every third file is given a new
+hash, as someone with bad intentions would: it may hold other numbers then, but must be refused by a named
+error, or be a learner that fits its weights. Nothing may take longer than a second.
 """
 
 import argparse

@@ -40,7 +40,9 @@ def train(folder: Path, backend: str) -> None:
     place = {"backend": backend, "dtype": "float32"}
     data = bp.data.Teacher(1, _ROWS, 4, hidden=(4,), **place)
     held_out = bp.data.Stored(*bp.data.Teacher(2, 50, 4, hidden=(4,), **place).rows(0, 50))
-    with bp.RunDir(folder, keep=2, every="1 step", saved=lambda step: print("saved", step, flush=True)) as run:
+    with bp.RunDir(
+        folder, keep=2, every="1 step", saved=lambda step: print("saved", step, flush=True)
+    ) as run:
         w, s = run.restore(learner, backend=backend) or learner.init(7, **place)
         bp.fit(learner, w, s, data, epochs=_EPOCHS, batch_size=_BATCH, validate=held_out, run=run)
 
@@ -75,7 +77,7 @@ def until(folder: Path, backend: str, seconds: float | None) -> tuple[int, list[
     if seconds is not None:
         time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
-    with open(read, "rb") as output:
+    with os.fdopen(read, "rb") as output:
         lines = output.read().decode().split("\n")[:-1]
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status, [int(line.split()[1]) for line in lines]
@@ -139,8 +141,8 @@ def main() -> int:
             assert result(folder) == whole, f"{folder.name} does not end like the whole training"
             runs += 1
     print(
-        f"{kills} kills in {runs} runs on {args.backend}: {early} before the first checkpoint, {writing} while "
-        "one was written; every run ended bit for bit like the one never stopped, none lost a checkpoint"
+        f"{kills} kills in {runs} runs on {args.backend}: {early} before the first checkpoint, {writing} "
+        "while one was written; every run ended bit for bit like the one never stopped, none lost a checkpoint"
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""Model files: what is saved comes back bit for bit, and nothing that is damaged or hostile is taken for good."""
+"""Model files: what is saved comes back bit for bit; what is damaged or hostile is never taken for good."""
 
 import errno
 import importlib.util
@@ -128,7 +128,7 @@ class Hidden:
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1)), update=bp.GradientDescent(lambda k, *, xp: 1)),
          "<lambda>' is a function, which cannot be saved"),
         (lambda: bp.Learner(bp.chain(2, Dense(1))), "class Dense has the name of another one"),
-        (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Hidden(1)))), "cannot be saved, a Hidden: units are frozen"),
+        (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Hidden(1)))), "cannot be saved, a Hidden: units are"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Swish(table=[1])))), "cannot be saved, a list"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Swish(np.ones(2))))), "cannot be saved, a ndarray"),
     ],
@@ -157,7 +157,9 @@ def test_weights_and_state_come_back_bit_for_bit_on_every_backend(any_place, hom
 
 
 def test_a_file_is_the_same_from_every_backend(places, tmp_path):
-    learner = bp.Learner(bp.chain(2, bp.Dense(3, bp.tanh), bp.Dense(1)), update=bp.Adam({"dense1": 0.1, "dense2": 1}))
+    learner = bp.Learner(
+        bp.chain(2, bp.Dense(3, bp.tanh), bp.Dense(1)), update=bp.Adam({"dense1": 0.1, "dense2": 1})
+    )
     files = {}
     for place in places:
         if place.name != "exact":
@@ -170,7 +172,7 @@ def test_a_file_is_the_same_from_every_backend(places, tmp_path):
     "change",
     [
         lambda learner, w, s: learner.freeze("early", w, s),
-        lambda learner, w, s: _thawed(learner, w, s),
+        lambda learner, w, s: _thawed(*learner.freeze("early", w, s)),
     ],
 )  # fmt: skip
 def test_frozen_and_thawed_nets_come_back(change, home, tmp_path):
@@ -183,8 +185,7 @@ def test_frozen_and_thawed_nets_come_back(change, home, tmp_path):
 
 
 def _thawed(learner, w, s):
-    frozen, w, s = learner.freeze("early", w, s)
-    return frozen.thaw("early", w, s)
+    return learner.thaw("early", w, s)
 
 
 def test_a_loss_scale_and_fractions_are_saved(tmp_path):
@@ -226,7 +227,7 @@ def test_a_fraction_that_is_too_long_is_refused(tmp_path):
 
 
 def test_a_state_of_another_learner_is_refused(home, tmp_path):
-    learner, w, s = trained(home)
+    learner, w, _ = trained(home)
     other = bp.Learner(bp.chain(2, bp.Dense(1)), update=bp.Adam())
     with pytest.raises(bp.BackpropError, match="not that of this learner"):
         bp.save(tmp_path / "a", learner, w, other.init(dtype="float64")[1])
@@ -245,9 +246,9 @@ def test_a_target_that_is_no_regular_file_is_left_alone(kind, tmp_path, home):
     else:
         path = tmp_path / "none" / "a"
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(FileError, match="not a regular file|cannot be written: No such file"):
+    with pytest.raises(FileError, match=r"not a regular file|cannot be written: No such file"):
         bp.save(path, *trained(home))
-    with pytest.raises(FileError, match="not a regular file|cannot be read"):
+    with pytest.raises(FileError, match=r"not a regular file|cannot be read"):
         bp.load(path)
     assert sorted(tmp_path.iterdir()) == before
 
@@ -269,7 +270,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_temporary_one(broken,
     else:
         monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[broken], fail)
     try:
-        with pytest.raises(FileError, match="a cannot be written: (No space left|File too large)"):
+        with pytest.raises(FileError, match=r"a cannot be written: (No space left|File too large)"):
             bp.save(tmp_path / "a", learner, w + 1, s)
     finally:
         if broken == "write":
@@ -372,17 +373,17 @@ def deep(told):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda told: told["learner"].update(unit="os.system"), "'os.system' is none of this library's units"),
+        (lambda told: told["learner"].update(unit="os.system"), "'os.system' is none of this library's"),
         (lambda told: told["learner"].update(unit="Net"), "Net has no setting"),
         (lambda told: told.update(learner={"unit": "L2", "strength": 1}), "tell of no learner"),
-        (lambda told: told["learner"].update(shards=0), "settings of Learner cannot be used: the number of shards"),
+        (lambda told: told["learner"].update(shards=0), "settings of Learner cannot be used: the number"),
         (lambda told: told["learner"].update(clip={"fraction": "1/0"}), "is no setting of a unit"),
         (lambda told: told["learner"].update(clip={"eval": "1"}), "is no setting of a unit"),
         (lambda told: told["learner"].update(update={"map": [["a", 1]] * 300}), "is no setting of a unit"),
         (lambda told: told["learner"]["net"]["nodes"][0].update(layer=3), "settings of Net cannot be used"),
         (lambda told: told["learner"]["net"]["nodes"][-1]["layer"].update(units=2**62), "table is not that"),
         (lambda told: told["learner"]["net"]["nodes"][1]["layer"].update(units=10**2000), "cannot be used"),
-        (lambda told: told["learner"]["net"]["nodes"][2]["layer"].update(units=4), "cannot be used|where its"),
+        (lambda told: told["learner"]["net"]["nodes"][2]["layer"].update(units=4), r"cannot be used|where its"),
         (lambda told: told["learner"].update(update={"unit": "GradientDescent"}), "needs 9 tensors, and 21"),
         (deep, "units are nested more than 32 deep"),
         (lambda told: told.update(format=99), "is of format 99, this library reads 1"),
@@ -407,7 +408,7 @@ def test_a_sparse_file_of_a_terabyte_takes_no_memory(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(made({"__metadata__": {"backprop_xp": json.dumps(told)}} | table))
     os.truncate(path, path.stat().st_size + size + 32)
-    with pytest.raises(FileError, match="holds 1,099.5 GB, and .* of memory are free"):
+    with pytest.raises(FileError, match=r"holds 1,099.5 GB, and .* of memory are free"):
         bp.load(path)
 
 
@@ -456,5 +457,5 @@ def test_the_package_reads_what_we_wrote(tmp_path):
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path):
-    with pytest.raises(FileError, match="two tensors of .* would be named 'a'"):
+    with pytest.raises(FileError, match=r"two tensors of .* would be named 'a'"):
         safetensors.write(tmp_path / "a", [("a", "U8", (), b"x")] * 2, {})

@@ -269,8 +269,7 @@ def content(reader: Reader, known: Mapping[str, type] | None = None) -> tuple[Le
     return learner, found["dtype"]
 
 
-def read_arrays(
-    reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Array, State], bytearray]:
+def read_arrays(reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Array, State], bytearray]:
     """Weights and state on the host, and the bytes they came from; the hash is checked.
 
     Args:

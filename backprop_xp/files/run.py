@@ -181,8 +181,9 @@ class RunDir:
         learner, data = self._learner
         with opened(path) as reader:
             found = told(reader)
-            now = {"order": ORDER, "rules": RULES} | data
-            _refuse_other(path, {"order": found["order"], "rules": found["rules"]} | found["learner"], now)
+            versions = {"version of orders": found["order"], "version of rules": found["rules"]}
+            now = {"version of orders": ORDER, "version of rules": RULES}
+            _refuse_other(path, versions | found["learner"], now | data)
             tree, memory = read_arrays(reader, learner, found["dtype"])
             try:
                 run = found["run"]

@@ -8,7 +8,7 @@ from .. import backends
 from ..arrays import Array, as_integer, leaves
 from ..checks import check_finite, check_state
 from ..compiler.compiled import Compiled
-from ..errors import BackpropError
+from ..errors import BackpropError, got_instead
 from ..layers import check_count
 from ..learner import Learner
 from ..params import join
@@ -206,6 +206,9 @@ def fit(
     if validate is not None:
         check_source(validate)
         learner.check_source(validate)
+    if run is not None and not hasattr(run, "begin"):
+        msg = f"run must be a bp.RunDir, {got_instead(run)}"
+        raise BackpropError(msg)
     judge = None if validate is None else learner.compile_evaluate(w)
     settings = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle, "began": began}
     noting = nullcontext() if run is None else interrupts("SIGTERM", "SIGUSR1")
