@@ -383,7 +383,7 @@ def deep(told):
         (lambda told: told["learner"]["net"]["nodes"][0].update(layer=3), "settings of Net cannot be used"),
         (lambda told: told["learner"]["net"]["nodes"][-1]["layer"].update(units=2**62), "table is not that"),
         (lambda told: told["learner"]["net"]["nodes"][1]["layer"].update(units=10**2000), "cannot be used"),
-        (lambda told: told["learner"]["net"]["nodes"][2]["layer"].update(units=4), r"cannot be used|where its"),
+        (lambda told: told["learner"]["net"]["nodes"][2]["layer"].update(units=4), "cannot be used"),
         (lambda told: told["learner"].update(update={"unit": "GradientDescent"}), "needs 9 tensors, and 21"),
         (deep, "units are nested more than 32 deep"),
         (lambda told: told.update(format=99), "is of format 99, this library reads 1"),

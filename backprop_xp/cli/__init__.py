@@ -308,8 +308,9 @@ def _run_dir(args: argparse.Namespace, out: Any) -> RunDir | None:
     command = {name: value for name, value in vars(args).items() if name not in _NOT_SETTINGS}
 
     def saved(step: int) -> None:
+        now = sys.stderr if args.json else sys.stdout  # which a progress bar may stand in for
         if not args.quiet:
-            print(f"saved {step}", file=out, flush=True)
+            print(f"saved {step}", file=now if out.isatty() else out, flush=True)
 
     return RunDir(args.folder, args.keep, args.every, saved=saved, command=command)
 

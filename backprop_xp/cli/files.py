@@ -174,7 +174,8 @@ def show(args: argparse.Namespace) -> int:
     except FileError:
         whole = "DAMAGED: the bytes are not those that were written (SHA-256)"
     lines.append(("file", whole))
-    print(terminal.folded("\n".join([net, "", *(f"{name:9}{text}" for name, text in lines)]), hang=9))
+    text = terminal.folded("\n".join([net, "", *(f"{name:9}{text}" for name, text in lines)]), hang=9)
+    print("".join(each if each.isprintable() or each == "\n" else "?" for each in text))
     return 0 if whole.startswith("as") else 1
 
 

@@ -28,6 +28,7 @@ SIZES = {
 }  # fmt: skip
 _AXES = 32  # at most
 _HASHED_AT_ONCE = 1 << 20
+_LONGEST_REASON = 300  # characters of what may be a file's own words
 
 
 class Tensor(NamedTuple):
@@ -111,7 +112,7 @@ class Reader:
 
     def refuse(self, why: str) -> NoReturn:
         """Raise the error that says why the file is not right."""
-        msg = f"{self.path} is damaged or no file of this kind: {why}"
+        msg = f"{self.path} is damaged or no file of this kind: {why[:_LONGEST_REASON]}"
         raise FileError(msg)
 
     def _exactly(self, count: int) -> bytes:

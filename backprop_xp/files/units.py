@@ -26,6 +26,7 @@ ROOMS = (activations, layers, losses, updates)  # whose lists are what a file ma
 _STRUCTURE = (Learner, Net, Node, updates.L2, updates.ClipByNorm)
 _DEEPEST = 32  # units within units
 _ENTRIES = 256  # of a mapping, at most
+_LETTERS = 256  # of a name in it
 _DIGITS = 1000  # of a number
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
@@ -199,7 +200,7 @@ def _float(content: Any, _: Any) -> float:
 
 
 def _map(content: Any, decoded: Any) -> dict[str, Any]:
-    found = {key: decoded(each) for key, each in content if isinstance(key, str)}
+    found = {key: decoded(each) for key, each in content if isinstance(key, str) and len(key) <= _LETTERS}
     if not len(found) == len(content) <= _ENTRIES:
         raise ValueError
     return found
