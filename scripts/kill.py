@@ -141,8 +141,8 @@ def main() -> int:
             assert result(folder) == whole, f"{folder.name} does not end like the whole training"
             runs += 1
     print(
-        f"{kills} kills in {runs} runs on {args.backend}: {early} before the first checkpoint, {writing} while\n"
-        "one was written; every run ended bit for bit like the one never stopped, none lost a checkpoint"
+        f"{kills} kills in {runs} runs on {args.backend}, {early} before the first checkpoint, {writing} in "
+        "writing: every run ended bit for bit like the one never stopped, none lost a checkpoint"
     )
     return 0
 

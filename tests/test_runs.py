@@ -294,10 +294,18 @@ def command(*words, **settings):
     )  # fmt: skip
 
 
+@pytest.fixture
+def interruptible():
+    """Processes started now get SIGINT even where the tests do not, as in a script's background job."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], ids=lambda each: each.name
 )
-def test_a_signal_ends_the_step_saves_and_tells_how_to_go_on(number, tmp_path):
+def test_a_signal_ends_the_step_saves_and_tells_how_to_go_on(number, tmp_path, interruptible):
     process = command(*COMMAND, "--epochs", "1000", "--run", str(tmp_path / "a"), "--every", "1 step")
     for line in process.stdout:
         if line.startswith("saved"):
