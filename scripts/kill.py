@@ -30,7 +30,7 @@ import numpy as np
 import backprop_xp as bp
 from backprop_xp.files.run import step_files, verify
 
-_EPOCHS, _ROWS, _BATCH = 3, 200, 16
+_EPOCHS, _ROWS, _BATCH = 3, 120, 16
 
 
 def train(folder: Path, backend: str) -> None:

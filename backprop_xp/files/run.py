@@ -37,8 +37,10 @@ from .units import encode, parse_unit_json
 
 try:
     import fcntl
+
+    _flock: Any = fcntl.flock
 except ImportError:  # as on Windows
-    fcntl = None  # type: ignore[assignment]
+    _flock = None
 
 BEST = "best.safetensors"
 _STEP = re.compile(r"step-(\d{12})\.safetensors")
@@ -426,11 +428,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process trains in a folder."""
-    if fcntl is None:
+    if _flock is None:
         return False
     try:
         with (folder / "lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
@@ -440,12 +442,12 @@ def is_locked(folder: Path) -> bool:
 
 def _locked(descriptor: int) -> bool:
     """Lock a file for this process; whether that could be done."""
-    if fcntl is None:
+    if _flock is None:
         return True
     until = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > until:
                 return False

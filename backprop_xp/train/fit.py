@@ -81,7 +81,12 @@ def epochs(
     1 100
     2 100
     """
-    settings = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle, "began": began}
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "began": began,
+    }
     loop, _ = _loop(learner, w, s, source, **settings, show=show, step=step, each=each)
     yield from loop.records()
 
@@ -210,8 +215,13 @@ def fit(
         msg = f"run must be a bp.RunDir, {got_instead(run)}"
         raise BackpropError(msg)
     judge = None if validate is None else learner.compile_evaluate(w)
-    settings = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle, "began": began}
-    noting = nullcontext() if run is None else interrupts("SIGTERM", "SIGUSR1")
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "began": began,
+    }
+    noting: Any = nullcontext() if run is None else interrupts("SIGTERM", "SIGUSR1")
     with opened(progress) as show, _carrying(lambda: (w, s)), noting as noted:
         each = validate is not None or progress is not None or run is not None
         loop, resumed = _loop(learner, w, s, source, **settings, show=show, step=step, each=each, run=run)
