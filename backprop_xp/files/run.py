@@ -121,13 +121,19 @@ class RunDir:
         except OSError as error:
             raise not_written(self.path, error) from error
         self.close = weakref.finalize(self, os.close, descriptor)
-        if not _locked(descriptor):
+        try:
+            alone = _locked(descriptor)
+        except OSError as error:  # of a file system that has no locks
+            self.close()
+            raise not_written(self.path / "lock", error) from error
+        if not alone:
             self.close()
             msg = f"another process trains in {self.path}: wait for its end, or use another folder"
             raise FileError(msg)
         for each in self.path.iterdir():
             if _OWN.fullmatch(each.name):
-                each.unlink(missing_ok=True)
+                with suppress(OSError):
+                    each.unlink()
 
     def __enter__(self) -> "RunDir":
         return self
