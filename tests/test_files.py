@@ -73,7 +73,7 @@ def test_every_unit_of_the_library_comes_back_from_its_data():
     for room in rooms:
         for unit in room.ALL.values():
             kind = unit if isinstance(unit, type) else type(unit)
-            assert units.library_units()[kind.__name__] is kind
+            assert units.library_units()[f"{room.__name__.rpartition('.')[2]}.{kind.__name__}"] is kind
             if unit is not kind:
                 assert units.decode(json.loads(json.dumps(units.encode(unit)))) == unit
 
@@ -106,10 +106,11 @@ def test_a_class_of_ones_own_must_be_given(tmp_path):
     with pytest.raises(bp.BackpropError, match="known= gives a class"):
         bp.load(path, known={"Swish": Swish()})
     with pytest.raises(bp.BackpropError, match="known= gives a class"):
-        bp.load(path, known={"Dense": Swish})
+        bp.load(path, known={"layers.Dense": Swish})
 
 
-class Dense(bp.layers.Dense):
+@dataclass(frozen=True)
+class Net(bp.layers.Activate):
     """A class of the library's name."""
 
 
@@ -127,7 +128,7 @@ class Hidden:
     [
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1)), update=bp.GradientDescent(lambda k, *, xp: 1)),
          "<lambda>' is a function, which cannot be saved"),
-        (lambda: bp.Learner(bp.chain(2, Dense(1))), "class Dense has the name of another one"),
+        (lambda: bp.Learner(bp.chain(2, bp.Dense(1), Net(bp.tanh))), "class Net has the name of another one"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Hidden(1)))), "cannot be saved, a Hidden: units are"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Swish(table=[1])))), "cannot be saved, a list"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Swish(np.ones(2))))), "cannot be saved, a ndarray"),
@@ -365,7 +366,7 @@ def deep(told):
     [
         (lambda told: told["learner"].update(unit="os.system"), "'os.system' is none of this library's"),
         (lambda told: told["learner"].update(unit="Net"), "Net has no setting"),
-        (lambda told: told.update(learner={"unit": "L2", "strength": 1}), "tell of no learner"),
+        (lambda told: told.update(learner={"unit": "updates.L2", "strength": 1}), "tell of no learner"),
         (lambda told: told["learner"].update(shards=0), "settings of Learner cannot be used: the number"),
         (lambda told: told["learner"].update(clip={"fraction": "1/0"}), "is no setting of a unit"),
         (lambda told: told["learner"].update(clip={"eval": "1"}), "is no setting of a unit"),
@@ -374,7 +375,7 @@ def deep(told):
         (lambda told: told["learner"]["net"]["nodes"][-1]["layer"].update(units=2**62), "table is not that"),
         (lambda told: told["learner"]["net"]["nodes"][1]["layer"].update(units=10**2000), "cannot be used"),
         (lambda told: told["learner"]["net"]["nodes"][2]["layer"].update(units=4), "cannot be used"),
-        (lambda told: told["learner"].update(update={"unit": "GradientDescent"}), "needs 9 tensors, and 21"),
+        (lambda told: told["learner"].update(update={"unit": "updates.GradientDescent"}), "needs 9 tensors"),
         (deep, "units are nested more than 32 deep"),
         (lambda told: told.update(format=99), "is of format 99, this library reads 1"),
         (lambda told: told.update(dtype="float32"), "where its learner needs 'early.w', F32"),

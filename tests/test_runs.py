@@ -74,9 +74,7 @@ def test_a_training_that_is_stopped_within_an_epoch_goes_on_bit_for_bit(name, wi
                 train(tmp_path / "a", stop=stop, source=source, step=step)
         (w2, s2, history2), _ = train(tmp_path / "a", source=source, step=step)
     assert same((w2, s2), (w, s))
-    assert [each[:2] for each in history2] == [each[:2] for each in history], "epochs and their rows"
-    for a, b in zip(history2, history, strict=True):
-        assert a.loss == pytest.approx(b.loss, rel=1e-6), "the same losses of float32, in other partial sums"
+    assert [each[:3] for each in history2] == [each[:3] for each in history], "epochs, their rows and losses"
 
 
 def test_the_newest_are_kept_and_a_finished_run_adds_nothing(tmp_path, whole):

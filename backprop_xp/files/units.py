@@ -1,9 +1,10 @@
 """Nets, losses and rules as data: plain JSON in which every unit is named from an allow-list.
 
 A unit is {"unit": its name, and its settings}; a net, its nodes and the learner are written the same
-way. The names are those of the classes in the lists `ALL` of this library; a class of someone else's
-must be given when the file is read. No name is ever looked up anywhere else, and nothing is imported.
-Fractions, infinity, mappings and sets have forms of their own; numbers come back as they were.
+way. The names are those of this library's units, room and class ("layers.Dense"); a class of someone
+else's has its own name alone, and must be given when the file is read. No name is ever looked up anywhere
+else, and nothing is imported. Fractions, infinity, mappings and sets have forms of their own; numbers
+come back as they were.
 """
 
 from collections.abc import Mapping
@@ -22,8 +23,8 @@ from ..learner import Learner
 from ..net import Net, Node
 from .safetensors import parse_json
 
-ROOMS = (activations, layers, losses, updates)  # whose lists are what a file may name
-_STRUCTURE = (Learner, Net, Node, updates.L2, updates.ClipByNorm)
+ROOMS = (activations, layers, losses, updates)  # whose classes are what a file may name
+_STRUCTURE = (Learner, Net, Node)
 _DEEPEST = 32  # units within units
 _ENTRIES = 256  # of a mapping, at most
 _LETTERS = 256  # of a name in it
@@ -33,14 +34,23 @@ _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 @cache
 def library_units() -> dict[str, type]:
-    """The classes of this library that a file may name.
+    """The classes of this library that a file may name: those of its rooms that are made from settings.
 
-    >>> library_units()["Dense"]
+    >>> library_units()["layers.Dense"]
     <class 'backprop_xp.layers.Dense'>
     """
-    lists = [each for room in ROOMS for each in room.ALL.values()]
-    classes = [*_STRUCTURE, *(each if isinstance(each, type) else type(each) for each in lists)]
-    return {each.__name__: each for each in classes if not isabstract(each)}
+    found: dict[str, type] = {each.__name__: each for each in _STRUCTURE}
+    for room in ROOMS:
+        for name, each in vars(room).items():
+            own = isinstance(each, type) and each.__module__.startswith(room.__name__)
+            if own and is_dataclass(each) and not isabstract(each):
+                found[f"{room.__name__.rpartition('.')[2]}.{name}"] = each
+    return found
+
+
+@cache
+def _names() -> dict[type, str]:
+    return {each: name for name, each in library_units().items()}
 
 
 def encode(value: Any) -> Any:
@@ -52,7 +62,7 @@ def encode(value: Any) -> Any:
 
     >>> from backprop_xp import Dense, tanh
     >>> encode(Dense(3, tanh))
-    {'unit': 'Dense', 'units': 3, 'f': {'unit': 'Tanh'}, 'bias': True}
+    {'unit': 'layers.Dense', 'units': 3, 'f': {'unit': 'activations.Tanh'}, 'bias': True}
     """
     own: dict[str, type] = {}
     found = _encoded(value, own, 0)
@@ -126,8 +136,10 @@ def _name(value: Any, own: dict[str, type]) -> str:
         )
         raise FileError(msg)
     kind = type(value)
-    name, found = kind.__name__, library_units() | own
-    if found.get(name, kind) is not kind:
+    if kind in _names():
+        return _names()[kind]
+    name = kind.__name__
+    if (library_units() | own).get(name, kind) is not kind:
         msg = f"the class {name} has the name of another one that is saved: give it a name of its own"
         raise FileError(msg)
     told = is_dataclass(kind) or hasattr(kind, "_fields") or not getattr(value, "__dict__", {0: 0})
@@ -137,8 +149,7 @@ def _name(value: Any, own: dict[str, type]) -> str:
             "numbers, texts, tuples, mappings and other units, none of them named 'unit'"
         )
         raise FileError(msg)
-    if name not in library_units():
-        own[name] = kind
+    own[name] = kind
     return name
 
 

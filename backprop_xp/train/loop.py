@@ -8,7 +8,9 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import reduce
 from math import isfinite
+from operator import add
 from threading import current_thread, main_thread
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -287,13 +289,16 @@ class Loop:
         return self.data[1]
 
     def _read(self) -> bool:
-        """Read the losses since the last read; only here does the host wait for the device."""
+        """Read the losses since the last read; only here does the host wait for the device.
+
+        They are added up step by step, so that the sum does not depend on when they are read.
+        """
         for losses, size, first, epochs in self.pending:
             values = self.to.to_host(losses)
             weight = size if self.learner.reduction == "mean" else 1
             per_epoch = values.reshape(epochs, -1)
             for k, each in enumerate(per_epoch.tolist(), first):
-                self.losses[k] += weight * sum(each)
+                self.losses[k] = reduce(add, map(float(weight).__mul__, each), self.losses[k])
                 self.rows[k] += size * len(each)
             self.rows_of_call += size * values.size
         self.pending = []
