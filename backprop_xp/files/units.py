@@ -42,10 +42,15 @@ def library_units() -> dict[str, type]:
     found: dict[str, type] = {each.__name__: each for each in _STRUCTURE}
     for room in ROOMS:
         for name, each in vars(room).items():
-            own = isinstance(each, type) and each.__module__.startswith(room.__name__)
-            if own and is_dataclass(each) and not isabstract(each):
+            if _is_unit(each, room.__name__):
                 found[f"{room.__name__.rpartition('.')[2]}.{name}"] = each
     return found
+
+
+def _is_unit(value: Any, room: str) -> bool:
+    """Whether something in a room is a class of that room which is made from settings."""
+    own = isinstance(value, type) and value.__module__.startswith(room)
+    return own and is_dataclass(value) and not isabstract(value)
 
 
 @cache
