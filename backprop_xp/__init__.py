@@ -1,8 +1,8 @@
 """Backpropagation that can be read, trusted and run anywhere.
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
-`bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.insight`,
-`bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
+`bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.files`,
+`bp.insight`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
 """
 
 __version__ = "0.1.0"
@@ -13,6 +13,7 @@ from . import backends as backends
 from . import data as data
 from . import errors as errors
 from . import exact as exact
+from . import files as files
 from . import initialization as initialization
 from . import insight as insight
 from . import layers as layers
@@ -31,6 +32,9 @@ from .activations import tanh as tanh
 from .backends import asarray as asarray
 from .backends import backend as backend
 from .errors import BackpropError as BackpropError
+from .files import RunDir as RunDir
+from .files import load as load
+from .files import save as save
 from .insight import trace as trace
 from .layers import Dense as Dense
 from .learner import Learner as Learner

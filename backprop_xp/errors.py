@@ -15,6 +15,10 @@ class BackendUnavailable(BackpropError, ImportError):
     """The requested array library or device is not available on this machine."""
 
 
+class FileError(BackpropError):
+    """A file cannot be read or written, is damaged, or is not what was expected."""
+
+
 class Diverged(BackpropError):
     """Training produced a loss or a weight that is not finite.
 

@@ -236,6 +236,29 @@ class Learner:
         rates, decays = (self._spread(each, w, xp=to.xp) for each in (self.pure.rates, self.pure.decays))
         return first_state(self.pure, seed, w, to, rates=rates, decays=decays, scaled=scaled)
 
+    def abstract(self, dtype: str) -> tuple[Array, State]:
+        """Stand-ins for weights and state: NumPy arrays of their shapes and dtypes that take no memory.
+
+        Args:
+            dtype: of the weights, by its name.
+        """
+        learning = sum(b.stop - b.start for b in self.net.layout.learning)
+        scaled = self.precision == "float16"
+        s = State(
+            rule=RuleState(
+                count=abstract((), "int32"),
+                rates=abstract((learning,), dtype) if self.pure.rates else (),
+                moments=tuple(abstract((learning,), dtype) for _ in range(self.pure.moments)),
+                decays=abstract((learning,), dtype) if self.pure.decays else (),
+                plateau=abstract((3,), dtype) if self.pure.plateau else (),
+            ),
+            layers=tuple(tuple(abstract(each.shape, dtype) for each in own) for own in self.net.state),
+            step=abstract((), "uint32"),
+            seed=abstract((), "uint32"),
+            scale=(abstract((), dtype), abstract((), "int32")) if scaled else (),
+        )
+        return abstract((self.net.layout.size,), dtype), s
+
     def _spread(self, values: tuple[Any, ...], w: Array, *, xp: Namespace) -> Array:
         """A number of each learning block, one for each of its weights; () where there are none."""
         pairs = zip(self.net.layout.learning, values, strict=False)
@@ -396,10 +419,8 @@ class Learner:
         kind = next(
             (str(a.dtype).rpartition(".")[2] for a in leaves(batch) if "float" in str(a.dtype)), "float32"
         )
-        to = backends.get("numpy")
-        w = abstract((self.net.layout.size,), kind)
+        w, s = self.abstract(kind)
         given = mapped(batch, lambda a: abstract(tuple(a.shape), str(a.dtype).rpartition(".")[2]))
-        s = self._first_state(0, w, to)
         self.check(w, s, *given)
         return StepProgram(record(self.pure, w, s, *given, names=("w", "s", "x", "t", "weight")))
 

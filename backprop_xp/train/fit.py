@@ -1,7 +1,7 @@
 """Training: epochs over a source in batches, or one sample at a time."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from .. import backends
 from ..arrays import Array, as_integer, leaves
 from ..checks import check_finite, check_state
 from ..compiler.compiled import Compiled
-from ..errors import BackpropError
+from ..errors import BackpropError, got_instead
 from ..layers import check_count
 from ..learner import Learner
 from ..params import join
@@ -17,7 +17,7 @@ from ..step import State
 from .batches import Batches, window_and_block
 from .chunk_length import LONGEST
 from .evaluate import check_source, evaluate
-from .loop import Epoch, Loop, Trained, as_int
+from .loop import Epoch, Loop, Resumed, Run, Trained, as_int, interrupts, resumable, stopped
 from .progress import Progress, Show, opened
 
 _BLOCK = 1024  # rows that are read together, unless a source knows better
@@ -84,6 +84,34 @@ def epochs(
     1 100
     2 100
     """
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "validate": validate,
+        "began": began,
+    }
+    loop, _ = _loop(learner, w, s, source, **settings, show=show, step=step, each=each)
+    yield from loop.records()
+
+
+def _loop(
+    learner: Learner,
+    w: Array,
+    s: State,
+    source: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    shuffle: bool,
+    show: Show | None,
+    step: Compiled | None,
+    each: bool,
+    validate: Any,
+    began: int | None,
+    run: Run | None = None,
+) -> tuple[Loop, Resumed]:
+    """The loop of a training, and where it begins; everything that it is given is checked."""
     epochs = check_count(epochs, "the number of epochs")
     batch_size = check_count(batch_size, "the batch size")
     check_source(source)
@@ -104,8 +132,42 @@ def epochs(
     each = each or validate is not None or learner.pure.plateau is not None
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
+    resumed = Resumed(first)
+    if run is not None:
+        resumed = run.begin(learner, w, s, _settings(learner, source, batches) | {"began": began})
     step, show = step or learner.compile(w), show or (lambda _: None)
-    yield from Loop(learner, step, source, batches, epochs, show, each, judge, w, s, first, at).records()
+    loop = Loop(
+        learner,
+        step,
+        source,
+        batches,
+        epochs,
+        show,
+        each,
+        judge,
+        w,
+        s,
+        resumed.began,
+        at,
+        run,
+        resumed.partial,
+    )
+    return loop, resumed
+
+
+def _settings(learner: Learner, source: Any, batches: Batches) -> dict[str, Any]:
+    """All that the rows of each step follow from, and the shards in which they are added up."""
+    return {
+        "rows": batches.n,
+        "features": getattr(source, "features", None),
+        "outputs": getattr(source, "outputs", None),
+        "batch_size": batches.size,
+        "window": batches.window,
+        "block": batches.block,
+        "shuffle": bool(batches.shuffle),
+        "seed": batches.seed,
+        "shards": learner.shards,
+    }
 
 
 def fit(
@@ -121,6 +183,7 @@ def fit(
     validate: Any = None,
     step: Compiled | None = None,
     began: int | None = None,
+    run: Run | None = None,
 ) -> Fitted:
     """Train on every row of a source, `epochs` times; the given w and s are not changed.
 
@@ -146,15 +209,18 @@ def fit(
         step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
         began: to resume a training, the value of s.step when it began: 0 if that was directly after
             `learner.init`. None: the training begins now.
+        run: a `bp.RunDir`, which keeps checkpoints. It knows when its training began, also that of an
+            earlier process: `epochs` is how many there are in all.
 
     Returns:
-        The new w and s, and the loss and time of each epoch.
+        The new w and s, and the loss and time of each epoch; with a run those of earlier processes too.
 
     Raises:
         BackpropError: data that do not fit the learner, settings out of range.
         Diverged: a loss or a weight is not finite; the error holds w and s from the beginning of the
             epoch.
         KeyboardInterrupt: after Ctrl-C; its attributes w and s are those to go on from, as for `epochs`.
+            With a run also after the signals TERM and USR1; what was done is saved then.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
@@ -165,8 +231,10 @@ def fit(
     >>> abs(history[-1].loss - source.floor(learner.loss)) < 0.001
     True
     """
-    history: list[Epoch] = []
     _check_start(learner, w, s)
+    if run is not None and not hasattr(run, "begin"):
+        msg = f"run must be a bp.RunDir, {got_instead(run)}"
+        raise BackpropError(msg)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -174,12 +242,32 @@ def fit(
         "validate": validate,
         "began": began,
     }
-    with opened(progress) as show, _carrying(lambda: (w, s)):
-        each = progress is not None
-        for record in _epochs(learner, w, s, source, **settings, show=show, step=step, each=each):
+    noting: Any = nullcontext() if run is None else interrupts("SIGTERM", "SIGUSR1")
+    with opened(progress) as show, _carrying(lambda: (w, s)), noting as noted:
+        each = progress is not None or run is not None
+        loop, resumed = _loop(learner, w, s, source, **settings, show=show, step=step, each=each, run=run)
+        history = list(resumed.history)
+        loop.noted = noted
+        for record in loop.records():
             w, s, found = record
             history += found
+            if run is not None:
+                _keep(run, loop, found[-1], noted or ())
     return Fitted(w, s, tuple(history))
+
+
+def _keep(run: Run, loop: Loop, epoch: Epoch, noted: Sequence[int]) -> None:
+    """Tell a run of an epoch, and save it where that is due; always at the end."""
+    w, s, step = loop.w, loop.s, loop.at
+    if not loop.at_end:  # as progress= said
+        run.save(w, s, loop.done())
+        return
+    best, last = run.record(epoch, step), step == loop.began + loop.epochs * loop.batches.steps
+    if best or last or loop.stopped or noted or run.due(step, epoch=epoch.epoch):
+        run.save(w, s)
+    if noted and not last:
+        with resumable(w, s):
+            raise stopped(step, run, noted)
 
 
 @contextmanager
@@ -208,9 +296,6 @@ def _check_start(learner: Any, w: Array, s: Any) -> None:
         raise BackpropError(msg)
     learner.weights(w)  # which checks that they are there
     check_state(s, State, learner.pure.moments)
-
-
-_epochs = epochs  # which `fit` has as an argument
 
 
 def per_sample(

@@ -4,14 +4,16 @@ Many steps are passed in one call. Values are read from the device only a few ti
 progress report and to check that the loss is still finite.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import reduce
 from math import isfinite
-from signal import SIGINT, default_int_handler, getsignal, signal
+from operator import add
 from threading import current_thread, main_thread
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .. import backends
 from ..arrays import Array, leaves, mapped
@@ -61,6 +63,59 @@ class Trained(NamedTuple):
     epochs: tuple[Epoch, ...]
 
 
+class Partial(NamedTuple):
+    """The part of an epoch that is done.
+
+    Attributes:
+        loss: the sum of the losses of its rows.
+        rows: how many there are.
+        seconds: wall-clock time.
+    """
+
+    loss: float
+    rows: int
+    seconds: float
+
+
+class Resumed(NamedTuple):
+    """Where a run goes on.
+
+    Attributes:
+        began: the step at which its first epoch began.
+        history: the epochs that are done.
+        partial: of the epoch under way, None at the beginning of one.
+    """
+
+    began: int
+    history: tuple[Epoch, ...] = ()
+    partial: Partial | None = None
+
+
+class Run(Protocol):
+    """What keeps the checkpoints of a training, such as `bp.RunDir`.
+
+    Attributes:
+        longest: steps that are passed to the backend at once, at most.
+    """
+
+    longest: int
+
+    def begin(self, learner: Learner, w: Array, s: State, settings: Mapping[str, Any]) -> Resumed:
+        """The training begins, or goes on; `settings` are all that the order of rows follows from."""
+
+    def due(self, step: int, *, epoch: int | None = None) -> bool:
+        """Whether it is time for a checkpoint: within an epoch, or at the end of one."""
+
+    def record(self, epoch: Epoch, step: int) -> bool:
+        """An epoch has ended after this step; whether it is the best so far, and to be saved."""
+
+    def save(self, w: Array, s: State, partial: Partial | None = None) -> None:
+        """Keep a checkpoint: with what is done of an epoch, or at the end of one."""
+
+    def stopped(self, step: int) -> str:
+        """How to go on after this step, where the checkpoint was saved."""
+
+
 @dataclass
 class Loop:
     """A training in progress: w and s after `at` steps.
@@ -74,6 +129,9 @@ class Loop:
         show: is given a report a few times a second; False stops the training.
         each: whether each epoch is wanted by itself.
         judge: the loss of the validation data, from w and s; None where there are none.
+        run: keeps checkpoints, within epochs too.
+        partial: what an earlier process did of the first epoch.
+        noted: signals that came, where someone else notes them; else Ctrl-C is noted here.
     """
 
     learner: Learner
@@ -88,9 +146,12 @@ class Loop:
     s: State
     began: int
     at: int
+    run: Run | None = None
+    partial: Partial | None = None
+    noted: list[int] | None = None
     chunk: ChunkLength = field(default_factory=ChunkLength)
     stopped: bool = False
-    interrupted: bool = False
+    interrupted: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.to = backends.of(self.w)
@@ -109,42 +170,50 @@ class Loop:
             yield Trained(self.w, self.s, found)
 
     def _judged(self, found: tuple[Epoch, ...]) -> tuple[Epoch, ...]:
-        """The figures with the validation loss; a rate that waits on a plateau is told of the loss."""
-        whole = not (self.at - self.began) % self.batches.steps
-        observes = whole and self.learner.pure.plateau is not None
-        if self.interrupted and not observes:
-            raise self._interrupt()
+        """The figures with the validation loss; a rate that waits on a plateau is told of the loss.
+
+        A signal stops the training here, where no run keeps it first.
+        """
+        ends = bool(self.interrupted) and self.run is None
+        observes = self.at_end and self.learner.pure.plateau is not None
+        if ends and not observes:
+            raise stopped(self.at, None, self.interrupted)
         *before, last = found
         if self.judge is not None:
             last = last._replace(validation=self.judge(w=self.w, s=self.s))
         if observes:
             self.s = self.learner.observe(self.s, last.loss if last.validation is None else last.validation)
-        if self.interrupted:
-            raise self._interrupt()
+        if ends:
+            with resumable(self.w, self.s):
+                raise stopped(self.at, None, self.interrupted)
         return (*before, last)
-
-    def _interrupt(self) -> KeyboardInterrupt:
-        error = KeyboardInterrupt(f"after step {self.at}; the error has w and s")
-        error.w, error.s = self.w, self.s  # type: ignore[attr-defined]
-        return error
 
     def _some_epochs(self) -> tuple[Epoch, ...]:
         """Train to the end of an epoch, or of several short ones."""
         self.good, self.seen = (self.w, self.s), self.at
         done, skip = divmod(self.at - self.began, self.batches.steps)
         count = 1 if skip else self._together(done)
-        self.number, self.before, start = done + 1, 0, perf_counter()
+        self.number, self.before, self.start = done + 1, 0, perf_counter()
         self.losses, self.rows = [0.0] * count, [0] * count
+        if self.partial is not None:
+            self.losses[0], self.rows[0] = self.partial.loss, self.partial.rows
+            self.start -= self.partial.seconds
+            self.partial = None
         w, s = self.learner.snapshot(self.w, self.s)
-        with _interrupts() as interrupted:
+        with interrupts() if self.noted is None else nullcontext(self.noted) as interrupted:
             self.state = self.step.pack(w, s)
             self._train(count, skip, interrupted)
             self.w, self.s = self.step.unpack(*self.state)
         self.unchecked = self.unchecked and bool(skip)  # until every row was seen
         if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
             raise self._diverged(of="a weight")
-        self.interrupted = bool(interrupted)
-        seconds = (perf_counter() - start) / count
+        self.interrupted = list(interrupted)
+        if interrupted and not self.at_end:
+            with resumable(self.w, self.s):
+                if self.run is not None:
+                    self.run.save(self.w, self.s, self.done())
+                raise stopped(self.at, self.run, interrupted)
+        seconds = (perf_counter() - self.start) / count
         found = zip(self.losses, self.rows, strict=True)
         return tuple(
             Epoch(self.number + k, rows, loss / max(rows, 1), seconds, rows / seconds)
@@ -152,13 +221,38 @@ class Loop:
             if rows
         )
 
+    @property
+    def at_end(self) -> bool:
+        """Whether an epoch ends after the steps that are made."""
+        return (self.at - self.began) % self.batches.steps == 0
+
+    def done(self) -> Partial:
+        """What is done of the epoch under way."""
+        return Partial(self.losses[0], self.rows[0], perf_counter() - self.start)
+
+    def _length(self) -> int:
+        """Steps in the next chunk."""
+        return self.chunk.length if self.run is None else min(self.chunk.length, self.run.longest)
+
+    def _save(self) -> None:
+        """A checkpoint within an epoch."""
+        assert self.run is not None
+        asked = perf_counter()
+        if self.pending and not self._read():
+            self.stopped = True
+        w, s = self.step.unpack(*self.state)
+        if not bool(self.to.xp.all(self.to.xp.isfinite(w))):
+            raise self._diverged(of="a weight")
+        self.run.save(w, s, self.done())
+        self.chunk.second += perf_counter() - asked
+
     def _together(self, done: int) -> int:
         """How many epochs to pass at once: some only where they are short and not wanted by themselves."""
         if self.each or self.batches.window < self.batches.n or not self.step.any_length:
             return 1
         return max(1, min(self.epochs - done, self.chunk.length // self.batches.steps))
 
-    def _train(self, count: int, skip: int, interrupted: list[bool]) -> None:
+    def _train(self, count: int, skip: int, interrupted: list[int]) -> None:
         if self.batches.window == self.batches.n <= LARGEST_ORDER:
             self.before = skip * self.batches.size
             steps = self._short_epochs(count, skip)
@@ -166,12 +260,15 @@ class Loop:
             windows = self.batches.windows(self.at - skip, skip)
             self.before = self.batches.n - self.batches.left(windows)
             steps = (part for window in windows for part in self._window(window))
+        self.before -= self.rows[0]
         for rows, index, first, epochs in steps:
             *self.state, losses = self.step.scan(*self.state, *rows, index)
             self.at += index.shape[0]
             self.pending.append((losses, index.shape[1], first, epochs))
             if self.chunk.due(self.at) and not self._read():
                 self.stopped = True
+            if self.run is not None and not self.at_end and self.run.due(self.at):
+                self._save()
             if self.stopped or interrupted:
                 break
         if self.pending and not self._read():
@@ -188,7 +285,7 @@ class Loop:
         for k, order in enumerate(orders):
             index = order[:full].reshape(-1, size)
             while skip < len(index):
-                part = index[skip : skip + self.chunk.length]
+                part = index[skip : skip + self._length()]
                 yield rows, part, k, 1
                 skip += len(part)
             if full < n:
@@ -200,7 +297,7 @@ class Loop:
         asked = perf_counter()
         rows = self._rows(window.blocks)
         self.chunk.second += perf_counter() - asked
-        for index in self.batches.chunks(window, lambda: self.chunk.length):
+        for index in self.batches.chunks(window, self._length):
             yield rows, index, 0, 1
 
     def _rows(self, blocks: tuple[tuple[int, int], ...]) -> Any:
@@ -218,13 +315,16 @@ class Loop:
         return self.data[1]
 
     def _read(self) -> bool:
-        """Read the losses since the last read; only here does the host wait for the device."""
+        """Read the losses since the last read; only here does the host wait for the device.
+
+        They are added up step by step, so that the sum does not depend on when they are read.
+        """
         for losses, size, first, epochs in self.pending:
             values = self.to.to_host(losses)
             weight = size if self.learner.reduction == "mean" else 1
             per_epoch = values.reshape(epochs, -1)
             for k, each in enumerate(per_epoch.tolist(), first):
-                self.losses[k] += weight * sum(each)
+                self.losses[k] = reduce(add, map(float(weight).__mul__, each), self.losses[k])
                 self.rows[k] += size * len(each)
             self.rows_of_call += size * values.size
         self.pending = []
@@ -267,25 +367,47 @@ def resumable(w: Array, s: State) -> Iterator[None]:
         raise
 
 
+def stopped(step: int, run: Run | None, noted: Sequence[int]) -> KeyboardInterrupt:
+    """The end of a training that a signal stopped after this step; the error names the signal."""
+    how = "the error has w and s" if run is None else run.stopped(step)
+    error = KeyboardInterrupt(f"after step {step}; {how}")
+    error.signal = noted[0]  # type: ignore[attr-defined]
+    return error
+
+
 @contextmanager
-def _interrupts() -> Iterator[list[bool]]:
-    """Within the block Ctrl-C is noted in the list, so that a step is never left half done; once alone."""
-    noted: list[bool] = []
-    if current_thread() is not main_thread() or getsignal(SIGINT) is not default_int_handler:
+def interrupts(*others: str) -> Iterator[list[int]]:
+    """Within the block signals are noted in the list, so that a step is never left half done; once alone.
+
+    A second Ctrl-C raises KeyboardInterrupt at once; a second one of the other signals ends the process.
+    A signal that someone else handles is left to them.
+
+    Args:
+        others: names of signals that are noted besides Ctrl-C, where the machine has them.
+    """
+    noted: list[int] = []
+    usual = {signal.SIGINT: signal.default_int_handler}
+    usual |= {getattr(signal, name): signal.SIG_DFL for name in others if hasattr(signal, name)}
+    own = {number for number, handler in usual.items() if signal.getsignal(number) is handler}
+    if current_thread() is not main_thread() or not own:
         yield noted
         return
 
-    def note(*_: Any) -> None:
-        if noted:
+    def note(number: int, _: Any) -> None:
+        if noted and number == signal.SIGINT:
             msg = "at once; the error has w and s from the beginning of the epoch"
             raise KeyboardInterrupt(msg)
-        noted.append(True)
+        noted.append(number)
+        for each in own - {signal.SIGINT}:
+            signal.signal(each, usual[each])
 
-    signal(SIGINT, note)
     try:
+        for number in own:
+            signal.signal(number, note)
         yield noted
     finally:
-        signal(SIGINT, default_int_handler)
+        for number in own:
+            signal.signal(number, usual[number])
 
 
 def _joined(parts: list[Any]) -> Any:

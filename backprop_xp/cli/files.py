@@ -1,0 +1,190 @@
+"""The commands for files of models and runs: `resume`, `runs`, `plot` and `show`."""
+
+import argparse
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import terminal
+from ..arrays import Array
+from ..errors import BackpropError, FileError, unavailable
+from ..files import RunDir
+from ..files.model import content, told
+from ..files.run import is_locked, read_log, read_settings, step_files
+from ..files.safetensors import HASH, opened
+from ..learner import Learner
+from ..printed import settings, table
+from ..step import State
+
+
+def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namespace], int]) -> None:
+    """Add the commands to the parser.
+
+    Args:
+        commands: of the parser.
+        formatter: of the help.
+        resume: the command `resume`, which trains.
+    """
+
+    def parser(name: str, run: Callable[[argparse.Namespace], int], brief: str) -> Any:
+        found = commands.add_parser(name, help=brief, description=run.__doc__, formatter_class=formatter)
+        found.set_defaults(run=run)
+        return found.add_argument
+
+    add = parser("resume", resume, "go on with a training that was stopped")
+    add("folder", metavar="DIR", help="the folder that was given as train --run")
+    add("--epochs", type=int, metavar="N", help="passes over all rows, the earlier ones included")
+    add("--json", action="store_true", help="print one line of JSON, as train does")
+    add("--quiet", action="store_true", help="print the result only")
+    add = parser("runs", runs, "list the run directories in a folder")
+    add("folder", metavar="DIR", nargs="?", default="runs", help="the folder that holds them")
+    add = parser("plot", plot, "draw the losses of a run")
+    add("folder", metavar="DIR", help="the folder of the run")
+    add("--out", metavar="FILE", help="the picture, .png, .svg or .pdf (default: loss.png in the folder)")
+    add = parser("show", show, "tell what is in a model file or a checkpoint")
+    add("file", metavar="FILE", help="a file that bp.save or a run wrote")
+
+
+def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] | None:
+    """What a run restores; that a checkpoint is damaged is told in a line on standard error."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        state = run.restore(learner, like=like)
+    for each in found:
+        print(f"backprop-xp: {each.message}", file=sys.stderr, flush=True)
+    return state
+
+
+def command_of(folder: str, other: Mapping[str, Any]) -> list[str]:
+    """The words of the command that began a run, with other settings for some that are not None.
+
+    They go through the command's own parser; a name or value that it does not know is refused there.
+    """
+    command = read_settings(Path(folder)).get("command")
+    if not isinstance(command, dict):
+        msg = f"the run in {folder} was not begun by backprop-xp train: go on with bp.fit(..., run=run)"
+        raise FileError(msg)
+    words = []
+    for name, value in (command | {name: each for name, each in other.items() if each is not None}).items():
+        if value is None or value is False:
+            continue
+        text = ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+        words.append(f"--{name.replace('_', '-')}" + ("" if value is True else f"={text}"))
+    return words
+
+
+def runs(args: argparse.Namespace) -> int:
+    """List the run directories in a folder: whether each is running, how far it came, and its losses."""
+    folder = Path(args.folder)
+    try:
+        found = sorted(each for each in [folder, *folder.iterdir()] if (each / "run.json").is_file())
+    except OSError as error:
+        msg = f"{folder} cannot be read: {error.strerror}"
+        raise FileError(msg) from error
+    if not found:
+        msg = (
+            f"there is no run in {folder}: backprop-xp train --run {shlex.quote(str(folder / 'a'))} makes one"
+        )
+        raise FileError(msg)
+    rows = [["run", "state", "step", "epoch", "loss", "validation", "last line"]]
+    print(table([*rows, *map(_row, found)], right=[2, 3, 4, 5]))
+    return 0
+
+
+def _row(folder: Path) -> list[str]:
+    log = read_log(folder)
+    steps = max((int(each.name[5:17]) for each in step_files(folder)), default=0)
+    epochs = [each for each in log if each.get("event") == "epoch"]
+    figures = {name: next((e[name] for e in reversed(epochs) if _number(e.get(name))), None)
+               for name in ("epoch", "loss", "validation")}  # fmt: skip
+    shown = ["–" if each is None else f"{each:.6g}" for each in figures.values()]
+    last = str(log[-1].get("time", ""))[:19].replace("T", " ") if log else ""
+    return [folder.name, "running" if is_locked(folder) else "stopped", str(steps), *shown, last]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw the losses of a run by the steps it made: training, within epochs too, and validation."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        library = "matplotlib"
+        raise unavailable(library, library, "plot", error) from error
+    folder = Path(args.folder)
+    log = read_log(folder)
+    curves = {
+        "training": [(e["step"], e["loss"]) for e in log if _number(e.get("loss"))],
+        "validation": [(e["step"], e["validation"]) for e in log if _number(e.get("validation"))],
+    }
+    if not curves["training"]:
+        msg = f"there is no loss in {folder / 'log.jsonl'} yet"
+        raise FileError(msg)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=name)
+    axes.set(xlabel="step", ylabel="loss", title=folder.name)
+    if all(loss > 0 for points in curves.values() for _, loss in points):
+        axes.set_yscale("log")
+    axes.legend()
+    out = Path(args.out) if args.out else folder / "loss.png"
+    try:
+        figure.savefig(out)
+    except (OSError, ValueError) as error:
+        msg = f"the picture cannot be written: {error}"
+        raise BackpropError(msg) from error
+    print(out)
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Tell what is in a model file or a checkpoint: net, loss, rule, steps, whether it is whole."""
+    path = Path(args.file)
+    lines: list[tuple[str, str]] = []
+    with opened(path) as reader:
+        found, tensors = told(reader), reader.header.tensors
+        steps = int.from_bytes(reader.bytes_of("s.step")[:4], "little")
+        try:
+            learner, _ = content(reader)
+            net = learner.net.summary()
+            lines += [("loss", settings(learner.loss)), ("update", settings(learner.update))]
+        except FileError as error:
+            net = "\n".join(
+                f"{name}  {each.dtype} {each.shape}"
+                for name, each in list(tensors.items())[:20]
+                if name != HASH
+            )
+            lines.append(("learner", str(error)))
+        size = f"{path.stat().st_size:,} bytes"
+        lines += [("numbers", f"{found['dtype']}, {size} in {len(tensors)} tensors"), ("steps", f"{steps:,}")]
+        if isinstance(run := found.get("run"), dict):
+            lines += _of_run(run, tensors)
+        lines.append(("written", f"by backprop_xp {str(found.get('version'))[:20]}"))
+    try:
+        with opened(path) as reader:
+            reader.verify()
+        whole = "as it was written (SHA-256)"
+    except FileError:
+        whole = "DAMAGED: the bytes are not those that were written (SHA-256)"
+    lines.append(("file", whole))
+    text = terminal.folded("\n".join([net, "", *(f"{name:9}{text}" for name, text in lines)]), hang=9)
+    print("".join(each if each.isprintable() or each == "\n" else "?" for each in text))
+    return 0 if whole.startswith("as") else 1
+
+
+def _of_run(run: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a checkpoint tells of its run."""
+    epochs = tensors["~history"].shape[0] if "~history" in tensors else 0
+    partial, best = run.get("partial"), run.get("best")
+    more = f", and {partial[1]:,} rows of the next" if isinstance(partial, list) and len(partial) == 3 else ""
+    lines = [("epochs", f"{epochs}{more}")]
+    if isinstance(best, dict):
+        lines.append(("best", f"validation loss {best.get('validation')} after epoch {best.get('epoch')}"))
+    return lines

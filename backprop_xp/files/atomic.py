@@ -1,0 +1,87 @@
+"""Files that are there whole or not at all, whenever the process or the machine stops."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from ..errors import FileError
+
+SUFFIX = ".tmp"  # of a temporary file, whose name begins with a dot
+
+
+def write_whole(path: Path, chunks: Iterable[Any]) -> None:
+    """Write a file: to a temporary one beside it, to the disk, and only then under its name.
+
+    Args:
+        path: of the file; what is there already is replaced, if it is a regular file.
+        chunks: bytes, or what has their buffer.
+
+    Raises:
+        FileError: it cannot be written, and what was there before is still there; or there is
+            something else than a regular file. The temporary file is removed.
+    """
+    check_regular(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}{SUFFIX}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOSED_ON_EXEC, 0o666)
+    except OSError as error:
+        raise not_written(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            for chunk in chunks:
+                left = memoryview(chunk)
+                while left:
+                    left = left[file.write(left) :]
+            os.fsync(descriptor)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise not_written(path, error) from error
+        raise
+
+
+_CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+def check_regular(path: Path) -> None:
+    """Check that nothing is under this name, or a regular file.
+
+    Raises:
+        FileError: there is something else, such as a folder, a link or a device.
+    """
+    with suppress(FileNotFoundError):
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise not_written(path, error) from error
+        if not stat.S_ISREG(mode):
+            msg = f"{path} is not a regular file and is left as it is: choose another name"
+            raise FileError(msg)
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk, where the file system can do that."""
+    descriptor = os.open(folder, os.O_RDONLY | _CLOSED_ON_EXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that do it by themselves
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def not_written(path: Path, error: Exception) -> FileError:
+    """The error for a file that cannot be written."""
+    why = getattr(error, "strerror", None) or error
+    return FileError(f"{path} cannot be written: {why}")

@@ -1,0 +1,503 @@
+"""The folder of a run: checkpoints from which a training goes on, whenever and however it was stopped.
+
+    lock  run.json  log.jsonl  step-000000000400.safetensors …  best.safetensors
+
+A checkpoint is a model file that holds besides what the run needs to go on: where it began, its epochs,
+and what is done of the epoch under way. It is on the disk, whole, before an older one is removed. There is no
+pointer to the latest: the newest file that verifies is the one.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, backends
+from ..arrays import Array
+from ..errors import FileError
+from ..layers import check_count
+from ..learner import Learner
+from ..step import State
+from ..train.batches import ORDER
+from ..train.chunk_length import LONGEST
+from ..train.loop import Epoch, Partial, Resumed, as_int
+from .atomic import SUFFIX, not_written, write_whole
+from .model import HISTORY, RULES, checked_path, read_arrays, read_text, to_backend, told, write_model
+from .safetensors import Reader, opened
+from .units import encode, parse_unit_json
+
+try:
+    import fcntl
+
+    _flock: Any = fcntl.flock
+except ImportError:  # as on Windows
+    _flock = None
+
+BEST = "best.safetensors"
+_STEP = re.compile(r"step-(\d{12})\.safetensors")
+_OWN = re.compile(
+    rf"\.(step-\d{{12}}\.safetensors|{re.escape(BEST)}|run\.json|log\.jsonl)\.\d+\.\w+\{SUFFIX}"
+)
+_UNITS = {"s": 1, "min": 60, "h": 3600}
+_LOCK_SECONDS = 0.3  # someone who only looks holds it for a moment
+_LARGEST_TEXT = 1 << 20
+
+
+class RunDir:
+    """A folder that keeps the checkpoints of one training, of which the newest that verifies is resumed.
+
+    One process at a time may train in it: it is locked (by flock; not on Windows, which has none) until
+    `close`, the end of a `with` block, or that of the process. Temporary files that an earlier process left
+    are removed.
+
+    Args:
+        path: of the folder; it is made where it is not there.
+        keep: checkpoints that are kept, the newest; the best one besides.
+        every: time between two, "60 s", "5 min" or "2 h", within epochs too; or "500 steps", about; or
+            "1 epoch".
+        saved: is called with the step of each checkpoint, once that is on the disk.
+        command: settings of the command that trains, to be kept in run.json.
+
+    Attributes:
+        damaged: checkpoints that did not verify when `restore` looked for the newest, and why.
+        notes: what else is to be saved with each checkpoint and restored: texts and numbers by name.
+
+    Raises:
+        FileError: another process trains in the folder, or it cannot be made.
+        BackpropError: settings out of range.
+
+    >>> import tempfile, backprop_xp as bp
+    >>> learner, source = bp.Learner(bp.chain(2, bp.Dense(1))), bp.data.Teacher(seed=1, n=100, features=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for epochs in (2, 4):
+    ...         with bp.RunDir(folder) as run:
+    ...             w, s = run.restore(learner) or learner.init(seed=7)
+    ...             w, s, history = bp.fit(learner, w, s, source, epochs=epochs, run=run)
+    ...             print(int(s.step), len(history))
+    8 2
+    16 4
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        keep: int = 3,
+        every: str = "60 s",
+        *,
+        saved: Callable[[int], Any] | None = None,
+        command: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = checked_path(path)
+        self.keep = check_count(keep, "the number of checkpoints that are kept")
+        self._count, self._unit = parse_every(every)
+        self.longest = LONGEST
+        if self._unit == "step":
+            self.longest = min(LONGEST, 1 << int(self._count).bit_length() - 1)
+        self._tell, self._command = saved or (lambda _: None), command
+        self.damaged: tuple[tuple[str, str], ...] = ()
+        self.notes: dict[str, Any] = {}
+        self._history: list[Epoch] = []
+        self._best: dict[str, Any] | None = None
+        self._run: dict[str, Any] | None = None  # of the checkpoint that was restored
+        self._settings: dict[str, Any] | None = None
+        self._learner: tuple[Learner, Any] | None = None
+        self._step: int | None = None  # of the newest checkpoint
+        self._began = 0
+        self._last = time.monotonic()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(
+                self.path / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666
+            )
+        except OSError as error:
+            raise not_written(self.path, error) from error
+        self.close = weakref.finalize(self, os.close, descriptor)
+        try:
+            alone = _locked(descriptor)
+        except OSError as error:  # of a file system that has no locks
+            self.close()
+            raise not_written(self.path / "lock", error) from error
+        if not alone:
+            self.close()
+            msg = f"another process trains in {self.path}: wait for its end, or use another folder"
+            raise FileError(msg)
+        for each in self.path.iterdir():
+            if _OWN.fullmatch(each.name):
+                with suppress(OSError):
+                    each.unlink()
+
+    def __enter__(self) -> "RunDir":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r}, keep={self.keep})"
+
+    # ------------------------------------------------------------ going on
+    def restore(
+        self, learner: Learner, *, like: Array = None, backend: str | None = None, device: Any = None
+    ) -> tuple[Array, State] | None:
+        """The weights and state of the newest checkpoint that verifies; None where there is none yet.
+
+        Args:
+            learner: the one that was trained.
+            like: an array whose library and device are used.
+            backend: else this library, by name.
+            device: of that library.
+
+        Raises:
+            FileError: no checkpoint verifies; or the newest is of another learner or another version of
+                orders or rules, and which difference there is.
+
+        Warns:
+            UserWarning: checkpoints that are damaged, and why.
+        """
+        self._learner = learner, encode(learner)
+        damaged: list[tuple[str, str]] = []
+        files = sorted(step_files(self.path), reverse=True)
+        for path in [*files, *([self.path / BEST] if (self.path / BEST).exists() else [])]:
+            try:
+                verify(path)
+            except FileError as error:
+                damaged.append((path.name, str(error)))
+                continue
+            tree, kind = self._read(path)
+            self.damaged = tuple(damaged)
+            if damaged:
+                left_out = "; ".join(why for _, why in damaged)
+                warnings.warn(f"{path.name} is resumed, since {left_out}", stacklevel=2)
+            return to_backend(tree, kind, like, backend, device)
+        self.damaged = tuple(damaged)
+        if damaged:
+            msg = f"no checkpoint in {self.path} can be resumed: {'; '.join(why for _, why in damaged)}"
+            raise FileError(msg)
+        return None
+
+    def _read(self, path: Path) -> tuple[tuple[Array, State], str]:
+        assert self._learner is not None
+        learner, data = self._learner
+        with opened(path) as reader:
+            found = told(reader)
+            versions = {"version of orders": found["order"], "version of rules": found["rules"]}
+            now = {"version of orders": ORDER, "version of rules": RULES}
+            _refuse_other(path, versions | found["learner"], now | data)
+            tree, memory = read_arrays(reader, learner, found["dtype"])
+            try:
+                run = found["run"]
+                history = _history(reader, memory)
+                self._began, self._best = int(run["began"]), run["best"]
+                partial = None if run["partial"] is None else Partial(*run["partial"])
+                self.notes = dict(run["notes"])
+                self._run = {"settings": dict(run["settings"]), "partial": partial}
+            except (KeyError, TypeError, ValueError):
+                reader.refuse("it is no checkpoint of a run")
+        self._history, self._step = history, as_int(tree[1].step)
+        return tree, found["dtype"]
+
+    def begin(self, learner: Learner, w: Array, s: State, settings: Mapping[str, Any]) -> Resumed:
+        """The training begins or goes on; `fit` calls this.
+
+        Raises:
+            FileError: what is there is of other settings, which are named; or was not restored.
+        """
+        if not self.close.alive:
+            msg = f"this RunDir is closed: open another one, bp.RunDir({str(self.path)!r})"
+            raise FileError(msg)
+        given, at = dict(settings), as_int(s.step)
+        began = given.pop("began")
+        if self._learner is None or self._learner[0] is not learner:
+            data = encode(learner)
+            if self._learner is not None:
+                _refuse_other(self.path, self._learner[1], data)
+            self._learner = learner, data
+        if self._step is None:
+            self._begin_anew(w, at if began is None else began, given)
+            return Resumed(self._began)
+        old = self._settings if self._run is None else self._run["settings"]
+        _refuse_other(self.path, old or {}, given)
+        if at != self._step or began not in (None, self._began):
+            msg = (
+                f"the run in {self.path} began at step {self._began} and goes on at step {self._step}, with "
+                f"the w and s that restore or fit returned; got those of step {at}, and began={began}"
+            )
+            raise FileError(msg)
+        partial = None
+        if self._run is not None:
+            partial, self._run = self._run["partial"], None
+            for path in step_files(self.path):
+                if _step_of(path) > at:  # which did not verify
+                    path.replace(path.with_name(f"{path.name}.damaged"))
+            self._link_best()
+            self._rewrite_log(at)
+            self._log("resumed", at, versions=_versions(w))
+        self._settings, self._last = given, time.monotonic()
+        return Resumed(self._began, tuple(self._history), partial)
+
+    def _begin_anew(self, w: Array, began: int, settings: dict[str, Any]) -> None:
+        if step_files(self.path) or (self.path / BEST).exists():
+            msg = (
+                f"{self.path} holds checkpoints already: go on with w, s = run.restore(learner), or use "
+                "another folder"
+            )
+            raise FileError(msg)
+        self._began, self._settings = began, settings
+        to = backends.of(w)
+        text = {
+            "settings": settings | {"order": ORDER, "rules": RULES},
+            "backend": to.name,
+            "dtype": str(w.dtype).rpartition(".")[2],
+            "versions": _versions(w),
+            "command": self._command,
+        }
+        write_whole(self.path / "run.json", [json.dumps(text, indent=1).encode("utf-8")])
+        self._rewrite_log(-1)
+        self._log("began", began, versions=_versions(w))
+        self._last = time.monotonic()
+
+    # ------------------------------------------------------------ keeping
+    def due(self, step: int, *, epoch: int | None = None) -> bool:
+        """Whether it is time for a checkpoint: within an epoch, or at the end of one."""
+        if self._unit == "epoch":
+            return epoch is not None and epoch % self._count == 0
+        if self._unit == "step":
+            return step - (self._began if self._step is None else self._step) >= self._count
+        return time.monotonic() - self._last >= self._count
+
+    def record(self, epoch: Epoch, step: int) -> bool:
+        """Note an epoch that ended after this step; whether it is the best so far by its validation loss."""
+        self._history.append(epoch)
+        self._log("epoch", step, **epoch._asdict())
+        figure = epoch.validation
+        if figure is None or isnan(figure) or (self._best and self._best["validation"] <= figure):
+            return False
+        self._best = {"step": step, "epoch": epoch.epoch, "validation": figure}
+        return True
+
+    def save(self, w: Array, s: State, partial: Partial | None = None) -> None:
+        """Keep a checkpoint, and remove those that are one too many once it is on the disk.
+
+        Args:
+            w: the weights.
+            s: the state.
+            partial: what is done of the epoch under way, None at the end of one.
+
+        Raises:
+            FileError: it cannot be written; those that were there still are.
+        """
+        step = as_int(s.step)
+        if step == self._step:
+            return
+        assert self._learner is not None
+        learner, data = self._learner
+        run = {
+            "settings": self._settings,
+            "began": self._began,
+            "partial": partial,
+            "best": self._best,
+            "notes": self.notes,
+        }
+        more = []
+        if self._history:
+            host = backends.get("numpy").xp
+            rows = [[float("nan") if x is None else x for x in epoch] for epoch in self._history]
+            memory = host.asarray(rows, dtype="<f8").tobytes()
+            more = [(HISTORY, "F64", (len(rows), len(Epoch._fields)), memory)]
+        path = self.path / f"step-{step:012}.safetensors"
+        write_model(path, learner, data, w, s, run=run, more=more)
+        self._step, self._last = step, time.monotonic()
+        self._link_best()
+        for old in sorted(step_files(self.path))[: -self.keep]:
+            with suppress(OSError):
+                old.unlink()
+        done = {} if partial is None else {"loss": partial.loss / max(partial.rows, 1)}
+        self._log("saved", step, **done)
+        self._tell(step)
+
+    def _link_best(self) -> None:
+        """Give the best checkpoint its second name, where the file of its step is there."""
+        path = self.path / f"step-{self._best['step']:012}.safetensors" if self._best else None
+        if path is None or not path.exists():
+            return
+        temporary = path.with_name(f".{BEST}.{os.getpid()}.link{SUFFIX}")
+        try:
+            temporary.unlink(missing_ok=True)
+            temporary.hardlink_to(path)
+            temporary.replace(self.path / BEST)
+        except OSError as error:
+            raise not_written(self.path / BEST, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)  # which is still there where both were one file
+
+    def stopped(self, step: int) -> str:
+        """How to go on after this step."""
+        how = f"backprop-xp resume {self.path}" if self._command else "w, s = run.restore(learner)"
+        return f"saved in {self.path}, go on with: {how}"
+
+    # ------------------------------------------------------------ the log
+    def _log(self, event: str, step: int, **figures: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = json.dumps({"event": event, "step": step, "time": now} | figures)
+        try:
+            with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            raise not_written(self.path / "log.jsonl", error) from error
+
+    def _rewrite_log(self, step: int) -> None:
+        """Leave out what came after this step, which is done again, and a line that was not finished."""
+        kept = [json.dumps(each) for each in read_log(self.path) if each["step"] <= step]
+        write_whole(self.path / "log.jsonl", ["".join(f"{line}\n" for line in kept).encode("utf-8")])
+
+
+def parse_every(every: Any) -> tuple[float, str]:
+    """The time between checkpoints: a count, and 's', 'step' or 'epoch'.
+
+    Raises:
+        FileError: it is none.
+
+    >>> parse_every("5 min"), parse_every("500 steps"), parse_every("1 epoch")
+    ((300.0, 's'), (500.0, 'step'), (1.0, 'epoch'))
+    """
+    found = (
+        re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|steps?|epochs?)", every) if isinstance(every, str) else None
+    )
+    count = float(found[1]) if found else 0.0
+    unit = found[2].rstrip("s") if found else ""
+    if not found or (unit in ("step", "epoch") and (count < 1 or not count.is_integer())):
+        msg = f"every= must be a time such as '60 s', '5 min', '2 h', '500 steps' or '1 epoch', got {every!r}"
+        raise FileError(msg)
+    return (count, unit) if unit in ("step", "epoch") else (count * _UNITS[found[2]], "s")
+
+
+def step_files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder."""
+    try:
+        return [each for each in folder.iterdir() if _STEP.fullmatch(each.name)]
+    except OSError as error:
+        msg = f"{folder} cannot be read: {error.strerror}"
+        raise FileError(msg) from error
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name[5:17])
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Check that a model file is whole and unchanged.
+
+    Returns:
+        Its metadata.
+
+    Raises:
+        FileError: it is not.
+    """
+    with opened(path) as reader:
+        reader.verify()
+        return told(reader)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; those that cannot be read are left out."""
+    found = []
+    with suppress(OSError), (folder / "log.jsonl").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(ValueError, RecursionError):
+                each = json.loads(line)
+                if isinstance(each, dict) and isinstance(each.get("step"), int):
+                    found.append(each)
+    return found
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        FileError: it is not there, or no JSON.
+    """
+    found = parse_unit_json(read_text(folder / "run.json", _LARGEST_TEXT))
+    if not isinstance(found, dict):
+        msg = f"{folder / 'run.json'} must be an object"
+        raise FileError(msg)
+    return found
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in a folder."""
+    if _flock is None:
+        return False
+    try:
+        with (folder / "lock").open("rb") as file:
+            _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a file for this process; whether that could be done."""
+    if _flock is None:
+        return True
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Check that settings are those of before.
+
+    Raises:
+        FileError: some differ, and how.
+    """
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if names:
+        each = "; ".join(f"{name} was {_short(old.get(name))}, now {_short(new.get(name))}" for name in names)
+        msg = f"{path} cannot go on bit for bit: {each}. Use the settings of before, or another folder"
+        raise FileError(msg)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _history(reader: Reader, data: bytearray) -> list[Epoch]:
+    place = reader.header.tensors.get(HISTORY)
+    if place is None:
+        return []
+    if place.dtype != "F64" or place.shape[1:] != (len(Epoch._fields),):
+        reader.refuse(f"its epochs are {place.dtype} {place.shape}")
+    host = backends.get("numpy").xp
+    rows = host.frombuffer(data, dtype="<f8", count=place.shape[0] * place.shape[1], offset=place.start)
+    return [_epoch(*each) for each in rows.reshape(place.shape).tolist()]
+
+
+def _epoch(epoch: float, rows: float, loss: float, seconds: float, speed: float, judged: float) -> Epoch:
+    return Epoch(int(epoch), int(rows), loss, seconds, speed, None if isnan(judged) else judged)
+
+
+def _versions(w: Array) -> dict[str, str]:
+    """The versions of Python, of this library, and of the array library."""
+    root = type(w).__module__.partition(".")[0].removesuffix("lib")  # JAX's arrays are of jaxlib
+    found = {"python": sys.version.split()[0], "backprop_xp": __version__}
+    version = getattr(sys.modules.get(root), "__version__", None)
+    return found | ({root: str(version)} if version else {})
