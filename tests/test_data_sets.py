@@ -159,7 +159,7 @@ def test_noise_of_regression_is_as_loud_as_said():
 def test_numbers_have_no_bayes_error_and_a_mixture_of_three_no_known_floor():
     with pytest.raises(bp.BackpropError, match="numbers as targets"):
         _ = made("friedman1").bayes_error
-    with pytest.raises(bp.BackpropError, match="SoftmaxCrossEntropy on classification is not known$"):
+    with pytest.raises(bp.BackpropError, match=r"SoftmaxCrossEntropy on classification is not known$"):
         made("gaussian_mixture").floor(bp.softmax_cross_entropy)
 
 

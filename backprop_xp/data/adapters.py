@@ -239,7 +239,7 @@ class Stream(Adapter):
     Windows come in the order of the stream; only the rows of a window are shuffled.
 
     Args:
-        factory: makes the iterator, anew for each epoch. If it takes an argument, that is the row at which
+        factory: makes the iterator, anew for each epoch. If it needs an argument, that is the row at which
             it begins; only then can a training that was stopped within an epoch be resumed.
         n: how many rows are read; the stream may have more.
         units: output units, which labels need.
@@ -276,7 +276,8 @@ class Stream(Adapter):
         if not callable(factory):
             msg = f"a stream needs a function that makes the iterator, got a {type(factory).__name__}"
             raise BackpropError(msg)
-        self._factory, self._begins_anywhere = factory, bool(signature(factory).parameters)
+        needed = [each for each in signature(factory).parameters.values() if each.default is each.empty]
+        self._factory, self._begins_anywhere = factory, bool(needed)
         self._open(0)
         self._begin(n, units, dtype, window)
         self.block = self.window
@@ -311,14 +312,14 @@ class Stream(Adapter):
         return tuple(joined)
 
     def _next(self, at: int) -> tuple[Array, ...]:
-        try:
-            x, t, *weight = next(self._batches)
-        except StopIteration:
+        batch = next(self._batches, None)
+        if batch is None:
             msg = f"the stream ended after {at:,} of {self.n:,} rows"
-            raise BackpropError(msg) from None
-        except (TypeError, ValueError) as error:
-            msg = f"a stream yields batches (x, t): {error}"
-            raise BackpropError(msg) from error
+            raise BackpropError(msg)
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            msg = f"a stream yields batches (x, t) or (x, t, weight), got a {type(batch).__name__}"
+            raise BackpropError(msg)
+        x, t, *weight = batch
         found = self._inputs(x), self._targets(t), *(self._numbers(each) for each in weight)
         if len({a.shape[0] for a in found}) != 1 or not len(found[0]):
             msg = f"{_HELP}, equally many and at least one; got {[a.shape for a in found]}"

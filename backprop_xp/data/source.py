@@ -46,6 +46,8 @@ class Source(Protocol):
 
         Training and evaluation check the values of the rows they read. A source that answers for its
         values has a method `check_for(loss, units)`, as `Stored` has, which is called in place of that.
+        Rows of NumPy arrays are asked for by another thread while steps run, never by two at once. A source
+        that can only be read forwards has an attribute `forwards` that is true.
         """
 
 

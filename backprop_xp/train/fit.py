@@ -94,7 +94,8 @@ def epochs(
     check_finite(w, "weights")
     learner.check_source(source)
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
-    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
+    forwards = getattr(source, "forwards", False)
+    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards)
     step, show = step or learner.compile(w), show or (lambda _: None)
     yield from Loop(learner, step, source, batches, epochs, show, each, w, s, first, at).records()
 
