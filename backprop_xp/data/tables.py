@@ -177,21 +177,18 @@ class Parquet(Table):
         dtype: Any = None,
         window: int | None = None,
     ) -> None:
-        try:
-            from pyarrow import ArrowException, parquet
-        except ImportError as error:
-            raise unavailable(_PYARROW, "pyarrow", "data", error) from error
-        try:
-            self._file = parquet.ParquetFile(path)
-        except (OSError, ArrowException) as error:
-            msg = f"{path} cannot be read as a Parquet file: {error}"
-            raise BackpropError(msg) from error
+        self._file = _parquet_file(path)
         about = self._file.metadata
         sizes = [about.row_group(k).num_rows for k in range(about.num_row_groups)]
         self._ends = list(accumulate(sizes))
         self._group: tuple[Any, dict[str, Array]] = (None, {})
         shape = {"dtype": dtype, "window": window, "block": max(sizes, default=None)}
         self._begin_table(about.num_rows, self._file.schema_arrow.names, target, features, task, **shape)
+
+    @staticmethod
+    def names_in(path: Any) -> list[str]:
+        """The names of the columns of a file."""
+        return list(_parquet_file(path).schema_arrow.names)
 
     def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
         host, parts = backends.get("numpy").xp, []
@@ -208,3 +205,15 @@ class Parquet(Table):
             table = self._file.read_row_group(k, columns=list(names))
             self._group = (k, tuple(names)), {name: table.column(name).to_numpy() for name in names}
         return self._group[1]
+
+
+def _parquet_file(path: Any) -> Any:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise unavailable(_PYARROW, "pyarrow", "data", error) from error
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, ArrowException) as error:
+        msg = f"{path} cannot be read as a Parquet file: {error}"
+        raise BackpropError(msg) from error
