@@ -399,7 +399,7 @@ def _summary(data: cli_data.Given, found: dict[str, Any]) -> str:
         f"         (losses are means over {data.unseen[0].shape[0]:,} rows that were not trained on)",
     ]
     if found["right"] is not None:
-        best = f"; with this noise at most {data.best:.1%} are possible" if data.best is not None else ""
+        best = f"; with this noise at most {data.best:.1%} are possible" if data.best not in (None, 1) else ""
         lines.insert(1, f"right    {found['right']:.1%} of the answers{best}")
     if "r2" in found:
         off = f"predictions are off by {found['root_mean_square_error']:.4g}, as a root mean square"

@@ -282,8 +282,14 @@ def test_a_missing_class_is_an_error():
         (lambda: bp.data.Stream(lambda: iter([(X, T[:2])]), N), "equally many"),
         (lambda: bp.data.Stream(stream, N + 1).rows(0, N + 1), "the stream ended after 50 of 51 rows"),
         (lambda: bp.data.Stream(lambda: iter([(X, LABELS)]), N), "with units="),
-        (lambda: pytest.importorskip("narwhals") and bp.data.Frame(SimpleNamespace(), "t"), "a data frame of pandas"),
-        (lambda: pytest.importorskip("pyarrow") and bp.data.Parquet("no such file", "t"), "no such file cannot be read"),
+        (
+            lambda: pytest.importorskip("narwhals") and bp.data.Frame(SimpleNamespace(), "t"),
+            "a data frame of pandas",
+        ),
+        (
+            lambda: pytest.importorskip("pyarrow") and bp.data.Parquet("no such file", "t"),
+            "no such file cannot be read",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said(make, message):
