@@ -174,6 +174,25 @@ def test_a_stream_is_read_forwards_and_goes_on_only_where_it_can_begin_anywhere(
         bp.fit(learner, w, s, source, **settings)
 
 
+def test_a_stream_that_failed_does_not_go_on_with_other_rows():
+    def batches():
+        yield X[:20], T[:20]
+        yield X[20:25], T[20:26]
+        yield X[25:], T[25:]
+
+    source = bp.data.Stream(batches, N, dtype="float64")
+    source.rows(0, 16)
+    with pytest.raises(bp.BackpropError, match="equally many"):
+        source.rows(16, 30)
+    with pytest.raises(bp.BackpropError, match="cannot begin at row 16"):
+        source.rows(16, 30)
+
+
+def test_chunks_are_blocks_as_libraries_tell_them():
+    chunked = {"shape": X.shape, "chunks": ((30, 20), (4,)), "__getitem__": lambda _, k: X[k]}
+    assert bp.data.Sliced(type("Chunked", (), chunked)(), T).block == 30
+
+
 def test_labels_tell_how_many_classes_there_are_or_are_told():
     assert bp.data.Sliced(X, LABELS).outputs == 3
     assert bp.data.Sliced(X, LABELS, units=5).outputs == 5

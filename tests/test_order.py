@@ -19,7 +19,7 @@ def test_an_epoch_meets_every_row_once(n, window, shuffle, forwards):
         assert rows == list(range(n))
     if forwards:  # windows as they lie, each shuffled
         each = [sorted(rows[k : k + batches.window]) for k in range(0, n, batches.window)]
-        assert sum(each, []) == list(range(n))
+        assert [row for part in each for row in part] == list(range(n))
         assert all(len(window.blocks) == 1 for window in batches.windows(0, 0))
 
 

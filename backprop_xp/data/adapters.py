@@ -108,7 +108,8 @@ class Sliced(Adapter):
             are read.
         dtype: that numbers get as they are read.
         window: rows that are in memory, and shuffled, together: as many as take up 32 MiB, or 65,536.
-        block: rows that are cheap to read together; without it a chunk, where x has chunks.
+        block: rows that are cheap to read together; without it a chunk, where x has chunks. Chunks of some
+            thousand rows take less memory, and mix better, than some of a million.
 
     Raises:
         BackpropError: shapes that do not fit, or what is no number.
@@ -143,8 +144,7 @@ class Sliced(Adapter):
         if target is not None and not (len(x.shape) == 2 and -x.shape[1] <= target < x.shape[1] > 1):
             msg = f"target must be the number of a column of x, of shape {tuple(x.shape)}; got {target!r}"
             raise BackpropError(msg)
-        chunks = getattr(x, "chunks", None)
-        self._begin(x.shape[0], units, dtype, window, block or (chunks[0] if chunks else None))
+        self._begin(x.shape[0], units, dtype, window, block or _chunk(x))
 
     def _read(self, start: int, stop: int) -> tuple[Any, ...]:
         x, *others = (self._part(part[start:stop]) for part in self._parts)
@@ -156,6 +156,12 @@ class Sliced(Adapter):
 
     def _part(self, part: Any) -> Any:
         return part
+
+
+def _chunk(x: Any) -> int | None:
+    """The rows of a chunk, as h5py, zarr and dask tell them."""
+    rows = (getattr(x, "chunks", None) or (None,))[0]
+    return max(rows) if isinstance(rows, tuple) else rows
 
 
 class Sparse(Sliced):
@@ -300,6 +306,7 @@ class Stream(Adapter):
                 )
                 raise BackpropError(msg)
             self._open(start)
+        self._at = -1  # nowhere, until all is read
         parts, wanted = [], stop - start
         while wanted:
             batch = self._left or self._next(stop - wanted)
