@@ -279,8 +279,9 @@ class Stream(Adapter):
         dtype: Any = None,
         window: int | None = None,
     ) -> None:
-        if not callable(factory):
-            msg = f"a stream needs a function that makes the iterator, got a {type(factory).__name__}"
+        given: Any = factory
+        if not callable(given):
+            msg = f"a stream needs a function that makes the iterator, got a {type(given).__name__}"
             raise BackpropError(msg)
         needed = [each for each in signature(factory).parameters.values() if each.default is each.empty]
         self._factory, self._begins_anywhere = factory, bool(needed)
