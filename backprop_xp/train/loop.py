@@ -184,8 +184,6 @@ class Loop:
         """The steps of an epoch that is read window by window, as of short ones."""
         for k, window in enumerate(windows):
             asked = perf_counter()
-            if self.pending and self.to.name == "jax":  # whose queued steps would hold many windows
-                self.to.to_host(self.pending[-1][0])
             rows = self._rows(window.blocks)
             self.chunk.second += perf_counter() - asked
             self.reader.ahead(windows[k + 1].blocks if k + 1 < len(windows) else None)
