@@ -171,7 +171,7 @@ def test_words_that_are_not_understood_are_refused(words, capsys):
     ("words", "texts"),
     [
         ([], ["train", "articles", "backends", "--version"]),
-        (["train"], ["examples:", "--batch-size N", "(default: 100000)", "floor", "half_squared_error"]),
+        (["train"], ["examples:", "--batch-size N", "(default: 100,000", "floor", "half_squared_error"]),
         (["articles"], ["--article N", "--json"]),
         (["backends"], ["array libraries"]),
     ],

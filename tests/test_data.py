@@ -5,7 +5,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends, rng
-from backprop_xp.data import teacher as module
+from backprop_xp.data import generated as module
 
 
 def make(place, **settings):
@@ -218,5 +218,5 @@ def test_row_counters_may_pass_32_bits():
     start = (1 << 32) + 5
     source = bp.data.Teacher(0, start + 10, 1, hidden=())
     x, _ = source.rows(start, start + 2)
-    pair = rng.normal(rng.bits(0, module._INPUTS, start, 2, xp=np), np.float32, xp=np)
+    pair = rng.normal(rng.bits(0, module.INPUTS, start, 2, xp=np), np.float32, xp=np)
     assert np.allclose(x[:, 0], pair[0], rtol=1e-5)

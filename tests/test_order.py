@@ -8,15 +8,19 @@ from backprop_xp.train.batches import Batches, window_and_block
 
 @pytest.mark.parametrize("n", [1, 5, 64, 97])
 @pytest.mark.parametrize("window", [1, 10, 1000])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_an_epoch_meets_every_row_once(n, window, shuffle):
-    batches = Batches(n, 4, *window_and_block(n, 4, window, 5), 7, shuffle)
+@pytest.mark.parametrize(("shuffle", "forwards"), [(True, False), (False, False), (True, True)])
+def test_an_epoch_meets_every_row_once(n, window, shuffle, forwards):
+    batches = Batches(n, 4, *window_and_block(n, 4, window, 5), 7, shuffle, forwards)
     rows, sizes = met(batches, 0)
     assert sorted(rows) == list(range(n))
     assert len(sizes) == batches.steps
     assert sorted(sizes)[1:] == [4] * (len(sizes) - 1)
     if not shuffle:
         assert rows == list(range(n))
+    if forwards:  # windows as they lie, each shuffled
+        each = [sorted(rows[k : k + batches.window]) for k in range(0, n, batches.window)]
+        assert [row for part in each for row in part] == list(range(n))
+        assert all(len(window.blocks) == 1 for window in batches.windows(0, 0))
 
 
 def met(batches, begin, skip=0):

@@ -37,6 +37,7 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
     add = parser("resume", resume, "go on with a training that was stopped")
     add("folder", metavar="DIR", help="the folder that was given as train --run")
     add("--epochs", type=int, metavar="N", help="passes over all rows, the earlier ones included")
+    add("--data", metavar="FILE", help="the file, for a run that trained on one")
     add("--json", action="store_true", help="print one line of JSON, as train does")
     add("--quiet", action="store_true", help="print the result only")
     add = parser("runs", runs, "list the run directories in a folder")

@@ -11,6 +11,9 @@ from ..losses import Loss
 from ..printed import short
 
 WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not all are
+_NUMBERS = 1 << 23  # and numbers, 32 MiB of float32: of rows that are long there are fewer in a window
+_BLOCKS = 64  # of a window, at random places
+BLOCK = 1024  # rows that are read together, unless a source knows better
 
 
 class Source(Protocol):
@@ -32,6 +35,10 @@ class Source(Protocol):
     def window(self) -> int:
         """The number of rows that are in memory, and shuffled, together."""
 
+    @property
+    def block(self) -> int:
+        """The number of rows that are cheap to read together: a window is made of many such blocks."""
+
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
         """The rows start, …, stop - 1: inputs, targets and, if there are some, weights of rows.
 
@@ -39,6 +46,8 @@ class Source(Protocol):
 
         Training and evaluation check the values of the rows they read. A source that answers for its
         values has a method `check_for(loss, units)`, as `Stored` has, which is called in place of that.
+        Rows of NumPy arrays are asked for by another thread while steps run, never by two at once. A source
+        that can only be read forwards has an attribute `forwards` that is true.
         """
 
 
@@ -48,6 +57,31 @@ def check_slice(start: int, stop: int, n: int) -> None:
     if None in whole or not 0 <= start < stop <= n:
         msg = f"a slice of rows needs 0 <= start < stop <= {n}, got {start} to {stop}"
         raise BackpropError(msg)
+
+
+def rows_of_window(n: int, numbers: int, *, asked: Any = None) -> int:
+    """The rows of a window: as many as asked for, else 65,536, or as many as take up 32 MiB in float32.
+
+    Args:
+        n: rows of the source.
+        numbers: in a row.
+        asked: rows; None for as many as are good.
+
+    >>> rows_of_window(1_000_000, 10), rows_of_window(1_000_000, 1000), rows_of_window(10, 1000)
+    (65536, 8388, 10)
+    """
+    if asked is not None:
+        return min(n, check_count(asked, "the window of rows shuffled together"))
+    return max(1, min(n, WINDOW, _NUMBERS // numbers))
+
+
+def rows_of_block(window: int) -> int:
+    """The rows of a block, of which there are many in a window.
+
+    >>> rows_of_block(65536), rows_of_block(8388)
+    (1024, 131)
+    """
+    return max(1, min(BLOCK, window // _BLOCKS))
 
 
 class Stored:
@@ -91,7 +125,9 @@ class Stored:
         self.n: int = t.shape[0]
         self.features: int = sum(a.shape[1] for a in leaves(x))
         mapped_from_file = any(hasattr(a, "filename") for a in leaves((x, t)))  # as numpy.memmap has
-        self.window = min(self.n, WINDOW) if mapped_from_file else self.n
+        width = self.features + (t.shape[1] if t.ndim == 2 else 1)
+        self.window = rows_of_window(self.n, width) if mapped_from_file else self.n
+        self.block = rows_of_block(self.window) if mapped_from_file else BLOCK
         self.outputs = _outputs(t, loss, None if units is None else check_count(units, "the number of units"))
         check_data(x, t, loss, self.outputs)
         self._fits: set[tuple[Any, ...]] = set()  # kinds of losses and units the targets were found to fit

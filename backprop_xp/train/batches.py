@@ -72,6 +72,8 @@ class Batches:
         block: rows of a block.
         seed: of the run.
         shuffle: else rows come in their own order.
+        forwards: windows are neighbouring rows in their own order, as a stream is read; only the rows of
+            each are shuffled.
     """
 
     n: int
@@ -80,6 +82,7 @@ class Batches:
     block: int
     seed: int
     shuffle: bool
+    forwards: bool = False
     _orders: dict[int, Array] = field(default_factory=dict)
 
     @property
@@ -102,7 +105,7 @@ class Batches:
 
     def _blocks(self, begin: int, count: int) -> list[tuple[tuple[int, int], ...]]:
         """The blocks of each window: full ones in random order, what is left over in the last window."""
-        if not self.shuffle or count == 1:
+        if not self.shuffle or self.forwards or count == 1:
             starts = range(0, self.n, self.window)
             return [((start, min(start + self.window, self.n)),) for start in starts]
         full, each = self.n // self.block, self.window // self.block

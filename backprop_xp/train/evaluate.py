@@ -10,6 +10,7 @@ from ..errors import BackpropError
 from ..layers import check_count
 from ..learner import Learner
 from ..step import State
+from .read_ahead import ReadAhead
 
 
 def check_source(source: Any) -> None:
@@ -72,17 +73,23 @@ def evaluate(
     learner.check_source(source)
     unchecked = not hasattr(source, "check_for")
     host, sums, weighted = backends.get("numpy").xp, [], False
-    for start in range(0, source.n, source.window):
-        stop = min(start + source.window, source.n)
-        rows = read_rows(source, start, stop)
+
+    def read(start: int) -> tuple[Any, ...]:
+        rows = read_rows(source, start, min(start + source.window, source.n))
         if unchecked:
             learner.check_values(*rows, first=start)
-        batch = mapped(rows, lambda a: compiled.to_device(w, a))
-        n = leaves(batch)[0].shape[0]
-        full = n // batch_size * batch_size
-        parts = [host.arange(full).reshape(-1, batch_size), host.arange(full, n)[None, :]]
-        found = [compiled.scan(w, s, *batch, index) for index in parts if index.size]
-        sums += [[to.to_host(column).astype("float64").sum() for column in each] for each in found]
-        weighted = len(batch) > 2
+        return rows
+
+    with ReadAhead(read) as reader:
+        for start in range(0, source.n, source.window):
+            batch = mapped(reader(start), lambda a: compiled.to_device(w, a))
+            reader.ahead(start + source.window if start + source.window < source.n else None)
+            n = leaves(batch)[0].shape[0]
+            full = n // batch_size * batch_size
+            parts = [host.arange(full).reshape(-1, batch_size), host.arange(full, n)[None, :]]
+            found = [compiled.scan(w, s, *batch, index) for index in parts if index.size]
+            sums += [[to.to_host(column).astype("float64").sum() for column in each] for each in found]
+            weighted = len(batch) > 2
+            del batch  # which makes room for the next
     totals = host.asarray(sums).sum(axis=0)
     return float(totals[0] / (totals[1] if weighted else source.n))

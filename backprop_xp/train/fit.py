@@ -131,7 +131,8 @@ def _loop(
         judge = partial(evaluate, learner, source=validate, compiled=learner.compile_evaluate(w))
     each = each or validate is not None or learner.pure.plateau is not None
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
-    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
+    forwards = getattr(source, "forwards", False)
+    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards)
     resumed = Resumed(first)
     if run is not None:
         resumed = run.begin(learner, w, s, _settings(learner, source, batches) | {"began": began})
@@ -165,6 +166,7 @@ def _settings(learner: Learner, source: Any, batches: Batches) -> dict[str, Any]
         "window": batches.window,
         "block": batches.block,
         "shuffle": bool(batches.shuffle),
+        "forwards": bool(batches.forwards),
         "seed": batches.seed,
         "shards": learner.shards,
     }

@@ -26,6 +26,9 @@ from .batches import LARGEST_ORDER, Batches, Window
 from .chunk_length import ChunkLength
 from .evaluate import read_rows
 from .progress import Report, Show
+from .read_ahead import ReadAhead
+
+Blocks = tuple[tuple[int, int], ...]
 
 
 class Epoch(NamedTuple):
@@ -253,16 +256,21 @@ class Loop:
         return max(1, min(self.epochs - done, self.chunk.length // self.batches.steps))
 
     def _train(self, count: int, skip: int, interrupted: list[int]) -> None:
+        with ReadAhead(self._read_blocks) as self.reader:
+            self._steps(count, skip, interrupted)
+
+    def _steps(self, count: int, skip: int, interrupted: list[int]) -> None:
         if self.batches.window == self.batches.n <= LARGEST_ORDER:
             self.before = skip * self.batches.size
             steps = self._short_epochs(count, skip)
         else:
             windows = self.batches.windows(self.at - skip, skip)
             self.before = self.batches.n - self.batches.left(windows)
-            steps = (part for window in windows for part in self._window(window))
+            steps = self._long_epoch(windows)
         self.before -= self.rows[0]
         for rows, index, first, epochs in steps:
             *self.state, losses = self.step.scan(*self.state, *rows, index)
+            del rows  # a window that is done makes room for the next
             self.at += index.shape[0]
             self.pending.append((losses, index.shape[1], first, epochs))
             if self.chunk.due(self.at) and not self._read():
@@ -292,27 +300,33 @@ class Loop:
                 yield rows, order[None, full:], k, 1
             skip = 0
 
-    def _window(self, window: Window) -> Iterator[tuple[Any, Array, int, int]]:
-        """The steps of what is left of a window."""
-        asked = perf_counter()
-        rows = self._rows(window.blocks)
-        self.chunk.second += perf_counter() - asked
-        for index in self.batches.chunks(window, self._length):
-            yield rows, index, 0, 1
+    def _long_epoch(self, windows: list[Window]) -> Iterator[tuple[Any, Array, int, int]]:
+        """The steps of an epoch that is read window by window, as of short ones."""
+        for k, window in enumerate(windows):
+            asked = perf_counter()
+            rows = self._rows(window.blocks)
+            self.chunk.second += perf_counter() - asked
+            self.reader.ahead(windows[k + 1].blocks if k + 1 < len(windows) else None)
+            for index in self.batches.chunks(window, self._length):
+                yield rows, index, 0, 1
 
-    def _rows(self, blocks: tuple[tuple[int, int], ...]) -> Any:
+    def _rows(self, blocks: Blocks) -> Any:
         """The rows of a source in these ranges, on the device of the weights; kept for the next epoch."""
         if self.data is None or self.data[0] != blocks:
-            parts = [read_rows(self.source, start, stop) for start, stop in blocks]
-            if self.unchecked:  # where they lie: sent to a device, labels may get fewer bits
-                for (start, _), part in zip(blocks, parts, strict=True):
-                    self.learner.check_values(*part, first=start)
-            batch = parts[0] if len(parts) == 1 else _joined(parts)
+            self.data = None
             like = leaves(self.w)[0]
-            batch = mapped(batch, lambda a: self.step.to_device(like, a))
+            batch = mapped(self.reader(blocks), lambda a: self.step.to_device(like, a))
             self.step.check(self.w, self.s, *batch)
             self.data = blocks, batch
         return self.data[1]
+
+    def _read_blocks(self, blocks: Blocks) -> Any:
+        """The rows of a source in these ranges, where they lie, checked."""
+        parts = [read_rows(self.source, start, stop) for start, stop in blocks]
+        if self.unchecked:  # before they are sent to a device, where labels may get fewer bits
+            for (start, _), part in zip(blocks, parts, strict=True):
+                self.learner.check_values(*part, first=start)
+        return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _read(self) -> bool:
         """Read the losses since the last read; only here does the host wait for the device.
@@ -412,11 +426,13 @@ def interrupts(*others: str) -> Iterator[list[int]]:
 
 def _joined(parts: list[Any]) -> Any:
     """Batches one after the other."""
-    columns = iter([
-        join(list(column), xp=backends.of(column[0]).xp)
-        for column in zip(*map(leaves, parts), strict=True)
-    ])  # fmt: skip
+    columns = iter([_concat(column) for column in zip(*map(leaves, parts), strict=True)])
     return mapped(parts[0], lambda _: next(columns))
+
+
+def _concat(column: tuple[Array, ...]) -> Array:
+    to = backends.of(column[0])
+    return to.xp.concat(column) if to.name == "numpy" else join(list(column), xp=to.xp)  # one copy
 
 
 def as_int(a: Array) -> int:

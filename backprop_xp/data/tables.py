@@ -1,0 +1,219 @@
+"""Sources with named columns: data frames (through narwhals) and Parquet files (through pyarrow)."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from .. import backends
+from ..arrays import Array
+from ..errors import BackpropError, listed, unavailable
+from .adapters import Adapter
+from .generated import Task
+
+_CLASSES = 20  # at most, of integers that nobody called classes
+_MOST_CLASSES = 100_000
+_NARWHALS = "narwhals, which reads data frames,"
+_PYARROW = "pyarrow, which reads Parquet files,"
+
+
+class Table(Adapter):
+    """The base of sources with named columns: all become numbers of one dtype, targets perhaps labels.
+
+    Attributes:
+        target: the name of the target's column.
+        names: of the features' columns, in the order of the inputs.
+        task: 'classification' or 'regression'.
+        classes: the values that labels 0, 1, 2, … stand for, in ascending order; () for regression.
+    """
+
+    def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
+        """These columns of rows start, …, stop - 1, each an array of NumPy."""
+        raise NotImplementedError
+
+    def _begin_table(
+        self,
+        n: int,
+        columns: Sequence[str],
+        target: str,
+        features: Sequence[str] | None,
+        task: Task | None,
+        **settings: Any,
+    ) -> None:
+        if n < 1:
+            msg = "there are no rows"
+            raise BackpropError(msg)
+        self.target, self.n = target, n
+        others = (name for name in columns if name != target)
+        self.names = tuple(others if features is None else features)
+        if missing := [name for name in (target, *self.names) if name not in columns]:
+            msg = f"there is no column {listed(missing)}; the columns are {listed(columns)}"
+            raise BackpropError(msg)
+        if not self.names or task not in (None, "classification", "regression"):
+            msg = (
+                f"a table needs features, and a task 'classification' or 'regression', or None; got {task!r}"
+            )
+            raise BackpropError(msg)
+        kinds = zip(self.names, self._columns(self.names, 0, 1), strict=True)
+        if text := [name for name, column in kinds if column.dtype.kind not in "iufb"]:
+            msg = f"columns that hold no numbers: {listed(text)}; leave them out, or make them numbers"
+            raise BackpropError(msg)
+        self._host = backends.get("numpy").xp
+        self.classes = self._found_classes(task)
+        self.task: Task = "classification" if self.classes else "regression"
+        if task == "regression" and self._columns([target], 0, 1)[0].dtype.kind not in "iufb":
+            msg = f"the target {target!r} holds no numbers, so that it cannot be predicted as one"
+            raise BackpropError(msg)
+        self._begin(n, len(self.classes) or None, **settings)
+
+    def __repr__(self) -> str:
+        kind = f"{len(self.classes)} classes" if self.classes else "numbers"
+        rows = f"{self.n:,} rows, {self.features} features"
+        return f"{type(self).__name__}({rows}, target {self.target!r}: {kind})"
+
+    def _found_classes(self, task: Task | None) -> tuple[Any, ...]:
+        kind = self._columns([self.target], 0, 1)[0].dtype.kind
+        if task == "regression" or (task is None and kind == "f"):
+            return ()
+        most = _CLASSES if task is None and kind in "iu" else _MOST_CLASSES
+        found: set[Any] = set()
+        for start in range(0, self.n, _MOST_CLASSES):
+            (column,) = self._columns([self.target], start, min(start + _MOST_CLASSES, self.n))
+            found |= set(column.tolist())
+            if len(found) > most and most == _CLASSES:
+                return ()
+            if len(found) > most:
+                msg = f"the target {self.target!r} has more than {most:,} values, too many for classes"
+                raise BackpropError(msg)
+        missing = [value for value in found if value is None or value != value]  # noqa: PLR0124 (as NaN is)
+        if missing or len({isinstance(value, str) for value in found}) > 1:
+            msg = f"the target {self.target!r} has missing values, or text and numbers: fix them first"
+            raise BackpropError(msg)
+        return tuple(sorted(found))
+
+    def _read(self, start: int, stop: int) -> tuple[Array, Array]:
+        *columns, t = self._columns((*self.names, self.target), start, stop)
+        x = self._host.empty((stop - start, len(columns)), dtype=self._dtype)
+        for k, column in enumerate(columns):
+            x[:, k] = column
+        if not self.classes:
+            return x, self._numbers(t)[:, None]
+        known = self._host.asarray(self.classes, dtype=t.dtype)
+        return x, self._host.searchsorted(known, t)
+
+
+class Frame(Table):
+    """Rows of a data frame of pandas, polars, pyarrow, or what else narwhals knows.
+
+    Args:
+        frame: the data frame.
+        target: the name of the column to predict.
+        features: the names of the columns to predict it from; None for all others.
+        task: 'classification' turns the target's values into labels in ascending order; 'regression'
+            takes them as numbers. None: classes where they are text, truth values, or integers of at most
+            20 different values.
+        dtype: of the inputs and numeric targets.
+        window: rows that are in memory a second time, and shuffled, together.
+
+    Raises:
+        BackpropError: unknown columns, or columns that hold no numbers.
+        BackendUnavailable: narwhals is not installed.
+    """
+
+    def __init__(
+        self,
+        frame: Any,
+        target: str,
+        *,
+        features: Sequence[str] | None = None,
+        task: Task | None = None,
+        dtype: Any = None,
+        window: int | None = None,
+    ) -> None:
+        try:
+            import narwhals
+        except ImportError as error:
+            raise unavailable(_NARWHALS, "narwhals", "data", error) from error
+        try:
+            self._frame = narwhals.from_native(frame, eager_only=True)
+        except TypeError as error:
+            msg = f"a data frame of pandas, polars or pyarrow was expected, got a {type(frame).__name__}"
+            raise BackpropError(msg) from error
+        shape = {"dtype": dtype, "window": window}
+        self._begin_table(len(self._frame), self._frame.columns, target, features, task, **shape)
+
+    def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
+        part = self._frame[start:stop]
+        return [part[name].to_numpy() for name in names]
+
+
+class Parquet(Table):
+    """Rows of a Parquet file, a row group at a time.
+
+    A row group is in memory as a whole, and is what is shuffled as a block: a file with row groups of some
+    thousand rows (`row_group_size=` when it is written) takes less memory and mixes better than one with a
+    million.
+
+    Args:
+        path: of the file.
+        target: the name of the column to predict.
+        features: the names of the columns to predict it from; None for all others.
+        task: as for `Frame`.
+        dtype: of the inputs and numeric targets.
+        window: rows that are shuffled together.
+
+    Raises:
+        BackpropError: unknown columns, columns that hold no numbers, or no such file.
+        BackendUnavailable: pyarrow is not installed.
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        target: str,
+        *,
+        features: Sequence[str] | None = None,
+        task: Task | None = None,
+        dtype: Any = None,
+        window: int | None = None,
+    ) -> None:
+        self._file = _parquet_file(path)
+        about = self._file.metadata
+        sizes = [about.row_group(k).num_rows for k in range(about.num_row_groups)]
+        self._ends = list(accumulate(sizes))
+        self._group: tuple[Any, dict[str, Array]] = (None, {})
+        shape = {"dtype": dtype, "window": window, "block": max(sizes, default=None)}
+        self._begin_table(about.num_rows, self._file.schema_arrow.names, target, features, task, **shape)
+
+    @staticmethod
+    def names_in(path: Any) -> list[str]:
+        """The names of the columns of a file."""
+        return list(_parquet_file(path).schema_arrow.names)
+
+    def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
+        host, parts = backends.get("numpy").xp, []
+        for k in range(bisect_right(self._ends, start), bisect_right(self._ends, stop - 1) + 1):
+            first = self._ends[k - 1] if k else 0
+            group = self._read_group(k, names)
+            parts.append([group[name][max(start - first, 0) : stop - first] for name in names])
+        return [each[0] if len(each) == 1 else host.concat(each) for each in zip(*parts, strict=True)]
+
+    def _read_group(self, k: int, names: Sequence[str]) -> dict[str, Array]:
+        """The columns of a row group, decoded; the last one read is kept."""
+        if self._group[0] != (k, tuple(names)):
+            self._group = (None, {})
+            table = self._file.read_row_group(k, columns=list(names))
+            self._group = (k, tuple(names)), {name: table.column(name).to_numpy() for name in names}
+        return self._group[1]
+
+
+def _parquet_file(path: Any) -> Any:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise unavailable(_PYARROW, "pyarrow", "data", error) from error
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, ArrowException) as error:
+        msg = f"{path} cannot be read as a Parquet file: {error}"
+        raise BackpropError(msg) from error

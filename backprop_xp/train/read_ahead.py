@@ -1,0 +1,56 @@
+"""One thread that reads the rows wanted next, while the caller uses those it has."""
+
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from .. import backends
+from ..arrays import leaves
+
+
+class ReadAhead:
+    """Calls `read(place)`, for one place ahead in a thread of its own.
+
+    A context manager: with the block the thread ends, however that ends. What `read` raises in the thread
+    is raised when its place is asked for, so errors come in the order of places, and after all that was
+    read before. The thread starts only once rows have been read that lie in NumPy's memory: other
+    libraries have devices and streams that belong to a thread.
+
+    >>> with ReadAhead(lambda k: backends.get("numpy").xp.full(2, k)) as reader:
+    ...     for k in range(3):
+    ...         rows = reader(k)
+    ...         reader.ahead(k + 1)  # while the rows are used
+    ...         print(rows.tolist())
+    [0, 0]
+    [1, 1]
+    [2, 2]
+    """
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+        self._on_host = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._next: tuple[Any, Future[Any]] | None = None
+
+    def __enter__(self) -> "ReadAhead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._next = None
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, place: Hashable) -> Any:
+        """What `read` returns for a place, from the thread if it was read ahead."""
+        there, self._next = self._next, None
+        found = there[1].result() if there is not None and there[0] == place else self._read(place)
+        self._on_host = all(backends.of(a).name == "numpy" for a in leaves(found))
+        return found
+
+    def ahead(self, place: Hashable | None) -> None:
+        """Begin to read a place, if there is one; to be called when the rows before are no longer held."""
+        if place is None or not self._on_host:
+            return
+        self._pool = self._pool or ThreadPoolExecutor(1, "backprop-xp-reader")
+        self._next = place, self._pool.submit(copy_context().run, self._read, place)

@@ -1,0 +1,217 @@
+"""A person's own file, and files of synthetic rows: what is read, said, held out and written."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import backprop_xp as bp
+from backprop_xp import cli
+from backprop_xp.data import files, writing
+
+ROWS = np.random.default_rng(0).normal(size=(60, 3))
+KINDS = ["npy", "npz", "csv", "parquet"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """`saved(kind, rows)`: the path of a file of these rows; the last column is the target."""
+
+    def save(kind, rows):
+        path, rows = tmp_path / f"rows.{kind}", np.asarray(rows)
+        if kind == "npy":
+            np.save(path, rows)
+        elif kind == "npz":
+            np.savez(path, x=rows[:, :-1], t=rows[:, -1])
+        elif kind == "csv":
+            lines = ["a,b,t", *(",".join(map(repr, row)) for row in rows.tolist())]
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        else:
+            pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+            from pyarrow import parquet
+
+            parquet.write_table(pa.table(dict(zip("abt", rows.T, strict=True))), path, row_group_size=16)
+        return str(path)
+
+    return save
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_slice_of_a_file_equals_the_slice_of_its_rows(kind, saved):
+    table = files.open_table(saved(kind, ROWS), dtype="float64")
+    assert (table.n, table.features, table.task) == (60, 2, "regression")
+    for start, stop in ((0, 60), (15, 17), (59, 60)):
+        x, t = table.rows(start, stop)
+        assert np.array_equal(np.hstack([x, t]), ROWS[start:stop])
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "csv"])
+def test_whole_numbers_of_few_values_are_classes_unless_told_otherwise(kind, saved):
+    path = saved(kind, np.column_stack([ROWS, np.arange(60) % 4 * 3.0])[:, 1:])
+    assert files.open_table(path).classes == (0, 3, 6, 9)
+    assert files.open_table(path, task="regression").classes == ()
+
+
+TEXT = "\ufeffname; size ;kind\nx;1.5;good\n\ny;2e3;bad\n'z';-1;good\n"
+
+
+def test_a_text_file_has_names_separators_and_text(tmp_path):
+    path = tmp_path / "rows.CSV"
+    path.write_text(TEXT, encoding="utf-8")
+    table = files.open_table(str(path), drop=["name"])
+    x, t = table.rows(0, 3)
+    assert (table.names, table.target, table.classes) == (("size",), "kind", ("bad", "good"))
+    assert (x.tolist(), t.tolist()) == ([[1.5], [2000.0], [-1.0]], [1, 0, 1])
+    path.write_text("1\t2\n3\t4\n", encoding="utf-8")
+    assert files.open_table(str(path), "0").rows(0, 2)[0].tolist() == [[2.0], [4.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "settings", "message"),
+    [
+        ("a.xls", "", {}, "a file of data ends in '.csv'"),
+        ("a.csv", None, {}, "there is no file"),
+        ("a.csv", "", {}, "it is empty"),
+        ("a.csv", "a,b\n", {}, "it has no rows"),
+        ("a.csv", "a,a\n1,2\n", {}, "two columns have the same name"),
+        ("a.csv", "a,b\n1,2\n3\n", {}, "line 3 has 1 cells, and there are 2 columns"),
+        ("a.csv", "a,b\n1,2\n", {"target": "c"}, "there is no column 'c'; the columns are 'a', 'b'"),
+        ("a.csv", "a,b\n1,2\n", {"drop": ["c"]}, "there is no column 'c'"),
+        ("a.csv", "a,b\nx,2\n", {}, "columns that hold no numbers: 'a'"),
+        ("a.npy", "no array", {}, "cannot be read"),
+        ("a.npz", "no archive", {}, "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, name, text, settings, message):
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(bp.BackpropError, match=message):
+        files.open_table(str(tmp_path / name), **settings)
+
+
+def test_an_array_file_with_objects_is_not_unpickled(tmp_path):
+    np.save(tmp_path / "a.npy", np.asarray([[{}]]), allow_pickle=True)
+    with pytest.raises(bp.BackpropError, match="cannot be read"):
+        files.open_table(str(tmp_path / "a.npy"))
+
+
+# ---------------------------------------------------------------- held out, standardized
+@given(n=st.integers(2, 3000), rows=st.integers(1, 400), block=st.integers(1, 40), seed=st.integers(0, 9))
+def test_two_parts_of_a_source_are_all_its_rows(n, rows, block, seed):
+    whole = np.arange(n)[:, None]
+    source = bp.data.Sliced(whole, whole * 1.0, dtype="float64", block=block)
+    parts = files.split(source, min(rows, n - 1), seed)
+    x, held = (part.rows(0, part.n)[0][:, 0].tolist() for part in parts)
+    assert sorted(x + held) == list(range(n))
+    assert 1 <= len(held) <= max(1, rows)
+    start, stop = sorted((seed * len(x) // 11, len(x) * 7 // 8 + 1))
+    assert parts[0].rows(start, stop)[0][:, 0].tolist() == x[start:stop]
+    assert files.first_rows(parts[0], stop).rows(0, stop)[0][:, 0].tolist() == x[:stop]
+
+
+def test_columns_get_mean_zero_and_variance_one_and_a_constant_one_zeros():
+    x = np.column_stack([1e6 + ROWS[:, 0], np.full(60, 7.0), 1e-8 * ROWS[:, 1]])
+    source = bp.data.Sliced(x, ROWS[:, 2] - 5, dtype="float64", window=16)
+    part = files.Part(source, [(0, 60)])
+    mean, spread = files.statistics(part)
+    x, t = files.Standardized(part, mean, spread).rows(0, 60)
+    assert np.allclose(x.mean(axis=0), 0, atol=1e-9)
+    assert np.allclose(x.std(axis=0), [1, 0, 1], rtol=1e-9)
+    assert (t.mean(), t.std()) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
+    assert spread[1] == pytest.approx(ROWS[:, 2].std())
+
+
+# ---------------------------------------------------------------- the command line
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
+@pytest.mark.parametrize("name", ["checkerboard", "friedman1"])
+def test_a_written_set_is_read_as_it_was_generated(kind, name, tmp_path, monkeypatch, capsys):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    monkeypatch.setattr(writing, "_ROWS", 64)
+    path = str(tmp_path / f"rows.{kind}")
+    assert cli.main(["data", name, "--rows", "150", "--seed", "3", "--out", path]) == 0
+    assert capsys.readouterr().out.startswith(f"{path}: 150 rows of {name}, ")
+    assert [each.name for each in tmp_path.iterdir()] == [f"rows.{kind}"]
+    want = bp.data.sets.ALL[name](3, 150)
+    table = files.open_table(path, "t" if kind != "npy" else None)
+    assert table.task == want.task
+    for a, b in zip(table.rows(0, 150), want.rows(0, 150), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, capsys, monkeypatch):
+    assert cli.main(["data", "parity", "--out", str(tmp_path / "rows.txt")]) == 2
+    assert "ends in '.npy', '.npz', '.parquet'" in capsys.readouterr().err
+    monkeypatch.setattr(bp.data.Parity, "rows", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["data", "parity", "--out", str(tmp_path / "rows.npy")])
+    assert list(tmp_path.iterdir()) == []
+
+
+FLOWERS = "\n".join(["length,name", *(f"{k % 3 + k / 1000},{'abc'[k % 3]}" for k in range(200))])
+
+
+def test_a_net_learns_ones_own_classes_and_says_what_it_did(tmp_path, capsys):
+    path = tmp_path / "flowers.csv"
+    path.write_text(FLOWERS, encoding="utf-8")
+    command = [
+        "train",
+        "--data",
+        str(path),
+        "--epochs",
+        "60",
+        "--layers",
+        "8",
+        "--update",
+        "adam",
+        "--rate",
+        "0.05",
+    ]
+    assert cli.main(command) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 → 8 → 3 units" in told
+    assert "180 rows of flowers.csv: 1 feature, target 'name', 3 classes (a, b, c)" in told
+    assert "20 other rows are held out; inputs are standardized" in told
+    assert "right 100.0% of the answers speed" in told
+    assert cli.main([*command, "--quiet", "--json", "--rows", "100", "--backend", "numpy"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["floor"], found["settings"]["rows"], found["history"][0]["rows"]) == (None, 100, 100)
+    assert found["settings"]["task"] == "classification"
+
+
+def test_numbers_are_predicted_in_their_own_unit(tmp_path, capsys):
+    rows = ROWS[np.arange(600) % 60]
+    np.save(tmp_path / "rows.npy", np.column_stack([rows[:, :2], 1000 + 50 * rows[:, 0]]))
+    command = ["train", "--data", str(tmp_path / "rows.npy"), "--epochs", "20", "--layers", "none", "--json"]
+    assert cli.main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["r2"] > 0.999
+    assert found["root_mean_square_error"] < 1
+    assert found["loss_before"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "flowers"], "there are no data named 'flowers': give one of 'teacher'"),
+        (["--data", "friedman1", "--outputs", "2"], "friedman1 has no setting outputs"),
+        (["--data", "parity", "--task", "regression"], "parity has no setting task"),
+        (["--data", "rows.csv", "--noise", "1"], "--noise is a setting of synthetic data"),
+        (["--data", "rows.csv"], "there is no file 'rows.csv'"),
+    ],
+)
+def test_data_that_are_not_there_are_told(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(set(bp.data.sets.ALL) - {"teacher", "three_rows"}))
+def test_every_set_can_be_trained_on(name, capsys, monkeypatch):
+    monkeypatch.setattr(cli.data_options, "UNSEEN", 100)
+    assert (
+        cli.main(["train", "--data", name, "--rows", "200", "--epochs", "1", "--layers", "4", "--quiet"]) == 0
+    )
+    assert "loss" in capsys.readouterr().out
