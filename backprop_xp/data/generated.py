@@ -1,5 +1,6 @@
 """Data that are generated: every row is a function of (seed, index), and nothing is stored."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import partial
@@ -29,7 +30,7 @@ class Where(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class Generated:
+class Generated(ABC):
     """The base of generated data: any slice of any number of rows, without storage.
 
     Rows are always generated in the same blocks, so on one backend a slice equals the same rows of the
@@ -112,9 +113,9 @@ class Generated:
         part = slice(start - first * size, stop - first * size)
         return x[part, ...], t[part, ...]
 
+    @abstractmethod
     def rows_of_block(self, start: int) -> tuple[Array, Array]:
         """The `block` rows from `start` on, where a block begins; those past the last row are not used."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------ what is known
     def floor(self, loss: Loss) -> float:
