@@ -47,5 +47,6 @@ from .net import multiply as multiply
 from .net import named as named
 from .net import residual as residual
 from .train import fit as fit
+from .train import metrics as metrics
 from .updates import Adam as Adam
 from .updates import GradientDescent as GradientDescent

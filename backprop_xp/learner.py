@@ -398,9 +398,19 @@ class Learner:
         """`predict(w, s, x)` in its fastest form."""
         return self._to(w).compile(self.pure.predict, hold=2, check=self._check_inputs)
 
-    def compile_evaluate(self, w: Array) -> Compiled:
-        """`evaluate(w, s, *batch)`, the sums of losses (and of weights) of a batch, in its fastest form."""
-        return self._to(w).compile(self.pure.evaluate, hold=2, check=self.check)
+    def compile_evaluate(self, w: Array, *, predictions: bool = False) -> Compiled:
+        """`evaluate(w, s, *batch)`, the sums of losses (and of weights) of a batch, in its fastest form.
+
+        Args:
+            w: the weights; only their library matters.
+            predictions: return those of the batch as well, last.
+        """
+
+        def evaluate(w: Array, s: State, *batch: Any, xp: Namespace) -> tuple[Array, ...]:
+            return *self.pure.evaluate(w, s, *batch, xp=xp), self.pure.predict(w, s, batch[0], xp=xp)
+
+        function = evaluate if predictions else self.pure.evaluate
+        return self._to(w).compile(function, hold=2, check=self.check)
 
     def program(self, *batch: Any) -> StepProgram:
         """The step on a batch of these shapes as a program, after each pass of the compiler.
