@@ -115,3 +115,7 @@ class Library:
             return 1024 * int(text.partition("MemAvailable:")[2].split(maxsplit=1)[0])
         except (OSError, ValueError, IndexError):
             return None
+
+    def used_memory(self, device: Any) -> int | None:
+        """Bytes of a device's own memory that arrays take up; None for the host, or where it is not known."""
+        return None

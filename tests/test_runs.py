@@ -119,11 +119,11 @@ def test_the_best_is_kept_under_its_name_and_remembered(tmp_path):
     losses = iter([3.0, 1.0, 2.0, 0.5, 0.7])
     judged = {}
 
-    def evaluate(*_, **__):
-        return next(losses)
+    def measure(*_, **__):
+        return {"loss": next(losses)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["backprop_xp.train.fit"], "evaluate", evaluate)
+        patch.setattr(sys.modules["backprop_xp.train.watching"], "measure", measure)
         for epochs, best in ((3, 2), (4, 4), (5, 4)):
             fitted, _ = train(tmp_path, keep=1, every="1 epoch", epochs=epochs, validate=held_out)
             judged[best] = bp.load(tmp_path / "best.safetensors")[2]

@@ -83,6 +83,10 @@ class CuPy(Backend):
         """Not asked for: CuPy says itself when there is none left."""
         return None
 
+    def used_memory(self, device: Any) -> int | None:
+        """Of the current GPU, as CuPy's pool tells."""
+        return int(self.cupy.get_default_memory_pool().used_bytes())
+
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """The function captured once for each signature, then replayed."""
         return Captured(self, self.cupy, function, **settings)

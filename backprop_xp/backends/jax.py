@@ -88,6 +88,11 @@ class Jax(Backend):
         there = self.jax.devices()[0] if device is None else device
         return super().free_memory(device) if getattr(there, "platform", "") == "cpu" else None
 
+    def used_memory(self, device: Any) -> int | None:
+        """Of a device that tells."""
+        found = None if getattr(device, "platform", "cpu") == "cpu" else device.memory_stats()
+        return None if found is None else int(found["bytes_in_use"])
+
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """`jax.jit` and `jax.lax.scan`, the state donated."""
         return Jitted(self, self.jax, function, **settings)

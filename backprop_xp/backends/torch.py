@@ -64,6 +64,11 @@ class Torch(Backend):
         """Of the host, for its own tensors."""
         return super().free_memory(device) if device is None or device.type == "cpu" else None
 
+    def used_memory(self, device: Any) -> int | None:
+        """Of a CUDA device, as Torch's allocator tells."""
+        there = device is not None and device.type == "cuda"
+        return int(self.torch.cuda.memory_allocated(device)) if there else None
+
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """The function outside autograd: on the CPU as a recorded plan, on a GPU as a CUDA graph."""
         return Detached(self, self.torch, function, **settings)

@@ -187,5 +187,7 @@ def _of_run(run: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tuple[st
     more = f", and {partial[1]:,} rows of the next" if isinstance(partial, list) and len(partial) == 3 else ""
     lines = [("epochs", f"{epochs}{more}")]
     if isinstance(best, dict):
-        lines.append(("best", f"validation loss {best.get('validation')} after epoch {best.get('epoch')}"))
+        loss = best.get("validation")
+        of_loss = "" if loss is None else f", validation loss {loss}"
+        lines.append(("best", f"epoch {best.get('epoch')}{of_loss}"))
     return lines

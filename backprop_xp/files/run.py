@@ -14,10 +14,10 @@ import sys
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ _OWN = re.compile(
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 _LOCK_SECONDS = 0.3  # someone who only looks holds it for a moment
 _LARGEST_TEXT = 1 << 20
+_FIGURES = len(Epoch._fields) - 1  # of an epoch, besides its metrics
 
 
 class RunDir:
@@ -195,7 +196,7 @@ class RunDir:
             tree, memory = read_arrays(reader, learner, found["dtype"])
             try:
                 run = found["run"]
-                history = _history(reader, memory)
+                history = _history(reader, memory, run["metrics"])
                 self._began, self._best = int(run["began"]), run["best"]
                 partial = None if run["partial"] is None else Partial(*run["partial"])
                 self.notes = dict(run["notes"])
@@ -274,15 +275,47 @@ class RunDir:
             return step - (self._began if self._step is None else self._step) >= self._count
         return time.monotonic() - self._last >= self._count
 
-    def record(self, epoch: Epoch, step: int) -> bool:
-        """Note an epoch that ended after this step; whether it is the best so far by its validation loss."""
+    def record(self, epoch: Epoch, step: int, *, best: bool | None = None) -> bool:
+        """Note an epoch that ended after this step; whether it is the best so far.
+
+        Args:
+            epoch: its figures.
+            step: the step after which it ended.
+            best: whether it is, as early stopping says; None for the one of the smallest validation loss.
+        """
         self._history.append(epoch)
         self._log("epoch", step, **epoch._asdict())
-        figure = epoch.validation
-        if figure is None or isnan(figure) or (self._best and self._best["validation"] <= figure):
-            return False
-        self._best = {"step": step, "epoch": epoch.epoch, "validation": figure}
-        return True
+        figure = epoch.validation if isfinite(epoch.validation or 0) else None
+        if best is None:
+            before = None if self._best is None else self._best["validation"]
+            best = figure is not None and (before is None or figure < before)
+        if best:
+            self._best = {"step": step, "epoch": epoch.epoch, "validation": figure}
+        return best
+
+    def best(self, learner: Learner, *, like: Array = None) -> tuple[Array, State] | None:
+        """The weights and state of the best epoch, by its validation loss or as early stopping says.
+
+        Args:
+            learner: the one that is trained.
+            like: an array whose library and device are used.
+
+        Returns:
+            They; None where no epoch was validated, or the file is gone or damaged.
+
+        Raises:
+            FileError: they are of another learner.
+        """
+        path = self.path / BEST
+        try:
+            verify(path)
+        except FileError:
+            return None
+        with opened(path) as reader:
+            found = told(reader)
+            _refuse_other(path, found["learner"], encode(learner))
+            tree, _ = read_arrays(reader, learner, found["dtype"])
+        return to_backend(tree, found["dtype"], like, None, None)
 
     def save(self, w: Array, s: State, partial: Partial | None = None) -> None:
         """Keep a checkpoint, and remove those that are one too many once it is on the disk.
@@ -300,19 +333,21 @@ class RunDir:
             return
         assert self._learner is not None
         learner, data = self._learner
+        names = list(dict.fromkeys(name for epoch in self._history for name in epoch.metrics))
         run = {
             "settings": self._settings,
             "began": self._began,
             "partial": partial,
             "best": self._best,
             "notes": self.notes,
+            "metrics": names,
         }
         more = []
         if self._history:
             host = backends.get("numpy").xp
-            rows = [[float("nan") if x is None else x for x in epoch] for epoch in self._history]
+            rows = [_row(epoch, names) for epoch in self._history]
             memory = host.asarray(rows, dtype="<f8").tobytes()
-            more = [(HISTORY, "F64", (len(rows), len(Epoch._fields)), memory)]
+            more = [(HISTORY, "F64", (len(rows), len(rows[0])), memory)]
         path = self.path / f"step-{step:012}.safetensors"
         write_model(path, learner, data, w, s, run=run, more=more)
         self._step, self._last = step, time.monotonic()
@@ -480,19 +515,33 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _history(reader: Reader, data: bytearray) -> list[Epoch]:
+def _row(epoch: Epoch, names: Sequence[str]) -> list[float]:
+    """An epoch as numbers; NaN for what it does not have."""
+    figures: list[Any] = [*epoch[:_FIGURES], *(epoch.metrics.get(name) for name in names)]
+    return [float("nan") if each is None else each for each in figures]
+
+
+def _history(reader: Reader, data: bytearray, names: Any) -> list[Epoch]:
     place = reader.header.tensors.get(HISTORY)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        reader.refuse("its metrics have no names")
     if place is None:
         return []
-    if place.dtype != "F64" or place.shape[1:] != (len(Epoch._fields),):
+    columns = _FIGURES + len(names)
+    if place.dtype != "F64" or place.shape[1:] != (columns,):
         reader.refuse(f"its epochs are {place.dtype} {place.shape}")
     host = backends.get("numpy").xp
-    rows = host.frombuffer(data, dtype="<f8", count=place.shape[0] * place.shape[1], offset=place.start)
-    return [_epoch(*each) for each in rows.reshape(place.shape).tolist()]
+    rows = host.frombuffer(data, dtype="<f8", count=place.shape[0] * columns, offset=place.start)
+    return [_epoch(each, names) for each in rows.reshape(place.shape).tolist()]
 
 
-def _epoch(epoch: float, rows: float, loss: float, seconds: float, speed: float, judged: float) -> Epoch:
-    return Epoch(int(epoch), int(rows), loss, seconds, speed, None if isnan(judged) else judged)
+def _epoch(row: Sequence[float], names: Sequence[str]) -> Epoch:
+    """An epoch from numbers; metrics that are NaN are left out where there was no validation."""
+    epoch, rows, loss, seconds, speed, judged = row[:_FIGURES]
+    metrics = dict(zip(names, row[_FIGURES:], strict=True))
+    if isnan(judged):
+        metrics = {name: each for name, each in metrics.items() if not isnan(each)}
+    return Epoch(int(epoch), int(rows), loss, seconds, speed, None if isnan(judged) else judged, metrics)
 
 
 def _versions(w: Array) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Training: epochs over a source of data, one sample at a time, evaluation, and progress."""
+"""Training: epochs over a source of data, one sample at a time, evaluation, what watches it, and progress.
+
+Metrics are in the module `metrics`, which is `bp.metrics` too.
+"""
 
 from . import metrics as metrics
 from .evaluate import evaluate as evaluate
@@ -10,3 +13,7 @@ from .fit import per_sample as per_sample
 from .loop import Epoch as Epoch
 from .loop import Trained as Trained
 from .progress import Report as Report
+from .watching import EarlyStop as EarlyStop
+from .watching import Record as Record
+from .watching import Validate as Validate
+from .watching import warn_health as warn_health

@@ -18,6 +18,7 @@ from .read_ahead import ReadAhead
 
 _PREDICTIONS = 1 << 22  # numbers that are predicted in one call, at most
 
+
 def check_source(source: Any) -> None:
     """Check that a source of data has rows, and says how many; the rows themselves are checked when read."""
     named = "a source of data must be one such as bp.data.Stored(x, t)"

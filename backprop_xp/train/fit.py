@@ -1,24 +1,34 @@
 """Training: epochs over a source in batches, or one sample at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any, NamedTuple
 
 from .. import backends
 from ..arrays import Array, as_integer, leaves
 from ..checks import check_finite, check_state
 from ..compiler.compiled import Compiled
-from ..errors import BackpropError, got_instead
+from ..errors import BackpropError, Diverged, got_instead
 from ..layers import check_count
 from ..learner import Learner
 from ..params import join
 from ..step import State
 from .batches import Batches, window_and_block
 from .chunk_length import LONGEST
-from .evaluate import check_source, evaluate
+from .evaluate import check_source
 from .loop import Epoch, Loop, Resumed, Run, Trained, as_int, interrupts, resumable, stopped
 from .progress import Progress, Show, opened
+from .watching import (
+    NOTE,
+    Callback,
+    EarlyStop,
+    Record,
+    Stopping,
+    check_callbacks,
+    stopping,
+    validation,
+)
 
 _BLOCK = 1024  # rows that are read together, unless a source knows better
 
@@ -66,7 +76,7 @@ def epochs(
             False.
         step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
         each: yield after each epoch; else several short epochs may come in one record, which is faster.
-        validate: further data; after each epoch its mean loss is computed and recorded.
+        validate: further data, whose mean loss is recorded after each epoch; or a `Validate`.
         began: to resume a training, the value of s.step when it began.
 
     Raises:
@@ -124,11 +134,8 @@ def _loop(
         raise BackpropError(msg)
     check_finite(w, "weights")
     learner.check_source(source)
-    judge = None
-    if validate is not None:
-        check_source(validate)
-        learner.check_source(validate)
-        judge = partial(evaluate, learner, source=validate, compiled=learner.compile_evaluate(w))
+    validate = validation(validate)
+    judge = None if validate is None else validate.judge(learner, w)
     each = each or validate is not None or learner.pure.plateau is not None
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     forwards = getattr(source, "forwards", False)
@@ -152,6 +159,7 @@ def _loop(
         at,
         run,
         resumed.partial,
+        every=1 if validate is None else validate.every,
     )
     return loop, resumed
 
@@ -186,6 +194,8 @@ def fit(
     step: Compiled | None = None,
     began: int | None = None,
     run: Run | None = None,
+    stop: EarlyStop | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> Fitted:
     """Train on every row of a source, `epochs` times; the given w and s are not changed.
 
@@ -207,12 +217,16 @@ def fit(
         shuffle: a new random order in every epoch: of the source's windows, and of the rows in each.
         progress: 'auto' shows it on standard error; a function is called with a `Report` about five
             times a second, and stops the training by returning False; None shows nothing.
-        validate: further data; after each epoch its mean loss is computed and recorded.
+        validate: further data, whose mean loss is recorded after each epoch; or a `bp.train.Validate`, which
+            has metrics too.
         step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
         began: to resume a training, the value of s.step when it began: 0 if that was directly after
             `learner.init`. None: the training begins now.
         run: a `bp.RunDir`, which keeps checkpoints. It knows when its training began, also that of an
             earlier process: `epochs` is how many there are in all.
+        stop: a `bp.train.EarlyStop`: w and s of the best epoch are returned. A run keeps what it knows.
+        callbacks: functions that are called after each epoch with a `bp.train.Record`; one that returns
+            False stops the training.
 
     Returns:
         The new w and s, and the loss and time of each epoch; with a run those of earlier processes too.
@@ -237,6 +251,8 @@ def fit(
     if run is not None and not hasattr(run, "begin"):
         msg = f"run must be a bp.RunDir, {got_instead(run)}"
         raise BackpropError(msg)
+    validate, calls = validation(validate), check_callbacks(callbacks)
+    early = stopping(stop, validate)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -246,25 +262,73 @@ def fit(
     }
     noting: Any = nullcontext() if run is None else interrupts("SIGTERM", "SIGUSR1")
     with opened(progress) as show, _carrying(lambda: (w, s)), noting as noted:
-        each = progress is not None or run is not None
+        each = progress is not None or run is not None or early is not None or bool(calls)
         loop, resumed = _loop(learner, w, s, source, **settings, show=show, step=step, each=each, run=run)
         history = list(resumed.history)
         loop.noted = noted
-        for record in loop.records():
-            w, s, found = record
-            history += found
-            if run is not None:
-                _keep(run, loop, found[-1], noted or ())
+        if early is not None and run is not None:
+            _go_on(early, run, loop)
+        with _having_best(early):
+            for trained in loop.records():
+                w, s, found = trained
+                history += found
+                best = _watch(Record(w, s, *found[-1]), loop, early, calls) if loop.at_end else None
+                if run is not None:
+                    run.notes |= {} if early is None else {NOTE: early.note()}
+                    _keep(run, loop, found[-1], noted or (), best)
+    if early is not None and early.kept is not None:
+        w, s = early.kept
     return Fitted(w, s, tuple(history))
 
 
-def _keep(run: Run, loop: Loop, epoch: Epoch, noted: Sequence[int]) -> None:
+def _go_on(early: Stopping, run: Run, loop: Loop) -> None:
+    """What an earlier process of a run knew of early stopping; a training that it ended does not go on."""
+    if NOTE not in run.notes:
+        return
+    early.go_on(run.notes[NOTE])
+    loop.stopped = early.ends
+    if early.best is None:
+        return
+    best = (loop.w, loop.s) if loop.at == early.step else run.best(loop.learner, like=loop.w)
+    if best is not None and as_int(best[1].step) == early.step:
+        early.kept = loop.learner.snapshot(*best)
+    else:
+        warnings.warn(
+            f"the best weights so far, of epoch {early.epoch}, are not in the run's folder any more: unless "
+            "there are better ones, those of the last epoch are returned",
+            stacklevel=3,
+        )
+
+
+def _watch(record: Record, loop: Loop, early: Stopping | None, calls: Sequence[Callback]) -> bool | None:
+    """Let early stopping and callbacks look at an epoch that has ended; whether it is the best, if known."""
+    validated = loop.judge is None or record.validation is not None
+    best = None if early is None else validated and early.see(loop.learner, record, loop.at)
+    loop.stopped = loop.stopped or (early is not None and early.ends)
+    for call in calls:
+        if call(record) is False:
+            loop.stopped = True
+    return best
+
+
+@contextmanager
+def _having_best(early: Stopping | None) -> Iterator[None]:
+    """An error that ends the training has the best weights and their state as its attribute `best`."""
+    try:
+        yield
+    except (Diverged, KeyboardInterrupt) as error:
+        if early is not None and early.kept is not None:
+            error.best = early.kept  # type: ignore[union-attr]
+        raise
+
+
+def _keep(run: Run, loop: Loop, epoch: Epoch, noted: Sequence[int], best: bool | None) -> None:
     """Tell a run of an epoch, and save it where that is due; always at the end."""
     w, s, step = loop.w, loop.s, loop.at
     if not loop.at_end:  # as progress= said
         run.save(w, s, loop.done())
         return
-    best, last = run.record(epoch, step), step == loop.began + loop.epochs * loop.batches.steps
+    best, last = run.record(epoch, step, best=best), step == loop.began + loop.epochs * loop.batches.steps
     if best or last or loop.stopped or noted or run.due(step, epoch=epoch.epoch):
         run.save(w, s)
     if noted and not last:

@@ -30,6 +30,8 @@ from .read_ahead import ReadAhead
 
 Blocks = tuple[tuple[int, int], ...]
 
+_DECAY, _RECENT = 0.98, 1000  # of the smoothed loss: about the mean of 50 steps, of which 1,000 count
+
 
 class Epoch(NamedTuple):
     """The figures of an epoch.
@@ -41,7 +43,9 @@ class Epoch(NamedTuple):
         loss: the mean loss of these rows, each computed before the update it led to.
         seconds: wall-clock time; epochs that were passed to the backend in one call share it evenly.
         rows_per_second: rows / seconds.
-        validation: the mean loss of the validation rows after this epoch, None where there are none.
+        validation: the mean loss of the validation rows after this epoch, None where they were not
+            evaluated.
+        metrics: of the validation rows, by name.
     """
 
     epoch: int
@@ -50,6 +54,7 @@ class Epoch(NamedTuple):
     seconds: float
     rows_per_second: float
     validation: float | None = None
+    metrics: Mapping[str, float] = {}
 
 
 class Trained(NamedTuple):
@@ -99,9 +104,11 @@ class Run(Protocol):
 
     Attributes:
         longest: steps that are passed to the backend at once, at most.
+        notes: what else is kept with each checkpoint.
     """
 
     longest: int
+    notes: dict[str, Any]
 
     def begin(self, learner: Learner, w: Array, s: State, settings: Mapping[str, Any]) -> Resumed:
         """The training begins, or goes on; `settings` are all that the order of rows follows from."""
@@ -109,8 +116,14 @@ class Run(Protocol):
     def due(self, step: int, *, epoch: int | None = None) -> bool:
         """Whether it is time for a checkpoint: within an epoch, or at the end of one."""
 
-    def record(self, epoch: Epoch, step: int) -> bool:
-        """An epoch has ended after this step; whether it is the best so far, and to be saved."""
+    def record(self, epoch: Epoch, step: int, *, best: bool | None = None) -> bool:
+        """An epoch has ended after this step; whether it is the best so far, and to be saved.
+
+        `best` tells that, where it is known; else the validation loss does.
+        """
+
+    def best(self, learner: Learner, *, like: Array) -> tuple[Array, State] | None:
+        """The weights and state of the best epoch, as far as they are there."""
 
     def save(self, w: Array, s: State, partial: Partial | None = None) -> None:
         """Keep a checkpoint: with what is done of an epoch, or at the end of one."""
@@ -131,10 +144,11 @@ class Loop:
         epochs: how many there are, counted from step `began`.
         show: is given a report a few times a second; False stops the training.
         each: whether each epoch is wanted by itself.
-        judge: the loss of the validation data, from w and s; None where there are none.
+        judge: the loss of the validation data and metrics, from w and s; None where there are none.
         run: keeps checkpoints, within epochs too.
         partial: what an earlier process did of the first epoch.
         noted: signals that came, where someone else notes them; else Ctrl-C is noted here.
+        every: after how many epochs the validation data are judged.
     """
 
     learner: Learner
@@ -144,7 +158,7 @@ class Loop:
     epochs: int
     show: Show
     each: bool
-    judge: Callable[..., float] | None
+    judge: Callable[..., dict[str, float]] | None
     w: Array
     s: State
     began: int
@@ -152,6 +166,7 @@ class Loop:
     run: Run | None = None
     partial: Partial | None = None
     noted: list[int] | None = None
+    every: int = 1
     chunk: ChunkLength = field(default_factory=ChunkLength)
     stopped: bool = False
     interrupted: list[int] = field(default_factory=list)
@@ -162,6 +177,7 @@ class Loop:
         self.pending: list[tuple[Array, int, int, int]] = []
         self.data: tuple[Any, Any] | None = None
         self.unchecked = not hasattr(self.source, "check_for")
+        self.smooth = 0.0, 0.0
 
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
@@ -173,17 +189,23 @@ class Loop:
             yield Trained(self.w, self.s, found)
 
     def _judged(self, found: tuple[Epoch, ...]) -> tuple[Epoch, ...]:
-        """The figures with the validation loss; a rate that waits on a plateau is told of the loss.
+        """The figures with those of validation; a rate that waits on a plateau is told of the loss.
 
         A signal stops the training here, where no run keeps it first.
         """
+        judges = self._judges
         ends = bool(self.interrupted) and self.run is None
-        observes = self.at_end and self.learner.pure.plateau is not None
+        waits = self.learner.pure.plateau is not None and (self.judge is None or judges)
+        observes = self.at_end and waits
         if ends and not observes:
             raise stopped(self.at, None, self.interrupted)
         *before, last = found
-        if self.judge is not None:
-            last = last._replace(validation=self.judge(w=self.w, s=self.s))
+        if self.judge is not None and judges:
+            metrics = self.judge(w=self.w, s=self.s)
+            last = last._replace(validation=metrics.pop("loss"), metrics=metrics)
+            report = self._report()._replace(validation=last.validation, metrics=metrics)
+            if self.at_end and self.show(report) is False:
+                self.stopped = True
         if observes:
             self.s = self.learner.observe(self.s, last.loss if last.validation is None else last.validation)
         if ends:
@@ -223,6 +245,11 @@ class Loop:
             for k, (loss, rows) in enumerate(found)
             if rows
         )
+
+    @property
+    def _judges(self) -> bool:
+        """Whether the validation data are judged after this epoch."""
+        return self.judge is not None and self.number % self.every == 0
 
     @property
     def at_end(self) -> bool:
@@ -336,6 +363,7 @@ class Loop:
         for losses, size, first, epochs in self.pending:
             values = self.to.to_host(losses)
             weight = size if self.learner.reduction == "mean" else 1
+            self._smooth(values[-_RECENT:], weight / size)
             per_epoch = values.reshape(epochs, -1)
             for k, each in enumerate(per_epoch.tolist(), first):
                 self.losses[k] = reduce(add, map(float(weight).__mul__, each), self.losses[k])
@@ -346,15 +374,26 @@ class Loop:
             raise self._diverged(of="the loss")
         self.seen = self.at
         self.chunk.read(self.at, perf_counter())
+        if self.at_end and self._judges:
+            return True  # it is shown with the figures of validation
         return self.show(self._report()) is not False
+
+    def _smooth(self, losses: Any, share: float) -> None:
+        """Let the smoothed loss, Σ d^k E / Σ d^k over the steps from the newest on, follow these."""
+        decay, (total, weight) = _DECAY ** len(losses), self.smooth
+        powers = _DECAY ** backends.get("numpy").xp.arange(len(losses) - 1, -1, -1)
+        recent = share * float((powers * losses.astype("float64")).sum())
+        self.smooth = total * decay + recent, weight * decay + float(powers.sum())
 
     def _report(self) -> Report:
         n, k = self.batches.n, max(k for k, rows in enumerate(self.rows) if rows)
         rows = self.before + self.rows[k]
         speed = self.rows_of_call / (perf_counter() - self.start_of_call)
         left = (self.epochs - self.number - k) * n + n - rows
-        loss = self.losses[k] / self.rows[k]
-        return Report(self.number + k, self.epochs, rows, n, loss, speed, left / speed)
+        loss, smoothed = self.losses[k] / self.rows[k], self.smooth[0] / (self.smooth[1] or 1.0)
+        memory = self.to.used_memory(self.to.device_of(self.w))
+        number = self.number + k
+        return Report(number, self.epochs, rows, n, loss, speed, left / speed, smoothed, memory=memory)
 
     def _diverged(self, *, of: str) -> Diverged:
         rate, last = getattr(self.learner.update, "rate", None), self.number + len(self.losses) - 1

@@ -45,8 +45,8 @@ class Metric(ABC):
         classes = loss.targets == "distribution" or (loss.targets == "probabilities" and units == 1)
         if self.of == "classes" and not classes:
             msg = (
-                f"{type(self).__name__} needs classes: labels and a loss such as softmax_cross_entropy, or one "
-                f"unit and a loss such as sigmoid_cross_entropy; got {type(loss).__name__} and {units} units"
+                f"{type(self).__name__} needs classes: labels and a loss such as softmax_cross_entropy, or "
+                f"one unit and one such as sigmoid_cross_entropy; got {type(loss).__name__}, {units} units"
             )
             raise BackpropError(msg)
         if self.of == "numbers" and loss.targets == "distribution":

@@ -1,14 +1,14 @@
 """Progress of a training: a report, and two ways to show it on standard error."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from inspect import signature
 from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
-from ..errors import BackpropError
+from ..errors import BackpropError, in_bytes
 
 _SECONDS_A_LINE = 3.0
 _EPOCHS_LISTED = 50
@@ -25,6 +25,10 @@ class Report(NamedTuple):
         loss: the mean loss per row so far in this epoch, each computed before the update it led to.
         rows_per_second: the average of this call.
         seconds_left: the estimated time until the last epoch ends.
+        smoothed: the mean loss of about the last 50 steps; newer ones count more.
+        validation: the mean loss of the validation rows after this epoch; None before its end.
+        metrics: of the validation rows, likewise.
+        memory: bytes that arrays take up on the device; None where it is the host, or does not tell.
     """
 
     epoch: int
@@ -34,6 +38,10 @@ class Report(NamedTuple):
     loss: float
     rows_per_second: float
     seconds_left: float
+    smoothed: float | None = None
+    validation: float | None = None
+    metrics: Mapping[str, float] = {}
+    memory: int | None = None
 
 
 Show = Callable[[Report], Any]
@@ -45,15 +53,33 @@ def line(report: Report) -> str:
 
     >>> line(Report(2, 5, 500, 1000, 0.25, 12000.0, 3.2))
     'epoch 2/5 (50%)  loss 0.25  12,000 rows/s  3 s left'
-    >>> line(Report(5, 5, 1000, 1000, 0.125, 12000.0, 0.0))
-    'epoch 5/5  loss 0.125  12,000 rows/s'
+    >>> line(Report(5, 5, 1000, 1000, 0.125, 12000.0, 0.0, validation=0.25, metrics={"accuracy": 0.9}))
+    'epoch 5/5  loss 0.125  validation 0.25  accuracy 0.9  12,000 rows/s'
     """
-    part = f" ({report.rows / report.total_rows:.0%})" if report.rows < report.total_rows else ""
-    left = f"  {report.seconds_left:,.0f} s left" if report.seconds_left >= 0.5 else ""
-    return (
-        f"epoch {report.epoch}/{report.epochs}{part}  loss {report.loss:.4g}"
-        f"  {report.rows_per_second:,.0f} rows/s{left}"
-    )
+    ended = report.rows == report.total_rows
+    parts = [f"epoch {report.epoch}/{report.epochs}"]
+    parts[0] += "" if ended else f" ({report.rows / report.total_rows:.0%})"
+    figures = {"loss": report.loss, "smoothed": None if ended else report.smoothed}
+    figures |= {"validation": report.validation, **report.metrics}
+    parts += [f"{name} {figure:.4g}" for name, figure in figures.items() if figure is not None]
+    parts.append(f"{report.rows_per_second:,.0f} rows/s")
+    if report.seconds_left >= 0.5:
+        parts.append(f"{duration(report.seconds_left)} left")
+    if report.memory is not None:
+        parts.append(f"{in_bytes(report.memory)} on the device")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> duration(3.2), duration(150), duration(7500), duration(1e6)
+    ('3 s', '2 min', '2 h 5 min', '277 h 46 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
 class Lines:
@@ -78,7 +104,10 @@ class Lines:
 
 
 class Bar:
-    """Progress as a bar, drawn by rich, with a line above it for each finished epoch."""
+    """Progress as a bar, drawn by rich, with a line above it for each finished epoch.
+
+    The line beside the bar keeps the figures of the last validation.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -88,12 +117,16 @@ class Bar:
         self._bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
         self._task = self._bar.add_task("", total=None)
         self._bar.start()
+        self._validated: dict[str, Any] = {}
 
     def __call__(self, report: Report) -> None:
         """Advance the bar."""
         done = (report.epoch - 1) * report.total_rows + report.rows
         total = report.epochs * report.total_rows
-        self._bar.update(self._task, completed=done, total=total, description=line(report))
+        if report.validation is not None:
+            self._validated = {"validation": report.validation, "metrics": report.metrics}
+        shown = line(report._replace(**self._validated))
+        self._bar.update(self._task, completed=done, total=total, description=shown)
         if report.rows == report.total_rows and report.epochs <= _EPOCHS_LISTED:
             self._bar.console.print(line(report))
 
