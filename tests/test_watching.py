@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
+from backprop_xp import cli
 from backprop_xp.errors import BackpropError, Diverged, FileError
 from backprop_xp.files import model
 from backprop_xp.train import metrics
@@ -479,3 +480,17 @@ def test_the_bar_keeps_the_last_validation(monkeypatch):
         assert "validation 0.25" in bar._bar.tasks[0].description
     finally:
         bar.close()
+
+
+# ---------------------------------------------------------------- the command
+def test_the_command_stops_early_and_tells_which_epoch_is_kept(capsys):
+    settings = "--rows 300 --layers none --features 2 --epochs 40 --rate 1 --stop-after 2 --json"
+    assert cli.main(["train", *settings.split()]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    losses = [epoch["validation"] for epoch in found["history"]]
+    assert len(losses) == found["epochs"] == losses.index(min(losses)) + 3 < 40
+    assert found["best_epoch"] == found["epochs"] - 2
+    assert found["loss"] == pytest.approx(min(losses), rel=1e-5)  # a mean in float32
+    assert f"epochs   {found['epochs']}; the weights are those of epoch {found['best_epoch']}" in err
+    assert "r2" in err

@@ -11,13 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from .. import __version__, activations, backends, losses, terminal, updates
-from ..data import sets
+from ..data import Stored, sets
 from ..errors import BackpropError
 from ..files import RunDir
 from ..layers import Dense, check_count
 from ..learner import Learner
 from ..net import chain
-from ..train import fit
+from ..train import EarlyStop, Validate, fit, metrics
 from . import data as data_options
 from . import files
 
@@ -219,6 +219,9 @@ def _train_parser(commands: Any) -> None:
         help="learning rate (default: that of the rule, such as 0.1, or adam's 0.001)")  # fmt: skip
     add("--batch-size", type=int, metavar="N", default=32, help="rows of one update")
     add("--epochs", type=int, metavar="N", default=5, help="passes over all rows")
+    add("--stop-after", type=int, metavar="N",
+        help="stop after N epochs in which the loss on rows that are held out became no smaller, and keep "
+        "the best weights (default: all epochs)")  # fmt: skip
     add("--seed", type=int, metavar="N", default=0, help="of data, initial weights and shuffling")
     _place_options(parser)
 
@@ -260,6 +263,8 @@ def _train(args: argparse.Namespace) -> int:
     place = {"backend": args.backend, "device": args.device, "dtype": args.dtype}
     for value, what in ((args.epochs, "the number of epochs"), (args.batch_size, "the batch size")):
         check_count(value, what)
+    if args.stop_after is not None:
+        check_count(args.stop_after, "--stop-after")
     data_options.complete(args)
     _check_place(args)
     data = data_options.opened(args, place)
@@ -287,6 +292,7 @@ def _train(args: argparse.Namespace) -> int:
                 batch_size=args.batch_size,
                 progress=progress,
                 run=run,
+                **_watched(args, data),
             )
         except KeyboardInterrupt as error:
             stop = KeyboardInterrupt(_how_far(args, error))
@@ -299,6 +305,8 @@ def _train(args: argparse.Namespace) -> int:
     found["seconds"] = sum(epoch.seconds for epoch in history)
     found["rows_per_second"] = sum(epoch.rows for epoch in history) / found["seconds"]
     found |= data_options.explained(learner, w, s, data)
+    if args.stop_after:
+        found |= {"epochs": len(history), "best_epoch": int(s.step) // -(-args.rows // args.batch_size)}
     print(terminal.folded(_summary(data, found), hang=_HANG), file=out, flush=True)
     if args.json:
         settings = {name: value for name, value in vars(args).items() if name not in _NOT_SETTINGS}
@@ -306,6 +314,17 @@ def _train(args: argparse.Namespace) -> int:
         epochs = [epoch._asdict() for epoch in history]
         print(json.dumps({"settings": settings} | found | {"history": epochs}))
     return 0
+
+
+def _watched(args: argparse.Namespace, data: data_options.Given) -> dict[str, Any]:
+    """Validation and early stopping, where they are asked for."""
+    if args.stop_after is None:
+        return {}
+    figure = {"accuracy": metrics.accuracy} if args.task == "classification" else {"r2": metrics.r2}
+    return {
+        "validate": Validate(Stored(*data.unseen), figure),
+        "stop": EarlyStop(patience=args.stop_after),
+    }
 
 
 def _run_dir(args: argparse.Namespace, out: Any) -> RunDir | None:
@@ -452,11 +471,14 @@ def _summary(data: data_options.Given, found: dict[str, Any]) -> str:
     loss, floor = found["loss"], found["floor"]
     side = "above" if loss >= (floor or 0) else "below"
     far = f", {abs(loss / floor - 1):.1%} {side} its floor of {floor:.4g}" if floor else ""
+    chose = "; they chose the epoch" if "best_epoch" in found else ""
     lines = [
         f"loss     {loss:.4g}{far}; it was {found['loss_before']:.4g} before training",
         f"speed    {found['rows_per_second']:,.0f} rows/s, {found['seconds']:.1f} s",
-        f"         (losses are means over {data.unseen[0].shape[0]:,} rows that were not trained on)",
+        f"         (losses are means over {data.unseen[0].shape[0]:,} rows that were not trained on{chose})",
     ]
+    if chose:
+        lines.insert(1, f"epochs   {found['epochs']}; the weights are those of epoch {found['best_epoch']}")
     if found["right"] is not None:
         best = f"; with this noise at most {data.best:.1%} are possible" if data.best not in (None, 1) else ""
         lines.insert(1, f"right    {found['right']:.1%} of the answers{best}")
