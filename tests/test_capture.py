@@ -434,7 +434,9 @@ def test_training_goes_through_graphs(cupy):
     draw = np.random.default_rng(0)
     x, t = draw.standard_normal((50, 3)).astype("f4"), draw.standard_normal((50, 1)).astype("f4")
     w, s = on_device(learner)
-    found = bp.fit(learner, w, s, bp.data.Stored(*to_device(x, t)), epochs=3, batch_size=8)
+    rows, reports = bp.data.Stored(*to_device(x, t)), []
+    found = bp.fit(learner, w, s, rows, epochs=3, batch_size=8, progress=reports.append)
+    assert reports[-1].memory == fake.MemoryPool().used_bytes()
     expected = bp.fit(learner, *learner.init(seed=2), bp.data.Stored(x, t), epochs=3, batch_size=8)
     np.testing.assert_allclose(found.w.get(), expected.w, rtol=1e-5, atol=1e-6)
 

@@ -84,8 +84,9 @@ class CuPy(Backend):
         return None
 
     def used_memory(self, device: Any) -> int | None:
-        """Of the current GPU, as CuPy's pool tells."""
-        return int(self.cupy.get_default_memory_pool().used_bytes())
+        """Of a GPU, as CuPy's pool tells."""
+        with device or self.cupy.cuda.Device():
+            return int(self.cupy.get_default_memory_pool().used_bytes())
 
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """The function captured once for each signature, then replayed."""
