@@ -92,7 +92,7 @@ def test_works_are_found_by_name(wanted, device, names):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize(("argv", "what"), [(["--works", "W9"], "no work 'W9'"),
+@pytest.mark.parametrize(("argv", "what"), [(["--works", "W99"], "no work 'W99'"),
                                             (["--contenders", "nobody"], "no contender nobody")])  # fmt: skip
 def test_unknown_names_are_told(device, argv, what, capsys):
     assert cli.main(["--device", device, "--quick", *argv]) == 2
