@@ -104,7 +104,8 @@ def row_kernels(learner, rows, dtype="float32"):
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     labels = learner.loss.targets == "distribution"
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), dtype)
-    x = abstract((rows, features), dtype)
+    categories = learner.net.nodes[0].layer.integers
+    x = abstract((rows, features), np.int32 if categories else dtype)
     fused = fuse(record(learner.pure, *learner.init(dtype=dtype), x, t), 2)
     return [kernel for kernel in fused.kernels if kernel.kind == "rows"], fused.program.values
 
