@@ -27,6 +27,7 @@ from .activations import tanh as tanh
 from .backends import asarray as asarray
 from .backends import backend as backend
 from .errors import BackpropError as BackpropError
+from .insight import explain as explain
 from .insight import trace as trace
 from .layers import Dense as Dense
 from .learner import Learner as Learner

@@ -10,7 +10,6 @@ weight's exact share of the change (`shares`).
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -20,10 +19,12 @@ from ..errors import BackpropError, listed
 from ..groups import matches
 from ..layers import Dense, check_count
 from ..learner import Learner
+from ..net import Net, Node
 from ..printed import settings
 from ..step import State
 from .shares import shares
 from .situations import Weight, situation
+from .text import as_text
 from .trace import LayerTrace, Trace, trace
 from .verdict import verdict
 
@@ -48,10 +49,16 @@ class Explanation:
         """The document as text."""
         return json.dumps(self.data, ensure_ascii=False, indent=indent)
 
-    @cached_property
-    def sentences(self) -> Mapping[str, str]:
-        """The table of sentences of the document's language."""
-        return dict(self.data["sentences"])
+    def text(self) -> str:
+        """Every step as plain text: a table of the weights, why each moved, what became of every sample."""
+        return as_text(self.data)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        steps = sum(len(run["steps"]) for run in self.data["runs"])
+        return f"Explanation({steps} steps; print it, or see .text(), .to_json())"
 
 
 def sentences(language: str) -> dict[str, str]:
@@ -198,6 +205,9 @@ class _Labels:
         }
         for what, name in (("inputs", net.nodes[0].name), ("outputs", net.nodes[-1].name)):
             self.units[name] = _checked(given.get(what), self.units[name], what)
+        for node in reversed(net.nodes):  # what only passes on the units of another layer has their names
+            if len(node.inputs) == 1 and not node.layer.params(*_shapes(net, node)):
+                self.units[node.inputs[0]] = self.units[node.name]
         self.rows = _checked(given.get("samples"), [str(k + 1) for k in range(n)], "samples")
         self.net = net
 
@@ -210,6 +220,11 @@ class _Labels:
     def inputs(self, layer: str) -> list[str]:
         """The names of the units that a layer with one input reads."""
         return self.units[next(node.inputs[0] for node in self.net.nodes if node.name == layer)]
+
+
+def _shapes(net: Net, node: Node) -> list[Any]:
+    shapes = dict(zip((each.name for each in net.nodes), net.outputs, strict=True))
+    return [shapes[name] for name in node.inputs]
 
 
 def _unit_names(layer: str, units: int, first: bool) -> list[str]:
