@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from .. import backends
@@ -22,6 +23,7 @@ from ..learner import Learner
 from ..net import Net, Node
 from ..printed import settings
 from ..step import State
+from .page import TITLE, as_page
 from .shares import shares
 from .situations import Weight, situation
 from .text import as_text
@@ -52,6 +54,13 @@ class Explanation:
     def text(self) -> str:
         """Every step as plain text: a table of the weights, why each moved, what became of every sample."""
         return as_text(self.data)
+
+    def page(self, path: str | Path | None = None, title: str = TITLE) -> str:
+        """The page, one HTML file that needs no network; written to `path`, if one is given."""
+        found = as_page(self.data, title)
+        if path is not None:
+            Path(path).write_text(found, encoding="utf-8")
+        return found
 
     def __str__(self) -> str:
         return self.text()
