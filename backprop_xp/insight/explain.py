@@ -23,7 +23,9 @@ from ..learner import Learner
 from ..net import Net, Node
 from ..printed import settings
 from ..step import State
+from .notebook import as_html
 from .page import TITLE, as_page
+from .pictures import picture
 from .shares import shares
 from .situations import Weight, situation
 from .text import as_text
@@ -54,6 +56,16 @@ class Explanation:
     def text(self) -> str:
         """Every step as plain text: a table of the weights, why each moved, what became of every sample."""
         return as_text(self.data)
+
+    def picture(self, kind: str = "diagram", path: str | Path | None = None, *, step: int = -1) -> Any:
+        """A picture as a matplotlib figure: one of `pictures.PICTURES`; saved to `path`, if one is given."""
+        figure = picture(self.data, kind, step)
+        if path is not None:
+            figure.savefig(path, dpi=160)
+        return figure
+
+    def _repr_html_(self) -> str:
+        return as_html(self.data)
 
     def page(self, path: str | Path | None = None, title: str = TITLE) -> str:
         """The page, one HTML file that needs no network; written to `path`, if one is given."""

@@ -1,0 +1,152 @@
+"""The diagram of a step: boxes for units, lines for weights. Geometry and texts, for SVG and matplotlib.
+
+The sign of a change is shown three ways: by colour, by a solid or dashed line, and by ▲ or ▼.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any, NamedTuple
+
+from .words import name_of, number, sign_of
+
+MOST_UNITS, MOST_TAGS = 8, 14  # of a layer; of a diagram
+UP, DOWN, STAY, INK, SOFT, LINE = "#0a5fa5", "#a84300", "#6d7178", "#1b1d22", "#565b64", "#d5d1c8"
+COLOURS = {1: UP, 0: STAY, -1: DOWN}
+_WIDE, _HIGH, _ACROSS, _DOWN = 116, 56, 230, 90  # of a box; from box to box
+
+Json = Mapping[str, Any]
+
+
+class Box(NamedTuple):
+    """A unit: the place of its centre, two texts, and whether its gate is closed."""
+
+    x: float
+    y: float
+    name: str
+    value: str
+    closed: bool
+
+
+class Line(NamedTuple):
+    """A weight, or a connection without one: its two ends, the sign of its change, and a text."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    sign: int
+    text: str
+    title: str
+
+
+class Diagram(NamedTuple):
+    """Boxes and lines, and the size of it all."""
+
+    boxes: list[Box]
+    lines: list[Line]
+    width: float
+    height: float
+
+
+def columns(run: Json) -> list[list[Json]]:
+    """Layers in columns: one with weights, and what only passes on its units (activations, dropout)."""
+    found: list[list[Json]] = []
+    layers = run["net"]["layers"]
+    for layer in layers:
+        only = (
+            len(layer["inputs"]) == 1 and sum(layer["inputs"][0] in other["inputs"] for other in layers) == 1
+        )
+        joins = [c for c in found if only and not layer["blocks"] and c[-1]["name"] == layer["inputs"][0]]
+        if joins and joins[0][-1]["units"] == layer["units"]:
+            joins[0].append(layer)
+        else:
+            found.append([layer])
+    return found
+
+
+def diagram(run: Json, step: Json) -> Diagram:
+    """The diagram of a step's update."""
+    drawn = columns(run)
+    most = max(min(column[0]["units"], MOST_UNITS) for column in drawn)
+    height = max(most, 1) * _DOWN
+
+    def place(c: int, j: int) -> tuple[float, float]:
+        shown = min(drawn[c][0]["units"], MOST_UNITS)
+        return _WIDE / 2 + 4 + c * _ACROSS, (j + 0.5) * height / shown
+
+    boxes = [
+        Box(*place(c, j), *_texts(step, column, j))
+        for c, column in enumerate(drawn)
+        for j in range(min(column[0]["units"], MOST_UNITS))
+    ]
+    lines: list[Line] = []
+    why = {(each["block"], *each["at"]): each for each in step["why"]}
+    for c, column in enumerate(drawn):
+        for source in column[0]["inputs"]:
+            start = next(k for k, other in enumerate(drawn) if any(each["name"] == source for each in other))
+            block = f"{column[0]['name']}.w"
+            dense = block in column[0]["blocks"] and len(column[0]["inputs"]) == 1
+            for i in range(min(drawn[start][0]["units"], MOST_UNITS)):
+                for j in range(min(column[0]["units"], MOST_UNITS)):
+                    if dense or i == j:
+                        own = why.get((block, i, j)) if dense else None
+                        (x1, y1), (x2, y2) = place(start, i), place(c, j)
+                        ends = x1 + _WIDE / 2, y1, x2 - _WIDE / 2, y2
+                        lines.append(Line(*ends, *_moved(run, own)))
+    if sum(bool(line.text) for line in lines) > MOST_TAGS:
+        lines = [line._replace(text="") for line in lines]
+    return Diagram(boxes, lines, _WIDE + 8 + (len(drawn) - 1) * _ACROSS, height)
+
+
+def _texts(step: Json, column: list[Json], j: int) -> tuple[str, str, bool]:
+    """The name of a unit, its δ (its output, where it has none), and whether its gate is closed."""
+    name = column[-1]["labels"][j]
+    if len(step["rows"]) > 1:
+        return name, "", False
+    flows = step["samples"][0]
+    backward = flows["backward"].get(column[0]["name"])
+    if backward is None:
+        return name, number(flows["forward"][column[-1]["name"]]["o"][j], 3), False
+    slopes = [flows["backward"].get(layer["name"], {}).get("slope") for layer in column]
+    closed = any(slope is not None and sign_of(slope[j]) == 0 for slope in slopes)
+    return name, f"δ = {number(backward['delta'][j], 3)}" + " ⊣" * closed, closed
+
+
+def _moved(run: Json, why: Json | None) -> tuple[int, str, str]:
+    if why is None:
+        return 0, "", ""
+    sign, name = sign_of(why["change"]), name_of(run, why["block"], why["at"])
+    change = number(why["change"], 3, sign=True)
+    return sign, f"{'▲' if sign > 0 else '▼'} {change}" if sign else "=", f"{name}: {change}"
+
+
+def as_svg(run: Json, step: Json) -> str:
+    """The diagram as SVG, which needs no script."""
+    drawn, parts = diagram(run, step), []
+    for k, line in enumerate(drawn.lines):
+        dash = ' stroke-dasharray="8 4"' if line.sign < 0 else ""
+        parts.append(
+            f'<line x1="{line.x1:g}" y1="{line.y1:g}" x2="{line.x2:g}" y2="{line.y2:g}" '
+            f'stroke="{COLOURS[line.sign]}" stroke-width="{3 if line.sign else 1}"{dash}>'
+            f"<title>{escape(line.title)}</title></line>"
+        )
+        if line.text:
+            at = (0.35, 0.5, 0.65)[k % 3]
+            x, y = line.x1 + at * (line.x2 - line.x1), line.y1 + at * (line.y2 - line.y1)
+            wide = 7.4 * len(line.text) + 12
+            parts.append(
+                f'<rect x="{x - wide / 2:g}" y="{y - 12:g}" width="{wide:g}" height="24" rx="12" fill="#fff" '
+                f'stroke="{LINE}"/><text x="{x:g}" y="{y + 4:g}" fill="{COLOURS[line.sign]}">{escape(line.text)}</text>'
+            )
+    for box in drawn.boxes:
+        edge = f'stroke="{DOWN}" stroke-dasharray="3 3"' if box.closed else f'stroke="{LINE}"'
+        parts.append(
+            f'<rect x="{box.x - _WIDE / 2:g}" y="{box.y - _HIGH / 2:g}" width="{_WIDE}" height="{_HIGH}" rx="9" '
+            f'fill="#fff" stroke-width="1.5" {edge}/><text x="{box.x:g}" y="{box.y - 6:g}" fill="{SOFT}">'
+            f'{escape(box.name)}</text><text x="{box.x:g}" y="{box.y + 15:g}" fill="{INK}">{escape(box.value)}</text>'
+        )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {drawn.width:g} {drawn.height:g}" '
+        f'style="max-width:{drawn.width:g}px" role="img" aria-label="The weights that moved in this step" '
+        f'font-family="sans-serif" font-size="13" text-anchor="middle">{"".join(parts)}</svg>'
+    )
