@@ -12,7 +12,7 @@ from .words import name_of, number, sign_of
 MOST_UNITS, MOST_TAGS = 8, 14  # of a layer; of a diagram
 UP, DOWN, STAY, INK, SOFT, LINE = "#0a5fa5", "#a84300", "#6d7178", "#1b1d22", "#565b64", "#d5d1c8"
 COLOURS = {1: UP, 0: STAY, -1: DOWN}
-_WIDE, _HIGH, _ACROSS, _DOWN = 116, 56, 230, 90  # of a box; from box to box
+WIDE, HIGH, _ACROSS, _DOWN = 116, 56, 230, 90  # of a box; from box to box
 
 Json = Mapping[str, Any]
 
@@ -37,6 +37,11 @@ class Line(NamedTuple):
     sign: int
     text: str
     title: str
+
+    def tag(self, k: int) -> tuple[float, float]:
+        """Where the text of the k-th line stands, so that those of neighbours do not meet."""
+        at = (0.35, 0.5, 0.65)[k % 3]
+        return self.x1 + at * (self.x2 - self.x1), self.y1 + at * (self.y2 - self.y1)
 
 
 class Diagram(NamedTuple):
@@ -72,7 +77,7 @@ def diagram(run: Json, step: Json) -> Diagram:
 
     def place(c: int, j: int) -> tuple[float, float]:
         shown = min(drawn[c][0]["units"], MOST_UNITS)
-        return _WIDE / 2 + 4 + c * _ACROSS, (j + 0.5) * height / shown
+        return WIDE / 2 + 4 + c * _ACROSS, (j + 0.5) * height / shown
 
     boxes = [
         Box(*place(c, j), *_texts(step, column, j))
@@ -91,11 +96,11 @@ def diagram(run: Json, step: Json) -> Diagram:
                     if dense or i == j:
                         own = why.get((block, i, j)) if dense else None
                         (x1, y1), (x2, y2) = place(start, i), place(c, j)
-                        ends = x1 + _WIDE / 2, y1, x2 - _WIDE / 2, y2
+                        ends = x1 + WIDE / 2, y1, x2 - WIDE / 2, y2
                         lines.append(Line(*ends, *_moved(run, own)))
     if sum(bool(line.text) for line in lines) > MOST_TAGS:
         lines = [line._replace(text="") for line in lines]
-    return Diagram(boxes, lines, _WIDE + 8 + (len(drawn) - 1) * _ACROSS, height)
+    return Diagram(boxes, lines, WIDE + 8 + (len(drawn) - 1) * _ACROSS, height)
 
 
 def _texts(step: Json, column: list[Json], j: int) -> tuple[str, str, bool]:
@@ -122,31 +127,36 @@ def _moved(run: Json, why: Json | None) -> tuple[int, str, str]:
 
 def as_svg(run: Json, step: Json) -> str:
     """The diagram as SVG, which needs no script."""
-    drawn, parts = diagram(run, step), []
-    for k, line in enumerate(drawn.lines):
-        dash = ' stroke-dasharray="8 4"' if line.sign < 0 else ""
-        parts.append(
-            f'<line x1="{line.x1:g}" y1="{line.y1:g}" x2="{line.x2:g}" y2="{line.y2:g}" '
-            f'stroke="{COLOURS[line.sign]}" stroke-width="{3 if line.sign else 1}"{dash}>'
-            f"<title>{escape(line.title)}</title></line>"
-        )
-        if line.text:
-            at = (0.35, 0.5, 0.65)[k % 3]
-            x, y = line.x1 + at * (line.x2 - line.x1), line.y1 + at * (line.y2 - line.y1)
-            wide = 7.4 * len(line.text) + 12
-            parts.append(
-                f'<rect x="{x - wide / 2:g}" y="{y - 12:g}" width="{wide:g}" height="24" rx="12" fill="#fff" '
-                f'stroke="{LINE}"/><text x="{x:g}" y="{y + 4:g}" fill="{COLOURS[line.sign]}">{escape(line.text)}</text>'
-            )
-    for box in drawn.boxes:
-        edge = f'stroke="{DOWN}" stroke-dasharray="3 3"' if box.closed else f'stroke="{LINE}"'
-        parts.append(
-            f'<rect x="{box.x - _WIDE / 2:g}" y="{box.y - _HIGH / 2:g}" width="{_WIDE}" height="{_HIGH}" rx="9" '
-            f'fill="#fff" stroke-width="1.5" {edge}/><text x="{box.x:g}" y="{box.y - 6:g}" fill="{SOFT}">'
-            f'{escape(box.name)}</text><text x="{box.x:g}" y="{box.y + 15:g}" fill="{INK}">{escape(box.value)}</text>'
-        )
+    drawn = diagram(run, step)
+    lines = [_svg_line(k, line) for k, line in enumerate(drawn.lines)]
+    boxes = [_svg_box(box) for box in drawn.boxes]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {drawn.width:g} {drawn.height:g}" '
         f'style="max-width:{drawn.width:g}px" role="img" aria-label="The weights that moved in this step" '
-        f'font-family="sans-serif" font-size="13" text-anchor="middle">{"".join(parts)}</svg>'
+        f'font-family="sans-serif" font-size="13" text-anchor="middle">{"".join(lines + boxes)}</svg>'
+    )
+
+
+def _svg_line(k: int, line: Line) -> str:
+    colour, dash = COLOURS[line.sign], ' stroke-dasharray="8 4"' if line.sign < 0 else ""
+    drawn = (
+        f'<line x1="{line.x1:g}" y1="{line.y1:g}" x2="{line.x2:g}" y2="{line.y2:g}" stroke="{colour}" '
+        f'stroke-width="{3 if line.sign else 1}"{dash}><title>{escape(line.title)}</title></line>'
+    )
+    if not line.text:
+        return drawn
+    (x, y), wide = line.tag(k), 7.4 * len(line.text) + 12
+    return (
+        f'{drawn}<rect x="{x - wide / 2:g}" y="{y - 12:g}" width="{wide:g}" height="24" rx="12" fill="#fff" '
+        f'stroke="{LINE}"/><text x="{x:g}" y="{y + 4:g}" fill="{colour}">{escape(line.text)}</text>'
+    )
+
+
+def _svg_box(box: Box) -> str:
+    edge = f'stroke="{DOWN}" stroke-dasharray="3 3"' if box.closed else f'stroke="{LINE}"'
+    return (
+        f'<rect x="{box.x - WIDE / 2:g}" y="{box.y - HIGH / 2:g}" width="{WIDE}" height="{HIGH}" rx="9" '
+        f'fill="#fff" stroke-width="1.5" {edge}/>'
+        f'<text x="{box.x:g}" y="{box.y - 6:g}" fill="{SOFT}">{escape(box.name)}</text>'
+        f'<text x="{box.x:g}" y="{box.y + 15:g}" fill="{INK}">{escape(box.value)}</text>'
     )

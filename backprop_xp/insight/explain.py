@@ -37,6 +37,7 @@ MOST = 64  # weights and samples that are explained one by one, unless more are 
 SWEEP = ("-1", "-1/2", "0", "1/2", "1", "3/2", "2", "3", "4")  # multiples of a change
 
 Json = dict[str, Any]
+Batch = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +268,7 @@ class _Step:
     """One step, explained."""
 
     def __init__(
-        self, learner: Learner, w: Array, after: Array, s: State, data: tuple[Any, ...], part: tuple[Any, ...],
+        self, learner: Learner, w: Array, after: Array, s: State, data: Batch, part: Batch,
         rows: range, found: Trace, named: _Labels, patterns: list[str], most: int,
     ) -> None:  # fmt: skip
         self.learner, self.w, self.after, self.s = learner, w, after, s

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..errors import BackpropError, listed
-from .diagram import COLOURS, DOWN, INK, LINE, SOFT, STAY, UP, diagram
+from .diagram import COLOURS, DOWN, HIGH, INK, LINE, SOFT, STAY, UP, WIDE, diagram
 from .words import name_of, number, sign_of
 
 MOST_COLUMNS = 24
@@ -50,6 +50,9 @@ def picture(data: Json, kind: str = "diagram", step: int = -1, run: int = 0) -> 
 
 
 def _diagram(figure: Any, run: Json, step: Json) -> None:
+    """The units of a step with their δ, and on each line how its weight moved."""
+    from matplotlib.patches import FancyBboxPatch
+
     drawn = diagram(run, step)
     figure.set_size_inches(max(5.0, drawn.width / 80), max(2.5, drawn.height / 80))
     axes = figure.subplots()
@@ -66,30 +69,27 @@ def _diagram(figure: Any, run: Json, step: Json) -> None:
             zorder=1,
         )
         if line.text:
-            at = (0.35, 0.5, 0.65)[k % 3]
-            axes.text(
-                line.x1 + at * (line.x2 - line.x1), line.y1 + at * (line.y2 - line.y1), line.text, color=COLOURS[line.sign],
-                ha="center", va="center", fontsize=9, zorder=2, bbox={"boxstyle": "round,pad=0.25", "fc": "white", "ec": LINE},
-            )  # fmt: skip
+            x, y = line.tag(k)
+            around = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": LINE}
+            colour = COLOURS[line.sign]
+            axes.text(x, y, line.text, color=colour, ha="center", va="center", fontsize=9, bbox=around)
     for box in drawn.boxes:
         edge = {"ec": DOWN, "ls": "--"} if box.closed else {"ec": LINE}
-        axes.text(
-            box.x, box.y, f"{box.name}\n{box.value}", ha="center", va="center", fontsize=9, color=INK, zorder=3,
-            bbox={"boxstyle": "round,pad=0.5", "fc": "white", **edge},
-        )  # fmt: skip
+        corner = box.x - WIDE / 2, box.y - HIGH / 2
+        axes.add_patch(
+            FancyBboxPatch(corner, WIDE, HIGH, "round,pad=0,rounding_size=9", fc="white", zorder=3, **edge)
+        )
+        text = f"{box.name}\n{box.value}" if box.value else box.name
+        axes.text(box.x, box.y, text, ha="center", va="center", fontsize=9, color=INK, zorder=4)
 
 
 def _shares(figure: Any, run: Json, step: Json) -> None:
     """A row for each sample, a column for each weight: by how much the weight changed the sample's loss."""
     from matplotlib.colors import TwoSlopeNorm
 
-    moved = [
-        why for why in step["why"] if sign_of(why["change"]) and why["block"] in step["effect"][0]["shares"]
-    ][:MOST_COLUMNS]
-    values = [
-        [float(Fraction(_at(each["shares"][why["block"]], why["at"]))) for why in moved]
-        for each in step["effect"]
-    ]
+    known = step["effect"][0]["shares"]
+    moved = [why for why in step["why"] if sign_of(why["change"]) and why["block"] in known][:MOST_COLUMNS]
+    values = [[_share(each, why) for why in moved] for each in step["effect"]]
     axes = figure.subplots()
     if not moved:
         axes.axis("off")
@@ -105,16 +105,8 @@ def _shares(figure: Any, run: Json, step: Json) -> None:
     axes.imshow(values, cmap="PuOr_r", norm=TwoSlopeNorm(0, -largest, largest), aspect="auto")
     for i, row in enumerate(values):
         for j, v in enumerate(row):
-            strong = abs(v) > 0.6 * largest
-            axes.text(
-                j,
-                i,
-                number(repr(v), 3, sign=True),
-                ha="center",
-                va="center",
-                fontsize=9,
-                color="white" if strong else INK,
-            )
+            colour = "white" if abs(v) > 0.6 * largest else INK
+            axes.text(j, i, number(repr(v), 3, sign=True), ha="center", va="center", fontsize=9, color=colour)
     labels = [name_of(run, why["block"], why["at"]) for why in moved]
     axes.set_xticks(
         range(len(moved)),
@@ -144,7 +136,7 @@ def _situation(why: Json) -> str:
     return "input is 0" if "input.0" in says else "nothing to learn"
 
 
-def _situations(figure: Any, run: Json, step: Json) -> None:
+def _situations(figure: Any, run: Json, _: Json) -> None:
     """Stacked bars: the share of each layer's weights in each situation, over all steps."""
     blocks = [block for layer in run["net"]["layers"] for block in layer["blocks"]]
     counts = {block: dict.fromkeys(SITUATIONS, 0) for block in blocks}
@@ -154,16 +146,16 @@ def _situations(figure: Any, run: Json, step: Json) -> None:
     axes, left = figure.subplots(), [0.0] * len(blocks)
     for name, colour in SITUATIONS.items():
         parts = [counts[b][name] / max(1, sum(counts[b].values())) for b in blocks]
-        axes.barh(blocks, parts, left=left, color=colour, label=name, edgecolor="white")
+        axes.barh(blocks, parts, left=left, color=colour, label=name, edgecolor="white", height=0.6)
         left = [a + b for a, b in zip(left, parts, strict=True)]
-    axes.set(xlim=(0, 1), xlabel="share of the weights, over all steps")
+    axes.set(xlim=(0, 1), ylim=(-1, len(blocks)), xlabel="share of the weights, over all steps")
     axes.invert_yaxis()
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(SITUATIONS), frameon=False
     )
 
 
-def _predicted(figure: Any, run: Json, step: Json) -> None:
+def _predicted(figure: Any, run: Json, _: Json) -> None:
     """The change of the loss that the gradient predicted, and the actual one, of every step."""
     predicted = [float(Fraction(each["first_order"])) for each in run["steps"]]
     actual = [float(Fraction(each["loss_after"])) - float(Fraction(each["loss"])) for each in run["steps"]]
@@ -227,10 +219,11 @@ def _floats(figure: Any, run: Json, step: Json) -> None:
     axes.legend(frameon=False, ncols=len(kinds), loc="upper right")
 
 
-def _at(values: Any, at: list[int]) -> Any:
-    for k in at:
+def _share(each: Json, why: Json) -> float:
+    values = each["shares"][why["block"]]
+    for k in why["at"]:
         values = values[k]
-    return values
+    return float(Fraction(values))
 
 
 PICTURES: dict[str, Callable[[Any, Json, Json], None]] = {

@@ -9,8 +9,6 @@ in the articles, so that the verdict is the same on every machine.
 from fractions import Fraction
 from typing import Any
 
-import numpy
-
 from .. import backends
 from ..arrays import Array, mapped
 from ..learner import Learner
@@ -26,14 +24,14 @@ class _LeftToRight:
     """NumPy, but for products of matrices, whose sums run from left to right."""
 
     def __init__(self) -> None:
-        self._xp = backends.get("numpy").xp
+        self._xp = _host()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._xp, name)
 
     def matmul(self, a: Any, b: Any) -> Any:
         """The product of two matrices."""
-        return numpy.add.accumulate(a[:, :, None] * b[None, :, :], axis=1)[:, -1, :]
+        return self._xp.add.accumulate(a[:, :, None] * b[None, :, :], axis=1)[:, -1, :]
 
 
 def verdict(learner: Learner, w: Array, s: State, *batch: Any) -> Json:
@@ -55,9 +53,9 @@ def _verdict(learner: Learner, exact: Json, kind: str, w: Array, batch: tuple[An
     _, s = learner.init(backend="numpy", dtype="float64", weights=None)
 
     def rounded(a: Array) -> Any:
-        return numpy.asarray([float(each) for each in _flat(a)], dtype=kind).reshape(a.shape)
+        return _host().asarray([float(each) for each in _flat(a)], dtype=kind).reshape(a.shape)
 
-    with numpy.errstate(all="ignore"):
+    with _host().errstate(all="ignore"):
         own = _numbers(learner, rounded(w), s, mapped(batch, rounded), _LeftToRight())
     branches = []
     for name, slopes in exact["slopes"].items():
@@ -67,7 +65,7 @@ def _verdict(learner: Learner, exact: Json, kind: str, w: Array, batch: tuple[An
     pairs = [(a, b) for key in ("net", "delta") for a, b in _pairs(exact[key], own[key])]
     return {
         "branches": branches,
-        "differ": sum(not numpy.isfinite(float(b)) or Fraction(float(b)) != a for a, b in pairs),
+        "differ": sum(not _host().isfinite(float(b)) or Fraction(float(b)) != a for a, b in pairs),
         "numbers": len(pairs),
         "learns": any(g != 0 for g in _flat(own["g"])),
         "learns_exactly": any(g != 0 for g in _flat(exact["g"])),
@@ -111,7 +109,7 @@ def _largest_term(learner: Learner, passed: Any, k: int) -> float:
 def _branch(exact: Json, own: Json, name: str, k: int, kind: str) -> Json:
     a, b = (_flat(each["net"][name])[k] for each in (exact, own))
     units = exact["net"][name].shape[-1]
-    ulp = float(numpy.spacing(numpy.asarray(exact["terms"][name], dtype=kind)))
+    ulp = float(_host().spacing(_host().asarray(exact["terms"][name], dtype=kind)))
     return {
         "layer": name,
         "row": k // units,
@@ -126,11 +124,15 @@ def _pairs(exact: Json, own: Json) -> list[tuple[Any, Any]]:
     return [pair for name, a in exact.items() for pair in zip(_flat(a), _flat(own[name]), strict=True)]
 
 
+def _host() -> Any:
+    return backends.get("numpy").xp
+
+
 def _flat(a: Any) -> list[Any]:
     """The numbers of an array, or of several, in order: fractions, or floats."""
     if isinstance(a, list):
         return [v for each in a for v in _flat(each)]
-    values: list[Any] = a.tolist() if hasattr(a, "to_numpy") else numpy.asarray(a).tolist()
+    values: list[Any] = a.tolist() if hasattr(a, "to_numpy") else _host().asarray(a).tolist()
     return _in_one(values)
 
 
