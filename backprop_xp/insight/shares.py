@@ -79,7 +79,7 @@ def shares(learner: Learner, w: Array, w_after: Array, s: State, *batch: Any) ->
     >>> after, *_ = learner.step(*learner.snapshot(w, s), x, t)
     >>> found = shares(learner, w, after, s, x, t)
     >>> found.loss, found.loss_after, found.blocks["dense1.w"], found.residual
-    (exact.asarray('1/2'), exact.asarray('1/8'), exact.asarray([['-3/40'], ['-3/10']]), exact.asarray('0'))
+    (exact.asarray(1/2), exact.asarray(1/8), exact.asarray([['-3/40'], ['-3/10']]), exact.asarray(0))
     """
     step, xp = learner.pure, learner.check(w, s, *batch).xp
     old, new = (step.forward_loss(each, s, *batch, xp=xp) for each in (w, w_after))
