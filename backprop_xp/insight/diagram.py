@@ -80,7 +80,7 @@ def diagram(run: Json, step: Json) -> Diagram:
         return WIDE / 2 + 4 + c * _ACROSS, (j + 0.5) * height / shown
 
     boxes = [
-        Box(*place(c, j), *_texts(step, column, j))
+        _box(place(c, j), step, column, j)
         for c, column in enumerate(drawn)
         for j in range(min(column[0]["units"], MOST_UNITS))
     ]
@@ -103,18 +103,18 @@ def diagram(run: Json, step: Json) -> Diagram:
     return Diagram(boxes, lines, WIDE + 8 + (len(drawn) - 1) * _ACROSS, height)
 
 
-def _texts(step: Json, column: list[Json], j: int) -> tuple[str, str, bool]:
-    """The name of a unit, its δ (its output, where it has none), and whether its gate is closed."""
+def _box(place: tuple[float, float], step: Json, column: list[Json], j: int) -> Box:
+    """A unit with its δ (its output, where it has none), and whether its gate is closed."""
     name = column[-1]["labels"][j]
     if len(step["rows"]) > 1:
-        return name, "", False
+        return Box(*place, name, "", closed=False)
     flows = step["samples"][0]
     backward = flows["backward"].get(column[0]["name"])
     if backward is None:
-        return name, number(flows["forward"][column[-1]["name"]]["o"][j], 3), False
+        return Box(*place, name, number(flows["forward"][column[-1]["name"]]["o"][j], 3), closed=False)
     slopes = [flows["backward"].get(layer["name"], {}).get("slope") for layer in column]
     closed = any(slope is not None and sign_of(slope[j]) == 0 for slope in slopes)
-    return name, f"δ = {number(backward['delta'][j], 3)}" + " ⊣" * closed, closed
+    return Box(*place, name, f"δ = {number(backward['delta'][j], 3)}" + " ⊣" * closed, closed)
 
 
 def _moved(run: Json, why: Json | None) -> tuple[int, str, str]:

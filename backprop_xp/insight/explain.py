@@ -10,7 +10,9 @@ weight's exact share of the change (`shares`).
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ..learner import Learner
 from ..net import Net, Node
 from ..printed import settings
 from ..step import State
+from .flow import same_units
 from .notebook import as_html
 from .page import TITLE, as_page
 from .pictures import picture
@@ -300,12 +303,12 @@ class _Step:
     def sample(self, k: int) -> Json:
         """What each unit computed for one of the step's rows: forward, and backward."""
         forward, backward = {}, {}
-        for node, layer in zip(self.learner.net.nodes, self.trace.layers, strict=True):
+        for n, (node, layer) in enumerate(zip(self.learner.net.nodes, self.trace.layers, strict=True)):
             forward[layer.name] = {"net": text(layer.net[k, ...]), "o": text(layer.o[k, ...])}
-            if layer.delta is not None:
+            if layer.delta is not None and layer.e is not None:
                 backward[layer.name] = {"e": text(layer.e[k, ...]), "delta": text(layer.delta[k, ...])}
                 if hasattr(node.layer, "f"):
-                    backward[layer.name]["slope"] = text(self._slopes(node.layer, layer)[k, ...])
+                    backward[layer.name]["slope"] = text(self._slopes(n)[k, ...])
             if isinstance(node.layer, Dense):
                 x = self._input(layer.name)[k, :]
                 p = layer.w_before["w"]
@@ -314,9 +317,11 @@ class _Step:
                     backward[layer.name]["terms"] = text(p * layer.delta[k, :][None, :])
         return {"row": self.rows[k], "forward": forward, "backward": backward}
 
-    def _slopes(self, layer: Any, found: LayerTrace) -> Array:
-        """f′(net) of every unit: what an error of 1 becomes."""
-        return layer.f.delta(self.xp.ones_like(found.net), found.net, found.o, xp=self.xp)
+    def _slopes(self, k: int) -> Array:
+        """f′(net) of every unit of node k: what an error of 1 becomes; 1 where there is no activation."""
+        f, found = getattr(self.learner.net.nodes[k].layer, "f", None), self.trace.layers[k]
+        one = self.xp.ones_like(found.net)
+        return one if f is None else f.delta(one, found.net, found.o, xp=self.xp)
 
     def _input(self, layer: str) -> Array:
         """The input of a layer that has one."""
@@ -379,16 +384,20 @@ class _Step:
         self, layer: LayerTrace, p: str, at: tuple[int, ...], *, learns: bool, change: Array
     ) -> Weight:
         """What a weight's sentences are about."""
-        node = next(node for node in self.learner.net.nodes if node.name == layer.name)
-        dense = isinstance(node.layer, Dense)
+        net = self.learner.net
+        place = next(k for k, node in enumerate(net.nodes) if node.name == layer.name)
+        same = same_units(net, place)
+        e: Any = self.trace.layers[same[-1]].e
+        kinds = [type(getattr(net.nodes[k].layer, "f", None)).__name__ for k in same]
+        dense = isinstance(net.nodes[place].layer, Dense)
         unit = at[-1] if at and at[-1] < layer.net.shape[-1] else 0
         inputs = self._input(layer.name) if dense and p == "w" else None
         grad = layer.grad[p][at] if learns else None
         one = len(self.rows) == 1 and dense
         row: Json = {}
         if one and layer.delta is not None:
-            row = {"delta": layer.delta[0, unit], "e": layer.e[0, unit], "net": layer.net[0, unit]}
-            row["slope"] = self._slopes(node.layer, layer)[0, unit]
+            row = {"delta": layer.delta[0, unit], "e": e[0, unit], "net": layer.net[0, unit]}
+            row["slope"] = prod(self._slopes(k)[0, unit] for k in same)
             row["input"] = None if inputs is None else inputs[0, at[0]]
         votes = None
         if len(self.rows) > 1 and dense and layer.delta is not None:
@@ -404,7 +413,7 @@ class _Step:
             source="" if inputs is None else self.named.inputs(layer.name)[at[0]],
             bias=p == "b" and dense,
             learns=learns,
-            activation=type(getattr(node.layer, "f", None)).__name__,
+            activation=next((kind for kind in kinds if kind not in ("Identity", "NoneType")), "Identity"),
             grad=grad,
             change=change,
             output=output,
@@ -422,7 +431,8 @@ class _Step:
             k = next(k for k, node in enumerate(self.learner.net.nodes) if node.name == layer.name)
             unit = self.named.units[layer.name].index(weight.unit)
             found["own_net"] = text(alone.flows[k].net[0, unit] - layer.net[0, unit])
-        factors = backends.asarray(list(SWEEP), like=self.w)
+        exact = backends.of(self.w).name == "exact"
+        factors = backends.asarray([v if exact else float(Fraction(v)) for v in SWEEP], like=self.w)
         swept = [self._alone(place, change * factors[j]).loss for j in range(len(SWEEP))]
         return found | {"sweep": [[factor, text(loss)] for factor, loss in zip(SWEEP, swept, strict=True)]}
 

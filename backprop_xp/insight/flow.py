@@ -84,7 +84,7 @@ def dense_layers(net: Net) -> list[int]:
 
 
 def _layer(learner: Learner, shown: Trace, k: int, xp: Any) -> LayerFlow:
-    a, delta, e = _input(learner, shown, k), shown.layers[k].delta, _error(learner, shown, k)
+    a, delta, e = _input(learner, shown, k), _delta(shown, k), _error(learner, shown, k)
 
     def count(mask: Array) -> Array:
         return xp.sum(xp.astype(mask, xp.float64 if xp.float64 is not None else a.dtype), axis=-1)
@@ -115,22 +115,36 @@ def _input(learner: Learner, shown: Trace, k: int) -> Array:
     return shown.layers[learner.net.wires[k][0]].o
 
 
+def _delta(shown: Trace, k: int) -> Any:
+    return shown.layers[k].delta
+
+
+def same_units(net: Net, k: int) -> list[int]:
+    """Node k, and the activations in layers of their own that follow it: all show the same units.
+
+    >>> import backprop_xp as bp
+    >>> same_units(bp.chain(2, bp.Dense(3), bp.layers.Activate(bp.relu), bp.Dense(1)), 1)
+    [1, 2]
+    """
+    found = [k]
+    while True:
+        users = [j for j, own in enumerate(net.wires) if found[-1] in own]
+        if len(users) != 1 or not isinstance(net.nodes[users[0]].layer, Activate):
+            return found
+        found += users
+
+
 def _error(learner: Learner, shown: Trace, k: int) -> Array:
-    """The error that reaches a layer's units, before activations that stand in layers of their own."""
-    nodes, wires = learner.net.nodes, learner.net.wires
-    users = [k]
-    while len(users) == 1:
-        (k,) = users
-        users = [j for j, own in enumerate(wires) if k in own and isinstance(nodes[j].layer, Activate)]
-    found: Array = shown.layers[k].e
-    return found
+    """The error that reaches a layer's units, before their activation."""
+    e: Array = shown.layers[same_units(learner.net, k)[-1]].e
+    return e
 
 
 def votes(learner: Learner, w: Array, s: State, *batch: Any) -> dict[str, tuple[Array, Array]]:
     """By block how many rows pull each weight up, and down: (|S|ᵀ|D| ∓ SᵀD) / 2 with the signs S, D."""
     xp, shown, found = backends.of(w).xp, trace(learner, w, s, *batch), {}
     for k in dense_layers(learner.net):
-        signs, deltas = xp.sign(_input(learner, shown, k)), xp.sign(shown.layers[k].delta)
+        signs, deltas = xp.sign(_input(learner, shown, k)), xp.sign(_delta(shown, k))
         both = xp.matmul(xp.matrix_transpose(xp.abs(signs)), xp.abs(deltas))
         apart = xp.matmul(xp.matrix_transpose(signs), deltas)
         found[f"{learner.net.nodes[k].name}.w"] = (both - apart) / 2, (both + apart) / 2
@@ -141,7 +155,7 @@ def agreement(learner: Learner, w: Array, s: State, *batch: Any) -> dict[str, Ar
     """By block |aᵀδ| / (|a|ᵀ|δ|): 1 where all rows pull a weight the same way, 0 where they cancel."""
     xp, shown, found = backends.of(w).xp, trace(learner, w, s, *batch), {}
     for k in dense_layers(learner.net):
-        a, delta = _input(learner, shown, k), shown.layers[k].delta
+        a, delta = _input(learner, shown, k), _delta(shown, k)
         pull = xp.abs(xp.matmul(xp.matrix_transpose(a), delta))
         most = xp.matmul(xp.matrix_transpose(xp.abs(a)), xp.abs(delta))
         there = most > 0

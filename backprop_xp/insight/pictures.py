@@ -74,7 +74,7 @@ def _diagram(figure: Any, run: Json, step: Json) -> None:
             colour = COLOURS[line.sign]
             axes.text(x, y, line.text, color=colour, ha="center", va="center", fontsize=9, bbox=around)
     for box in drawn.boxes:
-        edge = {"ec": DOWN, "ls": "--"} if box.closed else {"ec": LINE}
+        edge: dict[str, Any] = {"ec": DOWN, "ls": "--"} if box.closed else {"ec": LINE}
         corner = box.x - WIDE / 2, box.y - HIGH / 2
         axes.add_patch(
             FancyBboxPatch(corner, WIDE, HIGH, "round,pad=0,rounding_size=9", fc="white", zorder=3, **edge)

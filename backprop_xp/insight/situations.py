@@ -38,15 +38,15 @@ class Weight:
     bias: bool
     learns: bool
     activation: str
-    grad: Array | None
+    grad: Any
     change: Array
     output: tuple[Array, Array] | None = None
     votes: dict[str, int] | None = None
-    input: Array | None = None
-    delta: Array | None = None
-    e: Array | None = None
-    net: Array | None = None
-    slope: Array | None = None
+    input: Any = None
+    delta: Any = None
+    e: Any = None
+    net: Any = None
+    slope: Any = None
 
 
 def situation(weight: Weight, found: dict[str, Any]) -> list[str]:
