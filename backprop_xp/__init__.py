@@ -1,7 +1,8 @@
 """Backpropagation that can be read, trusted and run anywhere.
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
-`bp.losses`, `bp.updates`, `bp.data`, `bp.train`, `bp.insight`, `bp.exact`, `bp.errors`, `bp.backends`.
+`bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.insight`,
+`bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
 """
 
 __version__ = "0.1.0"
@@ -12,12 +13,15 @@ from . import backends as backends
 from . import data as data
 from . import errors as errors
 from . import exact as exact
+from . import initialization as initialization
 from . import insight as insight
 from . import layers as layers
 from . import losses as losses
 from . import net as net
 from . import params as params
+from . import schedules as schedules
 from . import step as step
+from . import testing as testing
 from . import train as train
 from . import updates as updates
 from .activations import relu as relu
@@ -36,7 +40,9 @@ from .losses import softmax_cross_entropy as softmax_cross_entropy
 from .net import add as add
 from .net import chain as chain
 from .net import concat as concat
+from .net import multiply as multiply
 from .net import named as named
+from .net import residual as residual
 from .train import fit as fit
 from .updates import Adam as Adam
 from .updates import GradientDescent as GradientDescent

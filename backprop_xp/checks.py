@@ -13,6 +13,7 @@ from .arrays import Array, Shape, leaves
 from .backends import Backend
 from .errors import BackpropError, consumed, listed, refuse_half
 from .losses import Loss
+from .net import Net
 from .params import Layout
 
 _ROWS = 1 << 16  # rows whose values are checked at once
@@ -35,11 +36,11 @@ def _same_library(a: Any, to: Backend) -> bool:
     return hasattr(a, "dtype") and backends.of(a) is to
 
 
-def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
-    """Check inputs x: shape (batch, *sample), the library and device of w, its dtype or uint8.
+def check_inputs(x: Any, w: Array, net: Net) -> Backend:
+    """Check inputs x: one array, or a dict by name where the net has several inputs.
 
-    A tree of inputs is for a net that takes one. Its arrays may be integers too; they have their
-    number of rows in common.
+    Each has the shape (batch, units), equally many rows, and the library and device of w; numbers have
+    its dtype or are uint8, integers are int32 or int64.
 
     Returns:
         The backend of w.
@@ -47,17 +48,45 @@ def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
     Raises:
         BackpropError: one of these does not hold.
     """
-    to = backends.of(w)
+    to, layers = backends.of(w), net.inputs
     for a in leaves(x):
         refuse_half(a.dtype)
-    if isinstance(x, (tuple, dict)):
-        _check_tree(x, w, to)
+    if len(layers) == 1:
+        if isinstance(x, (tuple, dict)):
+            msg = f"the inputs of this net are one array, got a {type(x).__name__}"
+            raise BackpropError(msg)
+        (layer,) = layers.values()
+        _check_input(x, w, layer, "inputs", to)
         return to
-    want = f"inputs must be {_a(to.name)} array of shape {('batch', *sample)}".replace("'", "")
-    allowed = [to.xp.uint8] if hasattr(to.xp, "uint8") else []
+    if not isinstance(x, dict) or x.keys() != layers.keys():
+        got = f"one with {listed(x) or 'none'}" if isinstance(x, dict) else described(x)
+        msg = f"the inputs of this net are a dict with an array for each of {listed(layers)}; got {got}"
+        raise BackpropError(msg)
+    for name, layer in layers.items():
+        _check_input(x[name], w, layer, f"input {name!r}", to)
+    rows = {name: x[name].shape[0] for name in layers}
+    if len(set(rows.values())) > 1:
+        counts = ", ".join(f"{n} in {name!r}" for name, n in rows.items())
+        msg = f"all inputs must have equally many rows, got {counts}"
+        raise BackpropError(msg)
+    return to
+
+
+def _check_input(x: Any, w: Array, layer: Any, what: str, to: Backend) -> None:
+    """Check one input against its layer; `what` it is, for the message."""
+    sample, xp = layer.shape(), to.xp
+    want = f"{what} must be {_a(to.name)} array of shape {('batch', *sample)}".replace("'batch'", "batch")
+    if layer.integers:
+        allowed, fits, kind, other = (xp.int32, xp.int64), "dtype int32 or int64", ", dtype='int32'", ""
+    else:
+        bytes_too = hasattr(xp, "uint8")
+        allowed = (w.dtype, xp.uint8) if bytes_too else (w.dtype, w.dtype)
+        fits = f"the weights' dtype {w.dtype}" + ", or uint8, which is read as x / 255" * bytes_too
+        kind = ", dtype='uint8'" * (bytes_too and str(getattr(x, "dtype", None)).endswith("uint8"))
+        other = ", or learner.init(like=x)"
+    how = f"write bp.asarray(x, like=w{kind})"
     if not _same_library(x, to):
-        kind = ", dtype='uint8'" if allowed and str(getattr(x, "dtype", None)).endswith("uint8") else ""
-        msg = f"{want}, like the weights; got {described(x)}: write bp.asarray(x, like=w{kind})"
+        msg = f"{want}, like the weights; got {described(x)}: {how}"
         raise BackpropError(msg)
     if tuple(x.shape[1:]) != sample or x.ndim != 1 + len(sample):
         hint = ": write x[None, :] for a single sample" if tuple(x.shape) == sample else ""
@@ -66,29 +95,10 @@ def check_inputs(x: Any, w: Array, sample: Shape) -> Backend:
     if x.shape[0] == 0:
         msg = f"{want} with at least one row, got an empty batch"
         raise BackpropError(msg)
-    if x.dtype not in (w.dtype, *allowed):
-        also = ", or uint8, which is read as x / 255" if allowed else ""
-        msg = (
-            f"inputs must have the weights' dtype {w.dtype}{also}; got {x.dtype}: "
-            "write bp.asarray(x, like=w), or learner.init(like=x)"
-        )
+    if x.dtype not in allowed:
+        msg = f"{what} must have {fits}; got {x.dtype}: {how}{other}"
         raise BackpropError(msg)
-    _check_device(x, w, to, "inputs")
-    return to
-
-
-def _check_tree(x: Any, w: Array, to: Backend) -> None:
-    arrays = leaves(x)
-    rows = {tuple(a.shape[:1]) for a in arrays}
-    if len(rows) != 1 or rows <= {(), (0,)} or not all(_same_library(a, to) for a in arrays):
-        got = ", ".join(described(a) for a in arrays) or "none"
-        msg = f"inputs in a tree must be {to.name} arrays with equally many rows, at least one; got {got}"
-        raise BackpropError(msg)
-    for a in arrays:
-        if a.dtype != w.dtype and not to.xp.isdtype(a.dtype, "integral"):
-            msg = f"inputs have the weights' dtype {w.dtype}, or are integers; got {a.dtype}"
-            raise BackpropError(msg)
-        _check_device(a, w, to, "inputs")
+    _check_device(x, w, to, what)
 
 
 def _check_device(a: Array, w: Array, to: Backend, what: str) -> None:
@@ -139,11 +149,11 @@ def check_weights(weight: Array, w: Array, n: int) -> None:
     _check_device(weight, w, to, "weights of rows")
 
 
-def check_batch(batch: tuple[Any, ...], w: Array, sample: Shape, output: Shape, loss: Loss) -> Backend:
+def check_batch(batch: tuple[Any, ...], w: Array, net: Net, loss: Loss) -> Backend:
     """Check a batch (x, t) or (x, t, weight) against the weights, the net and the loss; no value is read."""
-    to = check_inputs(batch[0], w, sample)
+    to = check_inputs(batch[0], w, net)
     n = leaves(batch[0])[0].shape[0]
-    check_targets(batch[1], w, n, output, loss)
+    check_targets(batch[1], w, n, net.outputs[-1], loss)
     for weight in batch[2:]:
         check_weights(weight, w, n)
     return to
@@ -219,22 +229,63 @@ def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) 
     if loss.targets == "numbers":
         return
     to = backends.of(t)
-    xp, labels = to.xp, to.xp.isdtype(t.dtype, "integral")
-    most = 1 if not labels else units - 1 if units is not None else None
-    if labels and most is None:
+    xp, labels = to.xp, loss.targets == "distribution" and to.xp.isdtype(t.dtype, "integral")
+    if labels and units is None:
         return
-    for start, part in _blocks(t):
+    most = units - 1 if labels and units is not None else 1
+    for start, rows in _blocks(t):
+        part = without_ignored(rows, loss)
+        if loss.targets == "signs":
+            bad = (part != -1) & (part != 1)
+        else:
+            bad = part < 0 if loss.targets == "counts" else (part < 0) | (part > most)
+        if bool(xp.any(bad)):
+            number = int if labels else float
+            first_bad = backends.host(part)[backends.host(bad)][0]
+            msg = (
+                f"{_wanted(loss, units if labels else None)}, got {number(xp.min(part))} to "
+                f"{number(xp.max(part))}, the first out of range is {number(first_bad)}, in row "
+                f"{first + start + _first_row(bad)}: mend them, or take another loss or last layer"
+            )
+            raise BackpropError(msg)
+
+
+def _wanted(loss: Loss, units: int | None) -> str:
+    """What targets a loss takes; with a number of units, labels."""
+    if units is not None:
+        also = "" if loss.ignored is None else f", or {loss.ignored}, which is ignored"
+        return f"labels must be 0 to {units - 1} for {units} output units{also}"
+    words = {"counts": "counts, 0 or more", "signs": "-1 or 1 (2 t - 1, if they are 0 or 1)"}
+    return f"targets of {type(loss).__name__} must be {words.get(loss.targets, 'probabilities from 0 to 1')}"
+
+
+def without_ignored(t: Array, loss: Loss | None) -> Array:
+    """Targets with label 0 in the place of the one that a loss ignores; others unchanged."""
+    xp, ignored = backends.of(t).xp, None if loss is None else loss.ignored
+    kinds = "integral" if ignored is not None and ignored >= 0 else "signed integer"
+    if ignored is None or not xp.isdtype(t.dtype, kinds):
+        return t
+    return xp.where(t == ignored, xp.zeros_like(t), t)
+
+
+def check_categories(x: Array, categories: int, what: str, first: int = 0) -> None:
+    """Check that integers are categories an Embedding has; this reads them, a block of rows at a time.
+
+    Args:
+        x: the integers, shape (rows, columns).
+        categories: how many there are.
+        what: they are, for the message.
+        first: the number of the first row, for the message.
+    """
+    xp = backends.of(x).xp
+    for start, part in _blocks(x):
         low, high = xp.min(part), xp.max(part)
-        if bool(low < 0) or bool(high > most):
-            row = f"row {first + start + _first_row((part < 0) | (part > most))}"
-            kind = type(loss).__name__
-            if labels:
-                want = f"labels must be 0 to {most} for {units} output units, got {int(low)} to {int(high)}"
-            else:
-                want = (
-                    f"targets of {kind} must be probabilities from 0 to 1, got {float(low)} to {float(high)}"
-                )
-            msg = f"{want}, the first out of range in {row}: mend them, or take another loss or last layer"
+        if bool(low < 0) or bool(high >= categories):
+            row = first + start + _first_row((part < 0) | (part >= categories))
+            msg = (
+                f"{what} must be categories from 0 to {categories - 1}, got {int(low)} to {int(high)}, the "
+                f"first out of range in row {row}: mend them, or give the Embedding more categories"
+            )
             raise BackpropError(msg)
 
 
@@ -254,9 +305,10 @@ def check_data(x: Any, t: Array, loss: Loss | None = None, units: int | None = N
     """Check the values of a data set: finite, and targets in the range of the loss.
 
     Raises:
-        BackpropError: NaN or infinity, labels outside 0, …, units - 1, probabilities outside [0, 1].
+        BackpropError: NaN or infinity, or targets that are out of the range of the loss.
     """
-    check_finite(x, "inputs", 0)
+    for a in leaves(x):
+        check_finite(a, "inputs", 0)
     check_finite(t, "targets", 0)
     if loss is not None:
         check_range(t, loss, units)

@@ -201,9 +201,8 @@ def _train_parser(commands: Any) -> None:
         "(default: the first for the task)")  # fmt: skip
     add("--update", choices=list(updates.ALL), metavar="NAME", default="gradient_descent",
         help=f"the update rule: {', '.join(updates.ALL)}")  # fmt: skip
-    add(
-        "--rate", type=float, metavar="X", help="learning rate (default: that of the rule, 0.1; adam's 0.001)"
-    )
+    add("--rate", type=float, metavar="X",
+        help="learning rate (default: that of the rule, such as 0.1, or adam's 0.001)")  # fmt: skip
     add("--batch-size", type=int, metavar="N", default=32, help="rows of one update")
     add("--epochs", type=int, metavar="N", default=5, help="passes over all rows")
     add("--seed", type=int, metavar="N", default=0, help="of data, initial weights and shuffling")

@@ -1,24 +1,28 @@
-"""Parameter groups: which update rule each block of weights follows.
+"""Parameter groups: which update rule each block of weights follows, and which penalty.
 
-Rules that differ in their rate alone are one kind: they run together, over one vector of rates.
+Rules that differ in their rate or weight decay alone are one kind: they run together, over one vector of
+rates and one of decays.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from .errors import BackpropError, got_instead, listed
+from .number import is_number
 from .params import Block, Layout, Span
-from .updates import Update
+from .schedules import Plateau
+from .updates import Averaged, Penalty, Update
 
 Updates = Update | Mapping[str, Update]
+Penalties = Penalty | Mapping[str, Penalty]
 
 
 class Part(NamedTuple):
-    """Neighbouring blocks that follow one kind of rule."""
+    """Neighbouring blocks that follow one kind of rule, or have one penalty."""
 
-    rule: Update
+    rule: Any
     span: Span
 
 
@@ -93,15 +97,47 @@ def _rule_of(block: Block, update: Updates, layout: Layout) -> Update:
         layer = block.name.rpartition(".")[0]
         msg = f"a mapping of rates must name every layer that learns; '{layer}' is not in {listed(rule.rate)}"
         raise BackpropError(msg)
-    return replace(rule, rate=rate)  # type: ignore[type-var]
+    return _with_rate(rule, rate)
 
 
-def parts(each: tuple[Update, ...], layout: Layout) -> tuple[Part, ...]:
+def _with_rate(rule: Any, rate: Any) -> Update:
+    if isinstance(rule, Averaged):
+        return replace(rule, rule=_with_rate(rule.rule, rate))
+    return replace(rule, rate=rate)  # type: ignore[no-any-return]
+
+
+def penalties(penalty: Penalties | None, layout: Layout) -> tuple[Penalty | None, ...]:
+    """The penalty of each learning block.
+
+    Args:
+        penalty: one for all; or penalties by layer, block or pattern, of which the first that names a
+            block is its penalty. A block that nothing names has none.
+        layout: of the net.
+
+    Raises:
+        BackpropError: a name that the net does not have, or what is no penalty.
+
+    >>> from backprop_xp.updates import L2
+    >>> penalties({"*.w": L2(0.5)}, Layout.of({"a.w": (2,), "a.b": (1,)}))
+    (L2(strength=0.5), None)
+    """
+    if not isinstance(penalty, Mapping):
+        return (penalty,) * len(layout.learning)
+    for pattern, own in penalty.items():
+        if not isinstance(own, Penalty) or isinstance(own, type):
+            msg = f"the penalty of '{pattern}' must be one such as bp.updates.L2(0.01), {got_instead(own)}"
+            raise BackpropError(msg)
+    check_patterns(penalty, [b.name for b in layout.blocks], "penalties")
+    return tuple(first_match(penalty, block.name) for block in layout.learning)
+
+
+def parts(each: tuple[Any, ...], layout: Layout, kind: Callable[[Any], Any]) -> tuple[Part, ...]:
     """Neighbouring blocks of one kind of rule, joined.
 
     Args:
-        each: the rule of each learning block.
+        each: the rule, or the penalty, of each learning block.
         layout: of the net.
+        kind: what those of blocks that are joined have in common.
     """
     found: list[Part] = []
     first = 0
@@ -118,12 +154,15 @@ def parts(each: tuple[Update, ...], layout: Layout) -> tuple[Part, ...]:
 
 
 def kind(rule: Any) -> Any:
-    """What rules that run together share: all but a rate that is a number."""
+    """What rules that run together share: all but the numbers in which they may differ."""
+    if isinstance(rule, Averaged):
+        return Averaged, rule.decay, kind(rule.rule)
     if not is_dataclass(rule):
         return rule
     own = {f.name: getattr(rule, f.name) for f in fields(rule)}
-    if not callable(own.get("rate")):
-        own.pop("rate", None)
+    for name in getattr(rule, "numbers", ("rate",)):
+        if is_number(own.get(name)):
+            own.pop(name)
     return type(rule), tuple(own.items())
 
 
@@ -132,8 +171,34 @@ def rates(update: Updates, each: tuple[Update, ...]) -> tuple[Any, ...]:
 
     A mapping of rates counts as differing, so that its numbers lie in the state.
     """
-    constant = {(kind(rule), rule.rate) for rule in each if not callable(rule.rate)}
+    constant = {(kind(rule), rule.rate) for rule in each if is_number(rule.rate)}
     mapping = not isinstance(update, Mapping) and isinstance(update.rate, Mapping)
     if not mapping and len(constant) == len({one for one, _ in constant}):
         return ()
-    return tuple(1 if callable(rule.rate) else rule.rate for rule in each)
+    return tuple(rule.rate if is_number(rule.rate) else 1 for rule in each)
+
+
+def decays(each: tuple[Update, ...]) -> tuple[Any, ...]:
+    """The weight decay of each learning block where those of one kind differ, else ()."""
+    own = tuple(_decay(rule) for rule in each)
+    different = {(kind(rule), decay) for rule, decay in zip(each, own, strict=True)}
+    return () if len(different) == len({one for one, _ in different}) else own
+
+
+def _decay(rule: Any) -> Any:
+    if isinstance(rule, Averaged):
+        return _decay(rule.rule)
+    return rule.decay if "decay" in getattr(rule, "numbers", ()) else 0
+
+
+def plateau(each: tuple[Update, ...]) -> Plateau | None:
+    """The rate that follows the loss of each epoch, None where there is none.
+
+    Raises:
+        BackpropError: there are two: the state has room for one.
+    """
+    found = [rule.rate for rule in each if isinstance(rule.rate, Plateau)]
+    if any(other != found[0] for other in found):
+        msg = "the rates of all groups that wait on a plateau must be the same bp.schedules.Plateau"
+        raise BackpropError(msg)
+    return found[0] if found else None

@@ -1,41 +1,267 @@
-"""Initial values of weights and layer state, the same on every backend."""
+"""Initializers: where the weights of a net begin.
 
-from collections.abc import Iterator, Mapping
-from math import prod
-from typing import Any
+An initializer turns random bits into the first values of a block, in float64 on the host, so that
+they are equal on every backend; number i of a block depends on the seed and on i alone. They are
+given to `learner.init` by layer, block or pattern:
 
-from . import backends, rng
-from .arrays import Array
-from .params import Param
+    learner.init(seed, initial={"*.w": HeNormal(), "dense2.b": Constant(0.1)})
 
-_AT_ONCE = 1 << 16  # numbers drawn in one part; each part is converted before the next is drawn
+A matrix of weights has shape (n_in, n_out). `ALL` lists the initializers; tests run over that list.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import isfinite, sqrt
+from numbers import Real
+from typing import Any, ClassVar
+
+from . import rng
+from .arrays import Array, Namespace, Shape
+from .errors import BackpropError
 
 
-def initial_values(
-    params: Mapping[Any, Param], seed: int, stream: int
-) -> Iterator[tuple[Any, Iterator[Array]]]:
-    """The initial values of each parameter, flat and in parts, so that little memory is needed.
+@dataclass(frozen=True)
+class Initializer(ABC):
+    """The base: for blocks of any shape.
+
+    Attributes:
+        whole: whether `numbers` needs a whole block at once; else it is called for parts of it, so
+            that memory stays small.
+    """
+
+    whole: ClassVar[bool] = False
+
+    def fits(self, shape: Shape) -> bool:
+        """Whether it is for blocks of this shape; others pass it by."""
+        return True
+
+    @abstractmethod
+    def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
+        """The values of a part of a block, float64, one for each pair of random words (see `rng`).
+
+        Args:
+            words: two vectors of random words.
+            shape: of the block.
+            xp: their namespace, that of the host.
+        """
+
+
+class OfFans(Initializer):
+    """The base of those that look at n_in and n_out: for matrices (n_in, n_out) alone."""
+
+    def fits(self, shape: Shape) -> bool:
+        """Whether it has two axes."""
+        return len(shape) == 2
+
+    @abstractmethod
+    def width(self, n_in: int, n_out: int) -> float:
+        """σ of a normal distribution, or the limit of a uniform one."""
+
+
+class FanNormal(OfFans):
+    """w = σ z, z standard normal, not truncated.
+
+    They are equal on every backend of one machine; across machines to an ulp or two, as log and cos are.
+    """
+
+    def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
+        """The numbers σ z."""
+        return self.width(*shape) * rng.normal(words, xp.float64, xp=xp)[0]
+
+
+class FanUniform(OfFans):
+    """w uniform in [−limit, limit)."""
+
+    def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
+        """The numbers limit (2 u − 1), with u uniform in [0, 1)."""
+        return self.width(*shape) * (2 * rng.uniform(words, xp.float64, xp=xp) - 1)
+
+
+class HeNormal(FanNormal):
+    """Normal, variance 2 / n_in: before a ReLU (He, Zhang, Ren, Sun: Delving deep into rectifiers, 2015).
+
+    >>> HeNormal().width(8, 3)
+    0.5
+    """
+
+    def width(self, n_in: int, n_out: int) -> float:
+        """σ = √(2 / n_in)."""
+        return sqrt(2 / n_in)
+
+
+class HeUniform(FanUniform):
+    """Uniform, variance 2 / n_in (He et al., 2015): what Dense has before a ReLU.
+
+    >>> HeUniform().width(24, 3)
+    0.5
+    """
+
+    def width(self, n_in: int, n_out: int) -> float:
+        """The limit √(6 / n_in)."""
+        return sqrt(6 / n_in)
+
+
+class GlorotNormal(FanNormal):
+    """Normal, variance 2 / (n_in + n_out): for a tanh or none.
+
+    (Glorot and Bengio: Understanding the difficulty of training deep feedforward neural networks, 2010.)
+
+    >>> GlorotNormal().width(5, 3)
+    0.5
+    """
+
+    def width(self, n_in: int, n_out: int) -> float:
+        """σ = √(2 / (n_in + n_out))."""
+        return sqrt(2 / (n_in + n_out))
+
+
+class GlorotUniform(FanUniform):
+    """Uniform, variance 2 / (n_in + n_out) (Glorot and Bengio, 2010): what Dense has but before a ReLU.
+
+    >>> GlorotUniform().width(20, 4)
+    0.5
+    """
+
+    def width(self, n_in: int, n_out: int) -> float:
+        """The limit √(6 / (n_in + n_out))."""
+        return sqrt(6 / (n_in + n_out))
+
+
+class LeCunNormal(FanNormal):
+    """Normal, variance 1 / n_in: for SELU (LeCun, Bottou, Orr, Müller: Efficient BackProp, 1998).
+
+    >>> LeCunNormal().width(4, 3)
+    0.5
+    """
+
+    def width(self, n_in: int, n_out: int) -> float:
+        """σ = √(1 / n_in)."""
+        return sqrt(1 / n_in)
+
+
+class LeCunUniform(FanUniform):
+    """Uniform, variance 1 / n_in (LeCun et al., 1998).
+
+    >>> LeCunUniform().width(12, 3)
+    0.5
+    """
+
+    def width(self, n_in: int, n_out: int) -> float:
+        """The limit √(3 / n_in)."""
+        return sqrt(3 / n_in)
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """A random matrix whose columns, or rows if they are fewer, have length `gain` and right angles.
+
+    Q R = A with A standard normal, w = gain · Q · sign(diag R), so that w is uniform over all such
+    matrices (Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep
+    linear neural networks, 2014). Equal on every backend of one machine; across machines to the last
+    digits of their LAPACK.
 
     Args:
-        params: by name; each continues in the random stream where the one before ended.
-        seed: of the run.
-        stream: number of the stream of random bits.
+        gain: the length.
 
-    Returns:
-        Pairs of a name and an iterator over float64 vectors on the host, drawn lazily.
+    Raises:
+        BackpropError: it is not a finite number.
 
-    >>> [(name, [part.shape for part in parts]) for name, parts in initial_values({"w": Param((2, 3))}, 0, 0)]
-    [('w', [(6,)])]
+    >>> import numpy as np
+    >>> w = Orthogonal(2).numbers(rng.bits(0, 0, 0, 6, xp=np), (3, 2), xp=np).reshape(3, 2)
+    >>> np.abs(w.T @ w).round(12).tolist()
+    [[4.0, 0.0], [0.0, 4.0]]
     """
-    start = 0
-    for name, param in params.items():
-        yield name, _uniform(param, seed, stream, start)
-        start += prod(param.shape)
+
+    gain: float = 1.0
+    whole: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_number(self.gain, "the gain of Orthogonal")
+
+    def fits(self, shape: Shape) -> bool:
+        """Whether it has two axes."""
+        return len(shape) == 2
+
+    def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
+        """The numbers gain · Q · sign(diag R), row by row."""
+        normal = xp.reshape(rng.normal(words, xp.float64, xp=xp)[0], (max(shape), min(shape)))
+        q, r = xp.linalg.qr(normal)
+        q = q * xp.where(xp.linalg.diagonal(r) < 0, -1.0, 1.0) * float(self.gain)
+        return xp.reshape(q if shape[0] >= shape[1] else xp.matrix_transpose(q), (-1,))
 
 
-def _uniform(param: Param, seed: int, stream: int, start: int) -> Iterator[Array]:
-    """Numbers drawn uniformly from centre ± spread."""
-    xp, size = backends.get("numpy").xp, prod(param.shape)
-    for first in range(0, size, _AT_ONCE):
-        words = rng.bits(seed, stream, start + first, min(_AT_ONCE, size - first), xp=xp)
-        yield param.centre + param.spread * (2 * rng.uniform(words, xp.float64, xp=xp) - 1)
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """One value for all, such as 0 or 0.1 for biases.
+
+    Args:
+        value: it.
+
+    Raises:
+        BackpropError: it is not a finite number.
+
+    >>> import numpy as np
+    >>> Constant(0.1).numbers(rng.bits(0, 0, 0, 2, xp=np), (2,), xp=np).tolist()
+    [0.1, 0.1]
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        _check_number(self.value, "the value of Constant")
+
+    def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
+        """The value, as often as needed."""
+        return xp.full(words[0].shape, float(self.value), dtype=xp.float64)
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Uniform in [low, high), a range of your own.
+
+    Args:
+        low: the smallest value.
+        high: above all of them.
+
+    Raises:
+        BackpropError: they are not finite numbers with low < high.
+
+    >>> import numpy as np
+    >>> found = Uniform(0, 4).numbers(rng.bits(0, 0, 0, 3, xp=np), (3,), xp=np)
+    >>> bool((found >= 0).all() and (found < 4).all())
+    True
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_number(self.low, "the lower end of Uniform")
+        _check_number(self.high, "the upper end of Uniform")
+        if not self.low < self.high or not isfinite(float(self.high) - float(self.low)):
+            msg = f"the ends of Uniform must be numbers with low < high, got {self.low!r} and {self.high!r}"
+            raise BackpropError(msg)
+
+    def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
+        """The numbers low + (high − low) u, with u uniform in [0, 1)."""
+        low, high = float(self.low), float(self.high)
+        return low + (high - low) * rng.uniform(words, xp.float64, xp=xp)
+
+
+def _check_number(value: Any, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+        msg = f"{what} must be a finite number, got {value!r}"
+        raise BackpropError(msg)
+
+
+ALL: dict[str, type[Initializer]] = {
+    "he_normal": HeNormal,
+    "he_uniform": HeUniform,
+    "glorot_normal": GlorotNormal,
+    "glorot_uniform": GlorotUniform,
+    "lecun_normal": LeCunNormal,
+    "lecun_uniform": LeCunUniform,
+    "orthogonal": Orthogonal,
+    "constant": Constant,
+    "uniform": Uniform,
+}

@@ -6,15 +6,16 @@ This is the public boundary: here arguments are checked, and backends and initia
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import inf, isfinite
 from types import NoneType
 from typing import Any, Literal
 
-from . import backends, loss_scale, rng
-from .arrays import Array, Namespace, leaves, mapped
+from . import backends, rng
+from .arrays import Array, Namespace, as_integer, is_array, leaves, mapped
 from .backends import Backend
 from .checks import (
     check_batch,
-    check_block,
+    check_categories,
     check_inputs,
     check_names,
     check_state,
@@ -26,21 +27,28 @@ from .compiler.compiled import Carry, Compiled
 from .compiler.ir import abstract
 from .compiler.passes import StepProgram
 from .compiler.recorder import record
-from .errors import BackpropError, consumed, got_instead, listed, too_large
-from .groups import Updates
-from .initialization import initial_values
-from .layers import Input, check_count
+from .errors import BackpropError, consumed, got_instead, listed
+from .groups import Penalties, Updates
+from .inference import in_batches, input_gradient, outputs
+from .initial import (
+    Initial,
+    chosen_initializers,
+    enough_memory,
+    first_state,
+    first_weights,
+    given_weights,
+)
+from .layers import check_count
 from .layerwise import LayerwiseStep
 from .losses import Loss, half_squared_error
 from .net import Net
+from .number import number
 from .params import join
 from .printed import settings
 from .shapes import check_shapes
-from .step import LAYER_STREAMS, Gradient, Reduction, State, Step
-from .updates import Clip, GradientDescent, Penalty, RuleState, Update, number
+from .step import Gradient, Reduction, State, Step
+from .updates import Averaged, Clip, GradientDescent, Penalty, RuleState, Update
 
-_WEIGHTS = 0  # the stream of random bits for initial weights
-_NO_MEMORY = ("memory", "resource_exhausted")  # in the words of Torch and JAX
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
 
 Order = Literal["together", "layer by layer"]
@@ -65,7 +73,9 @@ class Learner:
             backward pass) and an update of that layer alone (plain gradient descent only).
         to_input: continue the learning flow to the input, as the articles do. ∂E/∂x is "input.e" of what
             a step shows (`watch`); with it nothing needs to learn, and a step leaves w as it is.
-        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped.
+        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped;
+            the loss is without it. Or penalties by layer, block or pattern, such as
+            {"*.w": bp.updates.L2(0.01)}: the first that names a block is its penalty; others have none.
         clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
         shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
             share them out get the same bits.
@@ -89,7 +99,7 @@ class Learner:
     reduction: Reduction = "mean"
     order: Order = "together"
     to_input: bool = False
-    penalty: Penalty | None = None
+    penalty: Penalties | None = None
     clip: Clip | None = None
     shards: int = 1
     precision: str | None = None
@@ -106,13 +116,18 @@ class Learner:
             (self.net, Net, "the net must be one such as bp.chain(8, bp.Dense(1))"),
             (self.loss, Loss, "the loss must be one such as bp.softmax_cross_entropy"),
             (self.update, (Update, Mapping), "the update rule must be one such as bp.GradientDescent(0.1)"),
-            (self.penalty, (Penalty, NoneType), "the penalty must be one such as bp.updates.L2(0.01)"),
+            (
+                self.penalty,
+                (Penalty, Mapping, NoneType),
+                "the penalty must be one such as bp.updates.L2(0.01)",
+            ),
             (self.clip, (Clip, NoneType), "clip= must be a bound such as bp.updates.ClipByNorm(1)"),
         )
         for value, kind, example in kinds:
             if not isinstance(value, kind) or isinstance(value, type):
                 msg = f"{example}, {got_instead(value)}"
                 raise BackpropError(msg)
+        self.loss.check_units(self._units)
         object.__setattr__(self, "shards", check_count(self.shards, "the number of shards"))
         if not self.net.layout.learning and (not self.to_input or self.order != "together"):
             msg = (
@@ -125,7 +140,7 @@ class Learner:
         if self.shards > 1 and any(self.net.state):
             msg = "layers with running state see whole batches alone: write shards=1"
             raise BackpropError(msg)
-        _ = self.pure.parts  # which checks the rules and their names
+        _ = self.pure.parts, self.pure.penalties, self.pure.plateau  # which checks them and their names
 
     def __repr__(self) -> str:
         shown = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
@@ -168,6 +183,7 @@ class Learner:
         dtype: Any = None,
         weights: Mapping[str, Any] | None = None,
         partial: bool = False,
+        initial: Initial | None = None,
     ) -> tuple[Array, State]:
         """Initial weights and state, the same on every backend.
 
@@ -180,6 +196,9 @@ class Learner:
                 name, of the library or NumPy's.
             weights: values by block name ("dense1.w"), shape in × out, for all blocks or none.
             partial: some blocks may be given; the others get their first values, as without `weights`.
+            initial: an initializer, or several by layer, block or pattern, such as
+                {"*.w": HeNormal(), "dense2.b": Constant(0.1)} from `bp.initialization`: the first that
+                names a block and fits its shape. Other blocks get what their layer says.
 
         Returns:
             The flat vector w of all parameters, and the state s.
@@ -187,85 +206,40 @@ class Learner:
         Raises:
             BackpropError: unknown names, wrong shapes, values that are not finite, more weights than
                 there is memory for.
+
+        >>> import backprop_xp as bp
+        >>> from backprop_xp.initialization import Constant, HeNormal
+        >>> learner = bp.Learner(bp.chain(8, bp.Dense(4, bp.relu), bp.Dense(1)))
+        >>> w, s = learner.init(seed=1, initial={"*.w": HeNormal(), "dense1.b": Constant(0.5)})
+        >>> learner.weights(w)["dense1.b"].tolist()
+        [0.5, 0.5, 0.5, 0.5]
         """
         seed = rng.check_seed(seed)
         to, device, kind = backends.resolve(like, backend, device, dtype)
         if not to.xp.isdtype(kind, "real floating"):
             msg = f"the dtype of weights must be one of {listed(to.floats)}, got {dtype!r}"
             raise BackpropError(msg)
-        given = weights or {}
-        check_names(given, self.net.shapes, "weights")
-        size, parts = self._size(to, kind), "their gradient" + " and moments" * bool(self.pure.moments)
-        free = to.free_memory(device)
-        if free is not None and size > free:
-            raise too_large(self.net.layout.size, parts, size, free)
-        try:
-            own = {block: backends.convert(values, to, kind, device) for block, values in given.items()}
-            for block, part in own.items():
-                check_block(block, part, self.net.shapes[block])
-            missing = [block for block in self.net.shapes if block not in own]
-            if own and missing and not partial:
-                msg = f"weights lack {listed(missing)}: give all blocks, or write partial=True to draw these"
-                raise BackpropError(msg)
-            return self._first(seed, to, device, kind, own)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(w in str(error).lower() for w in _NO_MEMORY):
-                raise
-            raise too_large(self.net.layout.size, parts, size, None) from error
-
-    def _size(self, to: Backend, kind: Any) -> int:
-        """Bytes of weights, gradient and moments; fractions take more than is counted."""
-        bits = to.xp.finfo(kind).bits if hasattr(to.xp, "finfo") else 64
-        learning = sum(b.stop - b.start for b in self.net.layout.learning)
-        return bits // 8 * (self.net.layout.size + (1 + self.pure.moments) * learning)
-
-    def _first(
-        self, seed: int, to: Backend, device: Any, kind: Any, given: Mapping[str, Array]
-    ) -> tuple[Array, State]:
-        """Initial weights and state."""
-        parts = []
-        for block, drawn in initial_values(self.net.params, seed, _WEIGHTS):
-            if block in given:
-                parts.append(to.xp.reshape(given[block], (-1,)))
-            else:
-                parts += (to.asarray(part, kind, device) for part in drawn)
-        parts = parts or [to.xp.zeros((0,), dtype=kind, device=device)]
-        w = join(parts, xp=to.xp) if len(parts) > 1 else backends.copy(parts[0])  # not the caller's own
-        self._precise(to)
-        return mapped((w, self._first_state(seed, w, to)), to.committed)  # type: ignore[no-any-return]
+        check_names(weights or {}, self.net.shapes, "weights")
+        chosen = chosen_initializers(initial, self.net.shapes)
+        with enough_memory(self.pure, to, device, kind):
+            given = given_weights(self.net, weights or {}, to, device, kind, partial=partial)
+            w = first_weights(self.net, seed, to, device, kind, given, chosen)
+            self._precise(to)
+            return mapped((w, self._first_state(seed, w, to)), to.committed)  # type: ignore[no-any-return]
 
     def _precise(self, to: Backend) -> Backend:
         """A backend that computes products in the precision asked for."""
         return to.with_precision(self.precision, scaled=self.order == "together")
 
     def _first_state(self, seed: int, w: Array, to: Backend) -> State:
-        xp, device = to.xp, to.device_of(w)
-        word = rng.word(xp)
-        learning = self.net.layout.learning_part(w, xp=xp)
         scaled = self.precision == "float16"
-        layers = []
-        for k, params in enumerate(self.net.state):
-            own = []
-            for i, drawn in initial_values(dict(enumerate(params)), seed, LAYER_STREAMS + k):
-                parts = [to.asarray(part, w.dtype, device) for part in drawn]
-                own.append(xp.reshape(join(parts, xp=xp), params[i].shape))
-            layers.append(tuple(own))
-        return State(
-            rule=RuleState(
-                count=xp.zeros((), dtype=xp.int32, device=device),
-                rates=self._rates(w, xp=xp),
-                moments=tuple(xp.zeros_like(learning) for _ in range(self.pure.moments)),
-            ),
-            layers=tuple(layers),
-            step=xp.zeros((), dtype=word, device=device),
-            seed=xp.full((), rng.constant(seed, word, xp=xp), dtype=word, device=device),
-            scale=loss_scale.first_scale(w, xp=xp, device=device) if scaled else (),
-        )
+        rates, decays = (self._spread(each, w, xp=to.xp) for each in (self.pure.rates, self.pure.decays))
+        return first_state(self.pure, seed, w, to, rates=rates, decays=decays, scaled=scaled)
 
-    def _rates(self, w: Array, *, xp: Namespace) -> Array:
-        """One rate for each learning weight where rates differ within a kind of rule, else ()."""
-        pairs = zip(self.net.layout.learning, self.pure.rates, strict=False)
-        parts = [xp.ones_like(w[b.start : b.stop]) * number(rate, xp=xp) for b, rate in pairs]
+    def _spread(self, values: tuple[Any, ...], w: Array, *, xp: Namespace) -> Array:
+        """A number of each learning block, one for each of its weights; () where there are none."""
+        pairs = zip(self.net.layout.learning, values, strict=False)
+        parts = [xp.ones_like(w[b.start : b.stop]) * number(value, xp=xp) for b, value in pairs]
         return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
@@ -292,7 +266,8 @@ class Learner:
 
     def _carried(self, net: Net, w: Array, s: State) -> tuple["Learner", Array, State]:
         learner, xp, old = replace(self, net=net), backends.of(w).xp, self.net.layout.gradient_slices
-        zeros = (w[:0],) * learner.pure.moments
+        zeros = xp.zeros_like(self.net.layout.learning_part(w, xp=xp))
+        moments = (*s.rule.moments, *(zeros for _ in range(learner.pure.moments)))[: learner.pure.moments]
 
         def carried(vector: Array) -> Array:
             if not net.layout.learning:
@@ -308,13 +283,15 @@ class Learner:
             )
 
         rule = s.rule._replace(
-            rates=learner._rates(w, xp=xp),  # noqa: SLF001
-            moments=tuple(carried(m) for m in (s.rule.moments or zeros)[: learner.pure.moments]),
+            rates=learner._spread(learner.pure.rates, w, xp=xp),  # noqa: SLF001
+            decays=learner._spread(learner.pure.decays, w, xp=xp),  # noqa: SLF001
+            moments=tuple(map(carried, moments)),
         )
-        if s.rule.moments and net.layout.learning:
-            ran = xp.astype(xp.zeros_like(s.rule.moments[0]), s.rule.count.dtype) + s.rule.count
+        with_moments = s.rule.moments or learner.pure.moments
+        if with_moments and old and net.layout.learning:
+            ran = xp.astype(zeros, s.rule.count.dtype) + s.rule.count
             rule = rule._replace(count=carried(ran))
-        elif s.rule.moments or learner.pure.moments:  # where nothing learns there is no moment
+        elif with_moments:
             rule = rule._replace(
                 count=xp.zeros((), dtype=s.rule.count.dtype, device=backends.of(w).device_of(w))
             )
@@ -330,8 +307,9 @@ class Learner:
             w: the weights, from `init` or the previous step.
             s: the state, likewise.
             batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8, read as
-                x / 255; t, targets of shape (batch, units), or integer labels (batch,) for categorical
-                losses; and optionally a weight for each row, shape (batch,).
+                x / 255; a dict of arrays by name where the net has several inputs; t, targets of shape
+                (batch, units), or integer labels (batch,) for categorical losses; and optionally a weight
+                for each row, shape (batch,).
             watch: what to return as well: names of a layer and one of the eight fields of a trace, such
                 as "dense1.delta"; either may be a pattern, as in "*.o".
 
@@ -466,12 +444,23 @@ class Learner:
         if not isinstance(w, tuple):
             check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
-        self._check_tree(batch[0])
-        to = check_batch(batch, leaves(w)[0], self.net.outputs[0], self.net.outputs[-1], self.loss)
+        self._check_rule(s.rule)
+        to = check_batch(batch, leaves(w)[0], self.net, self.loss)
         if not self._looked_at:
             check_shapes(self.pure, w, s, batch, self._carry[1])
             self._looked_at.append(True)
         return to
+
+    def _check_rule(self, rule: RuleState) -> None:
+        """Check that rates, decays and a plateau lie in the state if this learner looks for them there."""
+        for name in ("rates", "decays", "plateau"):
+            wanted, there = bool(getattr(self.pure, name)), not isinstance(getattr(rule, name), tuple)
+            if wanted != there:
+                msg = (
+                    f"the state s must come from init of this learner, {'with' if wanted else 'without'} "
+                    f"{name}; it was made with another update rule"
+                )
+                raise BackpropError(msg)
 
     @cached_property
     def _looked_at(self) -> list[bool]:
@@ -479,7 +468,7 @@ class Learner:
         return []
 
     def check_values(self, *batch: Any, first: int = 0) -> None:
-        """Check the values of rows: finite numbers, and targets in the range of the loss; this reads them.
+        """Check the values of rows: finite numbers, targets and categories in range; this reads them.
 
         All of `bp.train` does this where data enter; `step` does not.
 
@@ -488,30 +477,37 @@ class Learner:
             first: the number of the first row, for the message.
 
         Raises:
-            BackpropError: NaN or infinity, labels or probabilities out of range; which row is the first.
+            BackpropError: NaN or infinity, labels, probabilities or categories out of range; which row is
+                the first.
         """
         if 2 <= len(batch) <= 3:
             check_values(batch, self.loss, self._units, first)
+            self._check_categories(batch[0], first)
 
     def check_source(self, source: Any) -> None:
         """Check a source of data that answers for its values, such as `bp.data.Stored`, once for a loss."""
         if hasattr(source, "check_for"):
             source.check_for(self.loss, self._units)
+            for start in range(0, source.n, source.window) if self.net.categories else ():
+                rows = source.rows(start, min(start + source.window, source.n))
+                self._check_categories(rows[0], start)
+
+    def _check_categories(self, x: Any, first: int) -> None:
+        """Check the categories in inputs; what does not have the right form is left to the static checks."""
+        for name, categories in self.net.categories.items():
+            own: Any = x.get(name) if isinstance(x, dict) else x
+            what = f"input {name!r}" if isinstance(x, dict) else "inputs"
+            if is_array(own) and backends.of(own).xp.isdtype(own.dtype, "integral"):
+                check_categories(own, categories, what, first)
 
     @property
     def _units(self) -> int:
         return self.net.outputs[-1][-1] if self.net.outputs[-1] else 1
 
-    def _check_tree(self, x: Any) -> None:
-        if isinstance(x, (tuple, dict)) and type(self.net.nodes[0].layer) is Input:
-            msg = f"the inputs of this net are one array, got a {type(x).__name__}"
-            raise BackpropError(msg)
-
     def _check_inputs(self, w: Array, s: State, x: Any) -> Backend:
         check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
-        self._check_tree(x)
-        return check_inputs(x, w, self.net.outputs[0])
+        return check_inputs(x, w, self.net)
 
     # ------------------------------------------------------------ what it has learnt
     def predict(
@@ -522,23 +518,161 @@ class Learner:
         Args:
             w: the weights.
             s: the state.
-            x: inputs, shape (batch, features).
+            x: inputs, shape (batch, features), or a dict by name where there are several.
             net_input: return the last layer's output itself (the logits), without the loss's `link`.
             batch_size: rows at a time, so that memory stays bounded; None for all at once.
 
         Returns:
             Shape (batch, units).
         """
-        if batch_size is None:
-            xp = self._precise(self._check_inputs(w, s, x)).xp
+        xp = self._precise(self._check_inputs(w, s, x)).xp
+
+        def part(x: Any) -> Array:
             o = self.pure.forward(w, s, x, training=False, xp=xp)[1][-1].o
             return o if net_input else self.loss.link(o, xp=xp)
-        batch_size = check_count(batch_size, "the batch size")
-        n, parts = leaves(x)[0].shape[0], []
-        for rows in (slice(k, min(k + batch_size, n)) for k in range(0, n, batch_size)):
-            part = mapped(x, lambda a: a[rows, ...])  # noqa: B023 (used at once)
-            parts.append(self.predict(w, s, part, net_input=net_input))
-        return join(parts, xp=self._to(w).xp)
+
+        return in_batches(part, x, batch_size, xp=xp)
+
+    def outputs(
+        self,
+        w: Array,
+        s: State,
+        x: Any,
+        *names: str,
+        net_input: bool = False,
+        batch_size: int | None = None,
+    ) -> dict[str, Array]:
+        """The outputs o of layers for x, by name: hidden activations; as `predict`, without dropout.
+
+        Args:
+            w: the weights.
+            s: the state.
+            x: inputs, shape (batch, features).
+            names: of layers; none for all.
+            net_input: the net inputs in place of the outputs.
+            batch_size: rows at a time, so that memory stays bounded; None for all at once.
+
+        Raises:
+            BackpropError: the net has no layer of this name.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(1, bp.Dense(1, bp.relu), bp.Dense(1)))
+        >>> blocks = {"dense1.w": [[2]], "dense1.b": [1], "dense2.w": [[1]], "dense2.b": [0]}
+        >>> w, s = learner.init(dtype="float64", weights=blocks)
+        >>> learner.outputs(w, s, np.asarray([[1.0], [-1.0]]), "dense1")
+        {'dense1': array([[3.],
+               [0.]])}
+        """
+        known = [node.name for node in self.net.nodes]
+        check_names(names, known, "outputs")
+        xp = self._precise(self._check_inputs(w, s, x)).xp
+
+        def part(x: Any) -> dict[str, Array]:
+            return outputs(self.pure, w, s, x, names or known, net_input=net_input, xp=xp)
+
+        return in_batches(part, x, batch_size, xp=xp)  # type: ignore[no-any-return]
+
+    def input_gradient(
+        self,
+        w: Array,
+        s: State,
+        x: Any,
+        t: Array = None,
+        *,
+        unit: int | None = None,
+        batch_size: int | None = None,
+    ) -> Any:
+        """How inputs matter: ∂E/∂x of each row where targets are given, else ∂o/∂x.
+
+        E is each row's own loss, not divided by the number of rows; o is the output of the last layer
+        itself (the logits, where the loss has a link). The net runs as in `predict`. Bytes count as the
+        numbers x / 255 that the net reads. (Simonyan, Vedaldi, Zisserman: Deep inside convolutional
+        networks, 2013.)
+
+        Args:
+            w: the weights.
+            s: the state.
+            x: inputs, shape (batch, features).
+            t: targets, as for `step`.
+            unit: the output unit whose ∂o/∂x is wanted; None for all of them.
+            batch_size: rows at a time, so that memory stays bounded; None for all at once.
+
+        Returns:
+            The shape of x, or for all units (batch, units, features); for several inputs such arrays by
+            name, those of numbers.
+
+        Raises:
+            BackpropError: both targets and a unit are given, or there is no such unit.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+        >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[3], [4]], "dense1.b": [0]})
+        >>> x, t = np.asarray([[1.0, 1.0]]), np.asarray([[5.0]])
+        >>> learner.input_gradient(w, s, x, t), learner.input_gradient(w, s, x, unit=0)
+        (array([[6., 8.]]), array([[3., 4.]]))
+        """
+        to = self._check_inputs(w, s, x) if t is None else self.check(w, s, x, t)
+        if unit is not None:
+            unit = self._check_unit(unit, t)
+        xp = self._precise(to).xp
+
+        def part(rows: Any) -> Any:
+            return input_gradient(self.pure, w, s, *rows, unit=unit, xp=xp)
+
+        return in_batches(part, (x,) if t is None else (x, t), batch_size, xp=xp)
+
+    def _check_unit(self, unit: Any, t: Array) -> int:
+        found, units = as_integer(unit), self._units
+        if t is not None:
+            msg = "t= asks for ∂E/∂x and unit= for ∂o/∂x: give one of the two"
+            raise BackpropError(msg)
+        if found is None or not 0 <= found < units:
+            msg = f"an output unit is an integer from 0 to {units - 1}, got {unit!r}"
+            raise BackpropError(msg)
+        return found
+
+    def averaged(self, w: Array, s: State) -> Array:
+        """The weights with their averages in place, to predict with; w and s are not changed.
+
+        Blocks that are frozen, whose rule keeps no average, or that were not updated yet are as in w.
+
+        Args:
+            w: the weights.
+            s: the state; its rule, or that of a group, is `bp.updates.Averaged`.
+
+        Raises:
+            BackpropError: no rule keeps an average.
+        """
+        check_vector(w, self.net.layout)
+        check_state(s, State, self.pure.moments)
+        if not any(isinstance(rule, Averaged) for rule in self.pure.rules):
+            msg = "no rule of this learner keeps an average: write update=bp.updates.Averaged(bp.Adam())"
+            raise BackpropError(msg)
+        return self.pure.averaged(w, s, xp=backends.of(w).xp)
+
+    def penalty_value(self, w: Array) -> Array:
+        """The sum of the penalties on the weights that learn, 0-d; no loss contains it."""
+        check_vector(w, self.net.layout)
+        return self.pure.penalty_value(w, xp=backends.of(w).xp)
+
+    def observe(self, s: State, loss: float) -> State:
+        """The state after the loss of an epoch, which `bp.schedules.Plateau` follows.
+
+        `bp.fit` and `bp.train.epochs` call it; a loop of your own does so after each epoch.
+
+        Args:
+            s: the state.
+            loss: of the epoch; one that is not finite is no lower than any.
+
+        Returns:
+            The new state; s itself where no rate follows the loss.
+        """
+        plateau = self.pure.plateau
+        if plateau is None:
+            return s
+        xp, loss = backends.of(s.rule.plateau).xp, float(loss)
+        new = plateau.observe(s.rule.plateau, loss if isfinite(loss) else inf, xp=xp)
+        return s._replace(rule=s.rule._replace(plateau=new))
 
     def losses(self, w: Array, s: State, *batch: Any) -> Array:
         """The loss E of each sample, times its weight, shape (batch,); nothing is updated."""
@@ -550,6 +684,61 @@ class Learner:
         xp, layout = self._precise(self.check(w, s, *batch)).xp, self.net.layout
         g = self.pure.gradient(w, s._replace(scale=()), *batch, xp=xp).g
         return {b.name: xp.reshape(g[layout.gradient_slices[b.name]], b.shape) for b in layout.learning}
+
+    def value_and_grad(self, w: Array, s: State, *batch: Any) -> tuple[Array, Array]:
+        """What training makes smaller, and its gradient; nothing is updated.
+
+        Value and gradient belong together: both are of E, reduced over the batch as in a step, with the
+        penalty where there is one. A bound on the gradient (`clip`) and a loss scale are left out. The net
+        runs as in a step, with the masks that the state's seed and step say: for the same s this is a
+        function of w alone, so that it suits any optimizer. See docs/scipy.md for L-BFGS.
+
+        Args:
+            w: the weights; kept.
+            s: the state; kept.
+            batch: x, t and, if wanted, weights.
+
+        Returns:
+            The value, 0-d, and the gradient over the learning weights, one vector in net order; `to_vector`
+            and `from_vector` go from such vectors to w and back.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(1, bp.Dense(1)))
+        >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[2]], "dense1.b": [0]})
+        >>> value, g = learner.value_and_grad(w, s, np.asarray([[3.0]]), np.asarray([[0.0]]))
+        >>> float(value), g.tolist()
+        (18.0, [18.0, 6.0])
+        """
+        xp = self._precise(self.check(w, s, *batch)).xp
+        return self.pure.value_and_grad(w, s, *batch, xp=xp)
+
+    def compile_value_and_grad(self, w: Array) -> Compiled:
+        """`value_and_grad(w, s, *batch)` in its fastest form."""
+        return self._to(w).compile(self.pure.value_and_grad, hold=2, check=self.check)
+
+    def to_vector(self, w: Array) -> Any:
+        """The learning weights as one NumPy vector of float64, which is what optimizers on the host take."""
+        check_vector(w, self.net.layout)
+        own = self.net.layout.learning_part(w, xp=backends.of(w).xp)
+        return backends.host(own).astype("float64")
+
+    def from_vector(self, vector: Any, w: Array) -> Array:
+        """Weights like w, with these numbers in place of those that learn; a new array.
+
+        Args:
+            vector: one number for each learning weight, as from `to_vector`, of any library.
+            w: weights whose frozen blocks, library, dtype and device are used; kept.
+
+        Raises:
+            BackpropError: not as many numbers as weights that learn.
+        """
+        check_vector(w, self.net.layout)
+        to, spans = backends.of(w), self.net.layout.spans
+        own = backends.copy(backends.convert(vector, to, w.dtype, to.device_of(w)))
+        if tuple(own.shape) != (size := spans[-1].last if spans else 0,):
+            msg = f"the weights that learn are a vector of {size} numbers, got shape {tuple(own.shape)}"
+            raise BackpropError(msg)
+        return self.net.layout.merge(w, [(span, own[span.first : span.last]) for span in spans], xp=to.xp)
 
 
 def _names(names: str | Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .arrays import Array, Namespace, Shape, as_integer, label, mark
 from .errors import BackpropError, got_instead, listed
-from .layers import Add, Concat, Context, Flow, Input, Layer
+from .layers import Add, Concat, Context, Embedding, Flow, Input, Layer, Multiply
 from .params import Layout, Param
 from .printed import abbreviated, settings, table
 
@@ -29,11 +29,19 @@ class Node(NamedTuple):
     inputs: tuple[str, ...] = (PREVIOUS,)
 
 
+class Block(NamedTuple):
+    """A residual block, from `residual`: `chain` makes nodes of it."""
+
+    layers: tuple[Any, ...]
+    skip: Any = None
+    name: str = ""
+
+
 class Learn(NamedTuple):
     """What the learning flow (the backward pass) computes at node k.
 
     Attributes:
-        k: the node's number; 0 is the input.
+        k: the node's number; 0 is the first input.
         e: ∂E/∂o.
         delta: ∂E/∂net.
         grad: ∂E/∂w for each parameter; empty if none of them learns.
@@ -45,16 +53,19 @@ class Learn(NamedTuple):
     grad: tuple[Array, ...]
 
 
-def named(label: str, layer: Layer | Node) -> Node:
+def named(label: str, layer: Any) -> Any:
     """The layer with this name, by which skips, freezing and traces refer to it.
+
+    The name of a residual block is that of its sum; that of a further `Input` is its key in x.
 
     >>> from backprop_xp import Dense
     >>> named("early", Dense(3)).name
     'early'
     """
     _check_name(label)
-    _check_layer(layer)
-    node = layer if isinstance(layer, Node) else Node(layer)
+    if not isinstance(layer, Block):
+        _check_layer(layer)
+    node = layer if isinstance(layer, (Node, Block)) else Node(layer)
     return node._replace(name=label)
 
 
@@ -75,14 +86,52 @@ def concat(*sources: str) -> Node:
     return Node(Concat(), inputs=(PREVIOUS, *sources))
 
 
+def multiply(*sources: str) -> Node:
+    """A gate: o = the previous output ⊙ the outputs of the named nodes.
+
+    >>> from backprop_xp import Dense, sigmoid, tanh
+    >>> gate = named("gate", Dense(3, sigmoid)), Node(Dense(3, tanh), inputs=("input",))
+    >>> chain(2, *gate, multiply("gate")).nodes[-1].inputs
+    ('dense1', 'gate')
+    """
+    return Node(Multiply(), inputs=(PREVIOUS, *sources))
+
+
+def residual(*layers: Any, skip: Layer | Node | None = None) -> Block:
+    """A residual block: o = what these layers make of x, + x (He et al.: Deep residual learning, 2016).
+
+    Args:
+        layers: as for `chain`; blocks may lie in blocks.
+        skip: a layer for x on its way past the others, such as Dense(n) where they change its units.
+
+    Raises:
+        BackpropError: no layer, or an item that is none.
+
+    >>> from backprop_xp import Dense, relu
+    >>> net = chain(2, residual(Dense(3, relu), residual(Dense(3)), skip=Dense(3)), Dense(1))
+    >>> {node.name: node.inputs for node in net.nodes[3:-1]}
+    {'add1': ('dense2', 'dense1'), 'dense3': ('input',), 'add2': ('add1', 'dense3')}
+    """
+    if not layers:
+        msg = "a residual block needs at least one layer, as in bp.residual(bp.Dense(8, bp.relu))"
+        raise BackpropError(msg)
+    for each in layers:
+        if not isinstance(each, Block):
+            _check_layer(each)
+    if skip is not None:
+        _check_layer(skip)
+    return Block(layers, skip)
+
+
 def chain(first: Any, *rest: Any) -> "Net":
     """A net of layers in order, each with the output of the previous one as its input.
 
-    Layers without a name are named by kind and number: input, dense1, dense2, add1.
+    Layers without a name are named by kind and number: input, dense1, dense2, add1. A further `Input`
+    begins anew: the layer after it takes it, and what came before is taken by name. x is then a dict.
 
     Args:
         first: the number of features, or an Input layer.
-        rest: layers, or nodes from `named`, `add` and `concat`.
+        rest: layers, nodes from `named`, `add`, `concat` and `multiply`, or blocks from `residual`.
 
     Raises:
         BackpropError: an item is not a layer; or as for `Net`.
@@ -91,21 +140,40 @@ def chain(first: Any, *rest: Any) -> "Net":
     >>> net = chain(2, named("early", Dense(3)), Dense(3), add("early"), Dense(1))
     >>> [node.name for node in net.nodes], net.layout.size
     (['input', 'early', 'dense1', 'add1', 'dense2'], 25)
+    >>> from backprop_xp.layers import Embedding, Input, Integers
+    >>> city = named("city", Integers(1)), Embedding(50, 2)
+    >>> net = chain(named("numbers", Input(4)), *city, concat("numbers"), Dense(1))
+    >>> list(net.inputs), net.nodes[3].inputs
+    (['numbers', 'city'], ('embedding1', 'numbers'))
     """
-    items = [first if as_integer(first) is None else Input(first), *rest]
     nodes: list[Node] = []
     counts: dict[str, int] = {}
-    for item in items:
-        _check_layer(item)
-        node = item if isinstance(item, Node) else Node(item)
-        kind = type(node.layer).__name__.lower()
-        if not node.name:
-            counts[kind] = counts.get(kind, 0) + 1
-            node = node._replace(name=kind if kind == "input" else f"{kind}{counts[kind]}")
-        before = nodes[-1].name if nodes else ""
-        inputs = tuple(before if source == PREVIOUS else source for source in node.inputs)
-        nodes.append(node._replace(inputs=inputs if nodes else ()))
+    for item in (first if as_integer(first) is None else Input(first), *rest):
+        _append(item, nodes, counts)
     return Net(tuple(nodes))
+
+
+def _append(item: Any, nodes: list[Node], counts: dict[str, int]) -> None:
+    """Append a layer to the nodes of a chain, or those of a block."""
+    before = nodes[-1].name if nodes else ""
+    if isinstance(item, Block):
+        for each in item.layers:
+            _append(each, nodes, counts)
+        sources = nodes[-1].name, before
+        if item.skip is not None:
+            skip = item.skip if isinstance(item.skip, Node) else Node(item.skip)
+            _append(skip._replace(inputs=(before,)), nodes, counts)
+            sources = sources[0], nodes[-1].name
+        item = Node(Add(), item.name, sources)
+    _check_layer(item)
+    node = item if isinstance(item, Node) else Node(item)
+    begins = isinstance(node.layer, Input)
+    if not node.name:
+        kind = "input" if begins else type(node.layer).__name__.lower()
+        counts[kind] = counts.get(kind, 0) + 1
+        node = node._replace(name=kind if begins and counts[kind] == 1 else f"{kind}{counts[kind]}")
+    inputs = tuple(before if source == PREVIOUS else source for source in node.inputs)
+    nodes.append(node._replace(inputs=() if begins or not nodes else inputs))
 
 
 def _check_layer(item: Any) -> None:
@@ -117,10 +185,10 @@ def _check_layer(item: Any) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Net:
-    """Nodes in the order they run: the first is the input, the last the output.
+    """Nodes in the order they run: the first is an input, the last the output.
 
     Attributes:
-        nodes: each has outputs of earlier nodes as its inputs.
+        nodes: each has outputs of earlier nodes as its inputs, an `Input` none.
         frozen: names of layers ("dense1") or parameter blocks ("dense1.b") that do not learn.
 
     Raises:
@@ -153,8 +221,9 @@ class Net:
             msg = f"the names of a net's layers must be unique, got {listed(twice)} more than once"
             raise BackpropError(msg)
         for k, node in enumerate(self.nodes):
-            if k and isinstance(node.layer, Input):
-                msg = f"a net must have one Input, its first layer; '{node.name}' is another"
+            if isinstance(node.layer, Input) == bool(node.inputs):
+                want = "takes the output of no other node" if node.inputs else "needs the output of another"
+                msg = f"'{node.name}', {settings(node.layer)}, {want}; got the inputs {node.inputs}"
                 raise BackpropError(msg)
             for source in node.inputs:
                 if source not in names[:k]:
@@ -163,11 +232,24 @@ class Net:
                         f"got {source!r}"
                     )
                     raise BackpropError(msg)
+                self._check_kind(node, self.nodes[names.index(source)])
         taken = {source for node in self.nodes for source in node.inputs}
         if left := [n for n in names[:-1] if n not in taken]:
             msg = f"every output but the last must be used by a layer; nothing uses {listed(left)}"
             raise BackpropError(msg)
         self._check_frozen()
+
+    @staticmethod
+    def _check_kind(node: Node, source: Node) -> None:
+        """Check that columns of integers go where integers are taken, and numbers where numbers are."""
+        given = isinstance(source.layer, Input) and source.layer.integers
+        if given != node.layer.integers:
+            kinds = ("numbers", "integers")
+            msg = (
+                f"'{node.name}', {settings(node.layer)}, takes {kinds[not given]}, and '{source.name}' has "
+                f"{kinds[given]}: columns of categories go from bp.layers.Integers to bp.layers.Embedding"
+            )
+            raise BackpropError(msg)
 
     def summary(self) -> str:
         """A table of the layers: how each is made, its inputs, its output for one sample, what learns."""
@@ -220,6 +302,21 @@ class Net:
         """For each node the numbers of the nodes whose outputs are its inputs."""
         number = {node.name: k for k, node in enumerate(self.nodes)}
         return tuple(tuple(number[source] for source in node.inputs) for node in self.nodes)
+
+    @cached_property
+    def inputs(self) -> dict[str, Layer]:
+        """The inputs by name; with several of them x is a dict that has these keys."""
+        return {node.name: node.layer for node in self.nodes if not node.inputs}
+
+    @cached_property
+    def categories(self) -> dict[str, int]:
+        """How many categories the embeddings of each input of integers have, the fewest of several."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            if isinstance(node.layer, Embedding):
+                for name in node.inputs:
+                    found[name] = min(node.layer.categories, found.get(name, node.layer.categories))
+        return found
 
     @cached_property
     def outputs(self) -> tuple[Shape, ...]:
@@ -277,6 +374,11 @@ class Net:
         return frozenset(found)
 
     @cached_property
+    def path_to_input(self) -> frozenset[int]:
+        """The nodes the learning flow visits on its way to the inputs: all but those of integers."""
+        return frozenset(k for k, node in enumerate(self.nodes) if node.inputs or not node.layer.integers)
+
+    @cached_property
     def _tuples(self) -> tuple[Any, ...]:
         return tuple(namedtuple("P", own) for own in self._params)
 
@@ -296,21 +398,21 @@ class Net:
 
 
 def forward(
-    net: Net, params: tuple[Any, ...], x: Array, contexts: tuple[Context, ...], *, xp: Namespace
+    net: Net, params: tuple[Any, ...], x: Any, contexts: tuple[Context, ...], *, xp: Namespace
 ) -> tuple[list[Flow], tuple[tuple[Array, ...], ...]]:
     """The forward pass: the flow of every node and the layers' new state.
 
     Args:
         net: the net.
         params: of each node, from `Net.by_node`.
-        x: samples, shape (batch, features).
+        x: samples, shape (batch, features); a dict by name where there are several inputs.
         contexts: one for each node.
         xp: the namespace of the arrays.
     """
     flows: list[Flow] = []
     states = []
     for k, node in enumerate(net.nodes):
-        inputs = [flows[j].o for j in net.wires[k]] if k else [x]
+        inputs = [flows[j].o for j in net.wires[k]] or [x[node.name] if isinstance(x, dict) else x]
         mark(xp, node.name, node.layer.forward)
         flow, state = node.layer.forward(params[k], *inputs, ctx=contexts[k], xp=xp)
         label(xp, flow.net, f"{node.name}.net")
@@ -334,9 +436,9 @@ def learning_flow(
         flows: of each node, from `forward`.
         e: ∂E/∂o at the last node, shape (batch, units).
         xp: the namespace of the arrays.
-        to_input: continue to ∂E/∂x at the input.
+        to_input: continue to ∂E/∂x at each input of numbers.
     """
-    path = frozenset(range(len(net.nodes))) if to_input else net.path
+    path = net.path_to_input if to_input else net.path
     errors = {len(net.nodes) - 1: e}
     for k in sorted(path, reverse=True):
         layer, wires, error = net.nodes[k].layer, net.wires[k], errors.pop(k)

@@ -41,12 +41,8 @@ def short(tree: Any) -> str:
     >>> short((np.asarray(3), np.zeros((2, 4)), ((), ())))
     '(3, (2, 4) float64, ())'
     """
-    if hasattr(tree, "_fields"):
-        parts = [f"{name}={short(each)}" for name, each in zip(tree._fields, tree, strict=True)]
-        return f"{type(tree).__name__}({', '.join(parts)})"
-    if isinstance(tree, (tuple, list)):
-        parts = [short(each) for each in abbreviated(tree, "…")] if leaves(tree) else []
-        return f"({', '.join(parts)})"
+    if isinstance(tree, (tuple, list, dict)):
+        return _short(tree)
     if not is_array(tree):
         return str(tree)
     if not tree.ndim:
@@ -56,6 +52,16 @@ def short(tree: Any) -> str:
         except (TypeError, ValueError, RuntimeError):  # while a function is traced, or after a donation
             return str(tree.dtype)
     return f"{tuple(tree.shape)} {str(tree.dtype).rpartition('.')[2]}"
+
+
+def _short(tree: Any) -> str:
+    if hasattr(tree, "_fields"):
+        parts = [f"{name}={short(each)}" for name, each in zip(tree._fields, tree, strict=True)]
+        return f"{type(tree).__name__}({', '.join(parts)})"
+    if isinstance(tree, dict):
+        return f"{{{', '.join(f'{name!r}: {short(each)}' for name, each in tree.items())}}}"
+    parts = [short(each) for each in abbreviated(tree, "…")] if leaves(tree) else []
+    return f"({', '.join(parts)})"
 
 
 def abbreviated(values: Sequence[Any], gap: Any, most: int = MOST, edge: int = EDGE) -> list[Any]:

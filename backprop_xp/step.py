@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple
 
 from . import groups, loss_scale
 from .arrays import Array, Namespace, label, leaves, mapped, mark
-from .groups import Part, Updates
+from .groups import Part, Penalties, Updates
 from .layers import Context, Flow
 from .losses import Loss, half_squared_error
 from .net import Learn, Net, forward, learning_flow
-from .params import Block, Layout, join
+from .params import Block, Layout, Span, join
 from .printed import short
-from .updates import Clip, GradientDescent, Penalty, RuleState, Update
+from .schedules import Plateau
+from .updates import Averaged, Clip, GradientDescent, RuleState, Update
 from .watch import RULE, STEP, Watched
 
 Reduction = Literal["mean", "sum"]
@@ -124,7 +125,7 @@ class Step:
         update: the update rule, or rules by layer, block or pattern.
         reduction: loss and gradient of a batch are the 'mean' or the 'sum' over its samples.
         to_input: continue the learning flow to the input.
-        penalty: added to the gradient before it is clipped.
+        penalty: added to the gradient before it is clipped; one, or a mapping as for groups.
         clip: applied to the whole gradient.
         shards: parts of a batch whose gradients are added up along a fixed tree.
     """
@@ -134,7 +135,7 @@ class Step:
     update: Updates = GradientDescent(0.1)
     reduction: Reduction = "mean"
     to_input: bool = False
-    penalty: Penalty | None = None
+    penalty: Penalties | None = None
     clip: Clip | None = None
     shards: int = 1
 
@@ -198,6 +199,15 @@ class Step:
         if len(grads) > 1:
             label(xp, g, "g")
         return Gradient(g, passed.loss, passed.layers)
+
+    def value_and_grad(self, w: Array, s: State, *batch: Any, xp: Namespace) -> tuple[Array, Array]:
+        """E with the penalty, and its gradient over the learning weights; see `Learner.value_and_grad`."""
+        found = self.gradient(w, s._replace(scale=()), *batch, xp=xp)
+        if not self.net.layout.learning:
+            return found.loss, w[:0]
+        if self.penalty is None:
+            return found.loss, found.g
+        return found.loss + self.penalty_value(w, xp=xp), self._with_penalties(found.g, w, xp=xp)
 
     def _see(self, watched: Watched, found: Learn, s: State) -> None:
         def unscaled(a: Array) -> Array:
@@ -311,8 +321,7 @@ class Step:
         if s.scale:
             g = _each(g, lambda a: a / s.scale[0])
         if self.penalty is not None:
-            own = _learning(self.net.layout, w, xp=xp)
-            g = _each(g, lambda a, b: a + self.penalty.gradient(b, xp=xp), own)
+            g = self._with_penalties(g, w, xp=xp)
         if self.clip is not None:
             given = g if isinstance(g, tuple) else (g,)
             if watched is not None and watched.wants("clip_factor"):
@@ -334,6 +343,37 @@ class Step:
         if watched is not None and watched.wants("moments_after"):
             watched.see_blocks("moments_after", self._moments(rule, xp=xp))
         return w, State(rule, layers, s.step + 1, s.seed, scale), loss
+
+    def _with_penalties(self, g: Array, w: Array, *, xp: Namespace) -> Array:
+        """The gradient of the loss and of the penalties."""
+        if isinstance(g, tuple):
+            own = [a for block, a in zip(self.net.layout.blocks, w, strict=True) if block.learns]
+            each = zip(self.penalties, g, own, strict=True)
+            return tuple(a if p is None else a + p.gradient(b, xp=xp) for p, a, b in each)
+        parts = []
+        for penalty, span in groups.parts(self.penalties, self.net.layout, lambda p: p):
+            here = g[span.first : span.last]
+            own = w[span.start : span.stop]
+            parts.append(here if penalty is None else here + penalty.gradient(own, xp=xp))
+        return join(parts, xp=xp)
+
+    def penalty_value(self, w: Array, *, xp: Namespace) -> Array:
+        """The sum of the penalties on the weights that learn, 0-d; the loss E is without it."""
+        value = xp.sum(w[:0])
+        for penalty, span in groups.parts(self.penalties, self.net.layout, lambda p: p):
+            if penalty is not None:
+                value = value + penalty.value(w[span.start : span.stop], xp=xp)
+        return value
+
+    def averaged(self, w: Array, s: State, *, xp: Namespace) -> Array:
+        """The weights with averages in the place of those whose rule keeps one and was used."""
+        changed: list[tuple[Span, Array]] = []
+        for rule, span in self.parts:
+            if isinstance(rule, Averaged):
+                own, here = w[span.start : span.stop], slice(span.first, span.last)
+                count = s.rule.count[here] if s.rule.count.ndim else s.rule.count
+                changed.append((span, xp.where(count > 0, s.rule.moments[rule.moments - 1][here], own)))
+        return self.net.layout.merge(w, changed, xp=xp)
 
     def _watch_before(self, w: Array, watched: Watched | None, *, xp: Namespace) -> dict[str, Array]:
         if watched is None or not watched.wants("w_before", "w_after", "change"):
@@ -381,12 +421,27 @@ class Step:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """Neighbouring blocks of one kind of rule."""
-        return groups.parts(self.rules, self.net.layout)
+        return groups.parts(self.rules, self.net.layout, groups.kind)
 
     @cached_property
     def rates(self) -> tuple[Any, ...]:
         """The rate of each learning block where rates differ, else ()."""
         return groups.rates(self.update, self.rules)
+
+    @cached_property
+    def decays(self) -> tuple[Any, ...]:
+        """The weight decay of each learning block where decays differ, else ()."""
+        return groups.decays(self.rules)
+
+    @cached_property
+    def plateau(self) -> Plateau | None:
+        """The rate that follows the loss of each epoch, if there is one."""
+        return groups.plateau(self.rules)
+
+    @cached_property
+    def penalties(self) -> tuple[Any, ...]:
+        """The penalty of each learning block, None where there is none."""
+        return groups.penalties(self.penalty, self.net.layout)
 
     @cached_property
     def moments(self) -> int:
@@ -418,7 +473,7 @@ class Step:
                 columns.append(own)
             w = layout.merge(w, new, xp=xp)
             moments = [join(list(column), xp=xp) for column in zip(*columns, strict=True)]
-        return w, RuleState(state.count + 1, state.rates, tuple(moments))
+        return w, state._replace(count=state.count + 1, moments=tuple(moments))
 
     def _updated_blocks(
         self,
@@ -461,15 +516,6 @@ def _own(v: Any, block: Block, layout: Layout, *, xp: Namespace) -> Any:
     return xp.reshape(v[layout.gradient_slices[block.name]], block.shape) if getattr(v, "ndim", 0) else v
 
 
-def _each(g: Array, function: Any, *others: Array) -> Array:
+def _each(g: Array, function: Any) -> Array:
     """A function on a vector, or on each block of one that is split."""
-    if not isinstance(g, tuple):
-        return function(g, *others)
-    return tuple(function(*parts) for parts in zip(g, *others, strict=True))
-
-
-def _learning(layout: Layout, w: Array, *, xp: Namespace) -> Array:
-    """The learning weights in the form of a gradient."""
-    if isinstance(w, tuple):
-        return tuple(a for block, a in zip(layout.blocks, w, strict=True) if block.learns)
-    return w if len(layout.learning) == len(layout.blocks) else layout.learning_part(w, xp=xp)
+    return tuple(map(function, g)) if isinstance(g, tuple) else function(g)

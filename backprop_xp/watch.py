@@ -108,7 +108,7 @@ def _sum(parts: list[Array]) -> Array:
 def _exists(net: Net, k: int, field: str, *, to_input: bool) -> bool:
     """Whether a step computes this field at node k."""
     if field in ("e", "delta"):
-        return to_input or k in net.path
+        return k in (net.path_to_input if to_input else net.path)
     if field == "grad" or field in RULE:
         return k in net.trainable
     return field not in BY_PARAMETER or any(b.rpartition(".")[0] == net.nodes[k].name for b in net.shapes)

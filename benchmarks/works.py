@@ -9,6 +9,7 @@ import backprop_xp as bp
 
 SCALES = {"s": 1.0, "ms": 1e3, "µs": 1e6}
 _MOST_ON_A_GPU = 16384  # steps of a round, which meets the stored batches again and again
+DROPOUT, NORM, DECAY = 0.1, 1.0, 0.01  # of works that are `regular`
 _MOST_EPOCHS = 500  # of a round: far beyond, gradients are denormal numbers, and those are slow
 
 
@@ -43,6 +44,9 @@ class Work:
         table: its rows, where a step of the suite is a whole epoch; the last batch may be short.
         precision: of products of float32 matrices: 'float32', 'tf32' or 'bfloat16'.
         source: dtype of the stored inputs: 'float32', or 'uint8' for the numbers 0/255, 1/255, …, 1.
+        regular: with what keeps nets from overfitting: AdamW, whose decay leaves biases out, the gradient
+            clipped by its norm, dropout after each hidden layer, and a weight for each row. The check
+            leaves dropout out, whose masks are each library's own.
         limit: what bounds the speed: 'product', 'weights' or 'stream' (see `limits`); '' for nothing.
         product: (m, k, n) of the matrix product with which contenders measure the processor's limit.
     """
@@ -71,6 +75,7 @@ class Work:
     table: int = 0
     precision: str = "float32"
     source: str = "float32"
+    regular: bool = False
     limit: str = "product"
     product: tuple[int, int, int] | None = (1024, 1024, 1024)
 
@@ -139,20 +144,34 @@ class Work:
         rng = np.random.default_rng(0)
         return [rng.random(shape, dtype="float32") for shape in (self.product[:2], self.product[1:])]
 
-    def learner(self) -> bp.Learner:
+    @property
+    def row_weights(self) -> Any:
+        """A weight for each row of data, 0.5 to 1.5."""
+        return (0.5 + np.arange(self.rows) % 11 / 10).astype("float32")
+
+    def learner(self, dropout: bool = True) -> bp.Learner:
         """The library's learner for this work."""
         relu = bp.activations.ReLU(">") if self.device == "cuda" else bp.relu  # the rivals' derivative
         known = {"relu": relu, "sigmoid": bp.sigmoid, "identity": bp.activations.identity}
-        layers = [
-            bp.Dense(units, known[f], self.bias)
-            for units, f in zip(self.widths[1:], self.activations, strict=True)
-        ]
-        update = {"adam": bp.Adam, "gradient_descent": bp.GradientDescent}[self.update](self.rate)
-        return bp.Learner(bp.chain(self.widths[0], *layers), getattr(bp.losses, self.loss), update)
+        layers: list[Any] = []
+        for k, (units, f) in enumerate(zip(self.widths[1:], self.activations, strict=True)):
+            layers += [bp.layers.Dropout(DROPOUT)] if self.regular and dropout and k else []
+            layers.append(bp.Dense(units, known[f], self.bias))
+        loss = getattr(bp.losses, self.loss)
+        if self.regular:
+            update = {
+                "*.b": bp.updates.AdamW(self.rate, decay=0),
+                "*": bp.updates.AdamW(self.rate, decay=DECAY),
+            }
+            clip = bp.updates.ClipByNorm(NORM)
+            return bp.Learner(bp.chain(self.widths[0], *layers), loss, update, clip=clip)
+        rule = {"adam": bp.Adam, "gradient_descent": bp.GradientDescent}[self.update](self.rate)
+        return bp.Learner(bp.chain(self.widths[0], *layers), loss, rule)
 
 
 _DESCENT: dict[str, Any] = {"loss": "half_squared_error", "update": "gradient_descent"}
 _MEDIUM, _LARGE = (784, 512, 256, 10), (1024, 4096, 4096, 1024)
+_W2 = Work("W2", "32-64-64-10 ReLU, softmax, Adam, batch 32", (32, 64, 64, 10), 32, 2000, check=50, least=200)
 _W3 = Work("W3", "784-512-256-10 ReLU, softmax, Adam, batch 128", _MEDIUM, 128, 100, unit="ms", threads=(2,),
            check=20, seconds=1.5, product=(128, 784, 512))  # fmt: skip
 _FILE = replace(_W3, unit="rows/s", gigabytes=0.4, steps=0, tolerance=2e-3, seconds=8.0)
@@ -178,8 +197,10 @@ WORKS: tuple[Work, ...] = (
          per="sample", check=500, least=500, **_DESCENT),
     Work("W1b", "one sample at a time, 2-2-2-1 sigmoid", (2, 2, 2, 1), 1, 50_000, hidden="sigmoid",
          last="sigmoid", rate=0.5, per="sample", check=500, least=500, **_DESCENT),
-    Work("W2", "32-64-64-10 ReLU, softmax, Adam, batch 32", (32, 64, 64, 10), 32, 2000, check=50, least=200),
+    _W2,
     _W3,
+    replace(_W2, name="W2r", title="W2 with AdamW, clipping, dropout and weights of rows", regular=True),
+    replace(_W3, name="W3r", title="W3 with AdamW, clipping, dropout and weights of rows", regular=True),
     Work("W4", "1024-4096-4096-1024 ReLU, gradient descent, batch 1024", _LARGE, 1024, 2, rate=1e-5,
          unit="ms", threads=(2,), check=2, product=(1024, 4096, 4096), seconds=2.0, least=1, **_DESCENT),
     replace(_FILE, name="W5r", title="reading W3's batches from a file", kind="read", check=200, seconds=3.0,

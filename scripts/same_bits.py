@@ -34,8 +34,13 @@ NAMES = {  # what the cases need of the package, and where it stands or stood
     "chain": ".net.chain", "add": ".net.add", "concat": ".net.concat", "Learner": ".learner.Learner",
     "fit": ".train.fit", "per_sample": ".train.per_sample", "Stored": ".data.Stored",
 }  # fmt: skip
+UNITS = {  # of which the cases are drawn: what is newer is not in the commits compared with
+    "activations": "identity relu leaky_relu sigmoid tanh softmax",
+    "losses": "half_squared_error squared_error mean_squared_error mean_absolute_error binary_cross_entropy "
+              "categorical_cross_entropy sigmoid_cross_entropy softmax_cross_entropy",
+}  # fmt: skip
 RATIONAL = {"identity", "relu", "leaky_relu", "half_squared_error", "squared_error", "mean_squared_error",
-            "mean_absolute_error"}  # fmt: skip
+            "mean_absolute_error", "huber", "quantile", "hinge"}  # fmt: skip
 ENDS = {"binary_cross_entropy": "sigmoid", "categorical_cross_entropy": "softmax"}  # losses of probabilities
 CASES = range(100)
 JAX = {"float32": (0, 9, 49, 62, 69), "float64": (20, 39, 59, 79)}  # it compiles for seconds
@@ -77,7 +82,9 @@ def package() -> SimpleNamespace:
                 continue
         sys.exit(f"the package has none of {places}: add the new name to NAMES")
 
-    return SimpleNamespace(**{name: found(places) for name, places in NAMES.items()})
+    made = {name: found(places) for name, places in NAMES.items()}
+    units = {kind: {name: made[kind][name] for name in names.split()} for kind, names in UNITS.items()}
+    return SimpleNamespace(**made | units)
 
 
 def sizes(k: int, draw: Any) -> tuple[list[int], int]:
@@ -115,6 +122,10 @@ def data(draw: Any, features: int, units: int, n: int, targets: str) -> tuple[An
     if targets == "distribution":
         labels = draw.random() < 0.5
         return x, draw.integers(0, units, n).astype("int32") if labels else draw.dirichlet([1] * units, n)
+    if targets in {"counts", "signs"}:
+        return x, draw.integers(0, 9, (n, units)) * 1.0 if targets == "counts" else draw.choice(
+            [-1.0, 1], (n, units)
+        )
     drawn = draw.random if targets == "probabilities" else draw.normal
     return x, drawn(size=(n, units)).round(2)
 
@@ -153,11 +164,14 @@ def case(k: int, bp: SimpleNamespace) -> Case:
 
 
 def digest(value: Any) -> str:
-    """The SHA-256 of every array in tuples and mappings, with its type and shape; fractions as text."""
+    """The SHA-256 of every array in tuples and mappings, with its type and shape; fractions as text.
+
+    An empty tuple counts as not there, so that a state may get further parts that are mostly empty.
+    """
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, (tuple, list)):
-        told = " ".join(map(digest, value))
+        told = " ".join(digest(each) for each in value if not (isinstance(each, tuple) and not each))
     elif type(value).__module__.startswith("backprop_xp"):
         told = repr(value.tolist())
     else:

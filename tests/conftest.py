@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 import backprop_xp as bp
 from backprop_xp import backends
+from backprop_xp.arrays import mapped
 
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -58,6 +59,10 @@ class Place:
     def array(self, data: Any, dtype: str | None = None) -> Any:
         """Numbers as an array here."""
         return bp.asarray(data, backend=self.name, device=self.device, dtype=dtype or self.dtype)
+
+    def rows(self, tree: Any) -> Any:
+        """Rows of numbers and of integers, such as categories and labels, in trees, here."""
+        return mapped(tree, lambda a: self.array(a, None if a.dtype.kind == "f" else str(a.dtype)))
 
     def init(self, learner: bp.Learner, seed: int = 0, **settings: Any) -> Any:
         """First weights and state here."""
@@ -148,19 +153,30 @@ def places() -> list[Place]:
     return [place for place in FLOAT64 + FLOAT32 + EXACT if here(place)]
 
 
-def _batch(learner: bp.Learner, n: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def _inputs(net: bp.net.Net, n: int, rng: Any) -> Any:
+    found = {
+        name: rng.integers(net.categories[name], size=(n, *layer.shape()), dtype="int32")
+        if layer.integers
+        else rng.normal(size=(n, *layer.shape()))
+        for name, layer in net.inputs.items()
+    }
+    return found if len(found) > 1 else found.popitem()[1]
+
+
+def _batch(learner: bp.Learner, n: int = 5, seed: int = 0) -> tuple[Any, np.ndarray]:
     rng = np.random.default_rng(seed)
-    (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
-    x = rng.normal(size=(n, features))
+    (units,) = learner.net.outputs[-1]
+    x = _inputs(learner.net, n, rng)
     if learner.loss.targets == "distribution":
         return x, np.eye(units)[rng.integers(units, size=n)]
     t = rng.uniform(size=(n, units))
-    return x, (t if learner.loss.targets == "probabilities" else 4 * t - 2)
+    of_kind = {"probabilities": t, "counts": np.floor(4 * t), "signs": np.where(t < 0.5, -1.0, 1.0)}
+    return x, of_kind.get(learner.loss.targets, 4 * t - 2)
 
 
 @pytest.fixture(scope="session")
 def batch() -> Any:
-    """`batch(learner, n, seed)`: inputs and targets that suit it, NumPy float64."""
+    """`batch(learner, n, seed)`: inputs and targets that suit it, NumPy float64, and int32 for categories."""
     return _batch
 
 
@@ -170,7 +186,7 @@ def ready() -> Any:
 
     def make(learner: bp.Learner, place: Place = FLOAT64[0], n: int = 5, seed: int = 0) -> Any:
         x, t = _batch(learner, n, seed)
-        return *place.init(learner, seed), place.array(x), place.array(t)
+        return *place.init(learner, seed), *place.rows((x, t))
 
     return make
 
@@ -183,8 +199,7 @@ def steps() -> Any:
         w, s = place.init(learner, **init)
         step, losses = learner.compile(w), []
         for i in range(k):
-            x, t = _batch(learner, seed=i)
-            w, s, loss = step(w, s, place.array(x), place.array(t))
+            w, s, loss = step(w, s, *place.rows(_batch(learner, seed=i)))
             losses.append(float(loss))
         assert step.compilations <= 1, "one shape of batch compiles once"
         return backends.host(w), np.asarray(losses), s

@@ -26,7 +26,8 @@ MIXED = bp.chain(
     bp.concat("early"),
     bp.Dense(3),
 )
-EVERY = bp.chain(4, *(bp.Dense(4, f) for f in activations.ALL.values()), bp.Dense(2))
+THRESHOLD_FIRST = sorted(activations.ALL.values(), key=lambda f: f != activations.thresholded_relu)
+EVERY = bp.chain(4, *(bp.Dense(4, f) for f in THRESHOLD_FIRST), bp.Dense(2))  # later nets may be below it
 RATES = {"early": 0.1, "dense1": 0.02, "dense2": 0.03, "dense3.w": 0.04, "dense3.b": 0.05}
 
 

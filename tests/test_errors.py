@@ -277,6 +277,21 @@ VALUES = {
         None,
         ["probabilities", "-0.5"],
     ),
+    "a count below 0": (X, spoiled(T, -0.5), losses.poisson, None, ["Poisson", "counts, 0 or more", "row 1"]),
+    "a sign of 0": (
+        X,
+        spoiled(T, 0),
+        losses.hinge,
+        None,
+        ["Hinge", "-1 or 1", "2 t - 1", "is 0.0, in row 1"],
+    ),
+    "a label beside the ignored one": (
+        X,
+        np.asarray([0, -1, -2, 1]),
+        losses.SoftmaxCrossEntropy(ignored=-1),
+        2,
+        ["0 to 1", "or -1, which is ignored", "is -2, in row 2"],
+    ),
     "a distribution over 1": (X, spoiled(T, 2.0), bp.softmax_cross_entropy, 2, ["probabilities", "2.0"]),
 }
 
@@ -289,7 +304,7 @@ def test_values_that_cannot_be_learned_from_are_refused(case):
 
 @pytest.mark.parametrize("loss", losses.ALL.values(), ids=losses.ALL)
 def test_values_that_can_be_learned_from_pass(loss, any_place):
-    check_data(any_place.array(X), any_place.array(T / 2), loss, 2)
+    check_data(any_place.array(X), any_place.array(-T if loss.targets == "signs" else T / 2), loss, 2)
     if loss.targets == "distribution":
         check_data(any_place.array(X), any_place.array([0, 1, 1, 0], dtype="int64"), loss, 2)
     if loss.targets == "numbers":
@@ -394,6 +409,9 @@ SETTINGS = {
     "an unknown leaky gate": (lambda: bp.activations.LeakyReLU(0.1, "<"), ["'>='", "'<'"]),
     "a slope of NaN": (lambda: bp.activations.LeakyReLU(float("nan")), ["finite", "0.01", "nan"]),
     "a slope as text": (lambda: bp.activations.LeakyReLU("steep"), ["finite", "0.01", "'steep'"]),
+    "an infinite threshold": (lambda: bp.activations.ThresholdedReLU(float("inf")), ["finite", "1.0", "inf"]),
+    "an alpha of 0": (lambda: bp.activations.ELU(0), ["ELU", "positive", "1.0", "got 0"]),
+    "an alpha below 0": (lambda: bp.activations.CELU(-1.5), ["CELU", "positive", "1.0", "-1.5"]),
     "no units": (lambda: bp.Dense(0), ["positive integer", "0"]),
     "units as float": (lambda: bp.Dense(2.0), ["positive integer", "2.0"]),
     "an activation by name": (lambda: bp.Dense(2, "relu"), ["bp.relu", "'relu'"]),
@@ -403,7 +421,48 @@ SETTINGS = {
     "a number for a layer": (lambda: bp.chain(8, 4), ["bp.Dense", "4"]),
     "an activation for a layer": (lambda: bp.chain(8, bp.relu), ["bp.Dense"]),
     "no input": (lambda: bp.chain(bp.Dense(1)), ["number of features", "bp.chain(8"]),
-    "two inputs": (lambda: bp.chain(8, bp.named("more", bp.layers.Input(8)), bp.Dense(1)), ["one Input"]),
+    "an input that nothing takes": (
+        lambda: bp.chain(8, bp.named("more", bp.layers.Input(8)), bp.Dense(1)),
+        ["nothing uses 'input'"],
+    ),
+    "an input with inputs": (
+        lambda: bp.net.Net((
+            bp.net.Node(bp.layers.Input(2), "input", ()),
+            bp.net.Node(bp.layers.Input(2), "more", ("input",)),
+        )),
+        ["'more'", "takes the output of no other node"],
+    ),
+    "a layer without inputs": (
+        lambda: bp.net.Net((bp.net.Node(bp.layers.Input(2), "input", ()), bp.net.Node(bp.Dense(2), "a", ()))),
+        ["'a'", "needs the output of another"],
+    ),
+    "categories for a Dense layer": (
+        lambda: bp.chain(bp.layers.Integers(2), bp.Dense(1)),
+        ["'dense1'", "takes numbers", "'input' has integers", "bp.layers.Embedding"],
+    ),
+    "numbers for an Embedding": (
+        lambda: bp.chain(2, bp.Dense(3), bp.layers.Embedding(4, 2)),
+        ["'embedding1'", "takes integers", "'dense1' has numbers", "bp.layers.Integers"],
+    ),
+    "no categories": (lambda: bp.layers.Embedding(0, 2), ["number of categories", "positive integer", "0"]),
+    "an Embedding of no width": (lambda: bp.layers.Embedding(2, -1), ["width", "positive integer", "-1"]),
+    "all left out": (lambda: bp.layers.Dropout(1), ["0 <= p < 1", "got 1"]),
+    "less than none left out": (lambda: bp.layers.Dropout(-0.1), ["0 <= p < 1", "-0.1"]),
+    "a share as text": (lambda: bp.layers.Dropout("half"), ["0 <= p < 1", "'half'"]),
+    "a share of NaN": (lambda: bp.layers.Dropout(float("nan")), ["0 <= p < 1", "nan"]),
+    "an eps of zero": (lambda: bp.layers.LayerNorm(0), ["eps", "positive finite number", "0"]),
+    "an eps without end": (lambda: bp.layers.BatchNorm(float("inf")), ["eps", "positive finite", "inf"]),
+    "a momentum of two": (lambda: bp.layers.BatchNorm(momentum=2), ["from 0 to 1", "2"]),
+    "a block of nothing": (bp.residual, ["at least one layer", "bp.residual("]),
+    "an activation in a block": (lambda: bp.residual(bp.relu), ["bp.Dense"]),
+    "a block that changes the units": (
+        lambda: bp.chain(2, bp.residual(bp.Dense(3))),
+        ["one shape", "(3,), (2,)", "residual(..., skip=bp.Dense(units))"],
+    ),
+    "a gate of unequal shapes": (
+        lambda: bp.chain(2, bp.Dense(3), bp.multiply("input")),
+        ["Multiply", "one shape"],
+    ),
     "names that are double": (
         lambda: bp.chain(2, bp.named("a", bp.Dense(2)), bp.named("a", bp.Dense(2))),
         ["'a'", "more than once"],

@@ -499,6 +499,10 @@ class Momentum:
         bp.activations.leaky_relu,
         bp.activations.ReLU(">"),
         bp.activations.LeakyReLU(F(1, 3)),
+        bp.activations.ThresholdedReLU(F(1, 3)),
+        bp.activations.hard_sigmoid,
+        bp.activations.hard_swish,
+        bp.activations.softsign,
     ],
     ids=repr,
 )

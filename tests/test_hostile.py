@@ -343,7 +343,7 @@ CASES = [
      "the penalty must be one such as"),
     ("a penalty of NaN", lambda a: bp.Learner(a.learner.net, penalty=bp.updates.L2(float("nan"))),
      "the strength of a penalty must be a number"),
-    ("a penalty of text", lambda a: bp.updates.L2("a lot"), "the strength of a penalty must be a number"),
+    ("a penalty of text", lambda a: bp.updates.L2("a lot"), "the text of a strength must be a number"),
     ("a penalty below 0", lambda a: bp.updates.L2(-1), "the strength of a penalty must be a number"),
     ("a clip as a number", lambda a: bp.Learner(a.learner.net, clip=1.0), "clip= must be a bound such as"),
     ("a clip at 0", lambda a: bp.updates.ClipByNorm(0), "the largest norm of a gradient must be a"),

@@ -32,9 +32,16 @@ RULES = {
     "momentum": bp.updates.Momentum(0.1),
     "momentum, nesterov": bp.updates.Momentum(0.1, nesterov=True),
     "adam": bp.Adam(0.01),
+    "adagrad": bp.updates.Adagrad(0.1),
+    "rmsprop": bp.updates.RMSProp(bp.schedules.WarmUp(3, 0.1)),
+    "adadelta": bp.updates.Adadelta(),
+    "adamw": bp.updates.AdamW(bp.schedules.OneCycle(0.1, 6, 0.4)),
+    "nadam": bp.updates.NAdam(bp.schedules.Exponential(0.1, 0.9)),
+    "lion": bp.updates.Lion(bp.schedules.Cosine(0.1, 4, 0.01)),
 }
 LEARNERS = {
     **{f"loss {name}": bp.Learner(ONE_OF_EACH, loss) for name, loss in losses.ALL.items()},
+    "loss with settings": bp.Learner(ONE_OF_EACH, losses.SoftmaxCrossEntropy(0.1, (1, 2.5, 0), ignored=2)),
     **{
         f"rule {name}": bp.Learner(ONE_OF_EACH, losses.softmax_cross_entropy, rule)
         for name, rule in RULES.items()
@@ -46,17 +53,53 @@ LEARNERS = {
     "gate >": bp.Learner(
         bp.chain(4, bp.Dense(5, bp.activations.ReLU(">")), bp.Dense(3, bp.activations.LeakyReLU(0.1, ">")))
     ),
+    "normalized, gated and with blocks": bp.Learner(
+        bp.chain(
+            4,
+            bp.Dense(5, bias=False),
+            layers.BatchNorm(0.1),  # with rows of two, 1 / √ε is by how much rounding grows
+            layers.PReLU(),
+            bp.named("normal", layers.LayerNorm()),
+            bp.Dense(5, bp.sigmoid),
+            bp.multiply("normal"),
+            bp.residual(bp.Dense(5, bp.tanh), bp.residual(layers.PReLU(shared=True))),
+            bp.Dense(3),
+        ),
+    ),
+    "dropout": bp.Learner(
+        bp.chain(4, bp.Dense(6, bp.tanh), layers.Dropout(0.25), bp.Dense(5), layers.Dropout(), bp.Dense(3)),
+        update=bp.Adam(0.01),
+    ),
+    "categories": bp.Learner(bp.chain(layers.Integers(4), layers.Embedding(3, 2), bp.Dense(3))),
+    "averaged, decay by group, penalties, clipped": bp.Learner(
+        ONE_OF_EACH,
+        update={
+            "*.b": updates.Averaged(updates.AdamW(bp.schedules.Plateau(0.1), decay=0)),
+            "*": updates.Averaged(updates.AdamW(bp.schedules.Plateau(0.1), decay=0.1)),
+        },
+        penalty={"*.b": updates.L1(0.1), "early": updates.L2(0.1)},
+        clip=updates.ClipByNorm(0.5),
+    ),
+    "moving average, clipped by value": bp.Learner(
+        ONE_OF_EACH,
+        update=updates.Averaged(updates.Lion(0.1), 0.9),
+        clip=updates.ClipByValue(0.01),
+    ),
     "reduction sum": bp.Learner(ONE_OF_EACH, reduction="sum"),
     "layer by layer": bp.Learner(ONE_OF_EACH, order="layer by layer"),
     "to the input": bp.Learner(ONE_OF_EACH, to_input=True),
     "frozen": bp.Learner(ONE_OF_EACH.freeze("dense1", "dense2.b"), update=bp.Adam(0.01)),
 }
+# what is more than a unit; units run on JAX and Torch in the checks of bp.testing
+STRUCTURES = [name for name in LEARNERS if name.partition(" ")[0] not in ("loss", "activation")]
 
 
 def batch(learner, k, dtype="float32"):
     """The k-th batch of four samples; integer labels where the loss takes them."""
     draw = np.random.default_rng(k)
     x = draw.standard_normal((4, 4)).astype(dtype)
+    if learner.net.categories:
+        x = draw.integers(3, size=(4, 4), dtype=np.int32)
     if learner.loss.targets == "distribution":
         return x, draw.integers(0, 3, 4).astype(np.int32)
     return x, draw.random((4, 3)).astype(dtype)
@@ -72,7 +115,7 @@ def test_learners_here_hold_every_layer_loss_and_rule():
     assert {type(learner.loss) for learner in LEARNERS.values()} == {
         type(loss) for loss in losses.ALL.values()
     }
-    assert {type(learner.update) for learner in LEARNERS.values()} == set(updates.ALL.values())
+    assert {type(learner.update) for learner in LEARNERS.values()} >= set(updates.ALL.values())
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -119,12 +162,13 @@ def test_scan_equals_its_steps_bit_for_bit(name, monkeypatch):
 
 
 JUMPS = "rule gradient_descent, bounded"  # a floor turns rounding into another sign
+ON_ARRAYS = ("dropout", "categories")  # bits and indices are not unrolled
 
 
 @pytest.mark.parametrize(
     ("name", "dtype", "close"),
-    [(name, "float64", 1e-12) for name in LEARNERS]
-    + [(name, "float32", 2e-5) for name in LEARNERS if name != JUMPS],
+    [(name, "float64", 1e-12) for name in LEARNERS if name not in ON_ARRAYS]
+    + [(name, "float32", 2e-5) for name in LEARNERS if name not in (JUMPS, *ON_ARRAYS)],
 )
 def test_unrolled_scan_equals_its_steps(name, dtype, close, monkeypatch):
     monkeypatch.setattr(scalar_source, "MOST", 10_000)
@@ -173,7 +217,7 @@ def test_numbers_out_of_range_leave_the_unrolled_loop():
     assert int(s.step) == 20
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_jit_accepts_every_learner(name):
     pytest.importorskip("jax", reason="jax is not installed")
     learner = LEARNERS[name]
@@ -182,9 +226,7 @@ def test_jit_accepts_every_learner(name):
     step = learner.compile(w)
     for k in range(3):
         x, t = batch(learner, k)
-        w, s, loss = step(
-            w, s, bp.asarray(x, like=w), bp.asarray(t, like=w, dtype="int32" if t.ndim == 1 else None)
-        )
+        w, s, loss = step(w, s, *(bp.asarray(a, like=w, dtype=str(a.dtype)) for a in (x, t)))
         w_eager, s_eager, loss_eager = learner.step(w_eager, s_eager, x, t)
         np.testing.assert_allclose(float(loss), float(loss_eager), rtol=2e-5)
     np.testing.assert_allclose(np.asarray(w), w_eager, rtol=1e-4, atol=1e-6)
@@ -256,7 +298,7 @@ def on_torch(learner, dtype, seed=2):
     return found
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_torch_on_the_cpu_replays_the_plan_of_numpy_bit_for_bit(name, dtype):
     for one, other in zip(*on_torch(LEARNERS[name], dtype), strict=True):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import backprop_xp as bp
-from backprop_xp import backends, layers, loss_scale, rng
+from backprop_xp import backends, layers, loss_scale
 from backprop_xp.arrays import leaves, mapped
 from backprop_xp.compiler import compiled as compiled_module
 from backprop_xp.params import Param
@@ -714,37 +714,16 @@ def test_a_scan_that_would_stack_too_much_is_refused_with_the_size(name, places,
 
 
 # ---------------------------------------------------------------- inputs that are a tree
-@dataclass(frozen=True)
-class Mixed(layers.Input):
-    """Takes a dict: numbers (n, units), and a category (n,)."""
-
-
-@dataclass(frozen=True)
-class Embed(layers.Layer):
-    """o = [numbers, the row of a table for each category]."""
-
-    kinds: int
-    size: int
-
-    def shape(self, *inputs):
-        return (inputs[0][0] + self.size,)
-
-    def params(self, *inputs):
-        return {"table": Param((self.kinds, self.size), spread=1.0)}
-
-    def forward(self, p, *x, ctx, xp):
-        o = xp.concat([x[0]["numbers"], xp.take(p.table, x[0]["category"], axis=0)], axis=1)
-        return layers.Flow(o, o), ()
-
-    def grad(self, p, flow, delta, *x, xp):
-        category = x[0]["category"]
-        kinds = xp.arange(self.kinds, dtype=xp.int32, device=getattr(delta, "device", None))
-        hot = xp.astype(xp.expand_dims(category, axis=-1) == kinds, delta.dtype)
-        return (xp.matmul(xp.matrix_transpose(hot), delta[:, delta.shape[1] - self.size :]),)
-
-
 TREES = bp.Learner(
-    bp.chain(Mixed(2), Embed(3, 2), bp.Dense(3, bp.relu), bp.Dense(2)), update=bp.GradientDescent(0.125)
+    bp.chain(
+        bp.named("numbers", layers.Input(2)),
+        bp.named("category", layers.Integers(1)),
+        layers.Embedding(3, 2),
+        bp.concat("numbers"),
+        bp.Dense(3, bp.relu),
+        bp.Dense(2),
+    ),
+    update=bp.GradientDescent(0.125),
 )
 
 
@@ -753,7 +732,7 @@ def trees(place, n=6):
     draw = np.random.default_rng(5)
     x = {
         "numbers": place.array(draw.integers(-4, 5, (n, 2)) / 4),
-        "category": place.array(draw.integers(0, 3, n), "int32"),
+        "category": place.array(draw.integers(0, 3, (n, 1)), "int32"),
     }
     return x, place.array(draw.integers(-4, 5, (n, 2)) / 4)
 
@@ -775,7 +754,7 @@ def test_a_tree_of_inputs_is_learnt_from_in_every_way(library):
     step = TREES.compile(w)
     agree(library, step(*TREES.snapshot(w, s), *first), eager)
     alike(library, step.scan(*TREES.snapshot(w, s), x, t, np.asarray([[0, 1, 2]]))[:2], tuple(eager[:2]))
-    g, table = TREES.gradient(w, s, x, t)["embed1.table"], TREES.weights(w)["embed1.table"]
+    g, table = TREES.gradient(w, s, x, t)["embedding1.w"], TREES.weights(w)["embedding1.w"]
     assert g.shape == table.shape == (3, 2)
     h = 1e-6
     for where in np.ndindex(3, 2) if library.name == "numpy" else ():
@@ -802,7 +781,7 @@ def test_a_tree_of_inputs_is_learnt_from_in_every_way(library):
 
 
 @pytest.mark.parametrize("form", ["step", "compile", "predict", "compile_predict"])
-def test_trees_of_rows_of_unequal_number_are_refused(library, form):
+def test_inputs_that_do_not_fit_are_refused_by_name(library, form):
     (w, s), (x, t) = library.init(TREES), trees(library)
     act = getattr(TREES, form)(w) if form.startswith("compile") else getattr(TREES, form)
     target = () if "predict" in form else (t,)
@@ -810,39 +789,27 @@ def test_trees_of_rows_of_unequal_number_are_refused(library, form):
         act(*TREES.snapshot(w, s), x, *target)
     before, other = bits((w, s)), "numpy" if library.name == "exact" else "exact"
     foreign = bp.asarray(np.zeros((6, 2)), backend=other, dtype="rational" if other == "exact" else "float64")
-    for bad in (
-        x | {"category": x["category"][:5]},
-        x | {"numbers": x["numbers"][:1, ...]},
-        x | {"numbers": foreign},
-        {},
+    for bad, words in (
+        (
+            x | {"category": x["category"][:5, ...]},
+            ("equally many rows", "6 in 'numbers'", "5 in 'category'"),
+        ),
+        (x | {"numbers": x["numbers"][:, :1]}, ("input 'numbers' must be", "shape (batch, 2)", "(6, 1)")),
+        (x | {"numbers": foreign}, ("input 'numbers' must be", "like the weights", other)),
+        (x | {"category": x["numbers"][:, :1]}, ("input 'category'", "int32 or int64", "dtype='int32'")),
+        (x | {"numbers": library.array(np.ones((6, 2)), "int32")}, ("input 'numbers'", "weights' dtype")),
+        (x | {"age": x["numbers"]}, ("'numbers', 'category'", "one with", "'age'")),
+        ({"numbers": x["numbers"]}, ("'numbers', 'category'", "got one with 'numbers'")),
+        (x["numbers"], ("a dict", "'numbers', 'category'", "array of shape (6, 2)")),
+        ({}, ("'numbers', 'category'", "got one with none")),
     ):
-        refused(lambda bad=bad: act(w, s, bad, *target), "inputs in a tree must be", "equally many rows")
+        refused(lambda bad=bad: act(w, s, bad, *target), *words)
     assert bits((w, s)) == before
 
 
 # ---------------------------------------------------------------- where a part begins in its batch
-@dataclass(frozen=True)
-class Dropout(layers.Layer):
-    """Keeps half of the numbers, twice as large; which, is a function of the row in the whole batch."""
-
-    def forward(self, p, *x, ctx, xp):
-        word, device = rng.word(xp), getattr(x[0], "device", None)
-        n, units = x[0].shape
-        rows = xp.astype(xp.arange(n, dtype=xp.int32, device=device), word)
-        rows = rows + (ctx.first if isinstance(ctx.first, int) else xp.astype(ctx.first, word))
-        columns = xp.astype(xp.arange(units, dtype=xp.int32, device=device), word)
-        high = xp.zeros((n, units), dtype=word, device=device) + ctx.step
-        place = xp.expand_dims(rows, axis=-1) * 4096 + columns
-        words, _ = rng.threefry((ctx.seed, ctx.stream), (place, high), xp=xp)
-        mask = 2 * xp.astype(words & 1, x[0].dtype)
-        return layers.Flow(x[0], x[0] * mask, mask), ()
-
-    def delta(self, p, flow, e, *, xp):
-        return e * flow.aux
-
-
 def test_parts_of_a_batch_have_the_masks_of_the_whole(place):
-    net = bp.chain(3, bp.Dense(4), Dropout(), bp.Dense(2))
+    net = bp.chain(3, bp.Dense(4), layers.Dropout(), bp.Dense(2))
     learner = bp.Learner(net, update=STEADY, reduction="sum")
     (w, s), rows = place.init(learner, 7), batch(place, 6)
     o = "dropout1.o"

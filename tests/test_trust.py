@@ -319,7 +319,7 @@ def test_memory_that_runs_out_is_an_error_in_words(text, monkeypatch):
     def full(*_, **__):
         raise MemoryError if text is None else RuntimeError(text)
 
-    monkeypatch.setattr(bp.learner, "join", full)
+    monkeypatch.setattr(bp.initial, "join", full)
     if text == "other":
         with pytest.raises(RuntimeError, match="other"):
             NUMBERS.init()

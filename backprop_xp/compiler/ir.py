@@ -38,7 +38,7 @@ ELEMENTWISE = frozenset({
 })  # fmt: skip
 REDUCTIONS = frozenset({"sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin"})
 LIKE = frozenset({"zeros_like", "ones_like", "full_like"})
-CREATION = frozenset({"zeros", "ones", "full", "arange"}) | LIKE
+CREATION = frozenset({"zeros", "ones", "full", "arange", "asarray"}) | LIKE
 OTHER = frozenset({"matmul", "concat", "stack", "take", "cumulative_sum"})
 OPERATIONS = VIEWS | ELEMENTWISE | REDUCTIONS | CREATION | OTHER
 ASSIGN = "assign"  # old[...] = new: no function records it, the pass `write_back` adds it

@@ -130,9 +130,11 @@ class Recorder:
         return self.layouts[a.number] if a.number in self.layouts else _contiguous(a.shape, a.dtype)
 
     def asarray(self, a: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> "AbstractArray":
-        """A number as a 0-d array; data from the host are refused."""
+        """A number as a 0-d array, a tuple of numbers as a constant; other data from the host are refused."""
         if isinstance(a, AbstractArray):
             return self.run("astype", a, dtype or a.dtype) if copy or dtype not in (None, a.dtype) else a
+        if isinstance(a, tuple) and all(isinstance(each, (int, float)) for each in a):
+            return self.run("asarray", a, dtype=dtype or np.asarray(a).dtype)
         if not isinstance(a, (int, float)):
             _refuse("makes an array from host data")
         return self.run("full", (), a, dtype=dtype or (np.float64 if isinstance(a, float) else np.int64))

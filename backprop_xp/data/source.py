@@ -3,8 +3,8 @@
 from typing import Any, Protocol
 
 from .. import backends
-from ..arrays import Array, as_integer
-from ..checks import check_data, check_range, check_row_weights, described
+from ..arrays import Array, as_integer, leaves, mapped
+from ..checks import check_data, check_range, check_row_weights, described, without_ignored
 from ..errors import BackpropError, got_instead, refuse_half
 from ..layers import check_count
 from ..losses import Loss
@@ -55,7 +55,7 @@ class Stored:
 
     Args:
         x: inputs, shape (rows, features), of any backend (`bp.asarray` converts lists). Bytes (uint8)
-            stay bytes: a net reads them as x / 255.
+            stay bytes: a net reads them as x / 255. For a net with several inputs a dict of such arrays.
         t: targets, shape (rows, units), or integer labels (rows,).
         loss: the loss they are meant for; with it the range of the targets is checked here, else when
             the source is first used with a loss.
@@ -65,7 +65,7 @@ class Stored:
     Arrays that are mapped from a file (np.load(..., mmap_mode="r")) are read a window at a time.
 
     Raises:
-        BackpropError: shapes that do not fit, NaN or infinity, labels or probabilities out of range.
+        BackpropError: shapes that do not fit, NaN or infinity, targets out of the loss's range.
 
     >>> import numpy as np
     >>> source = Stored(np.asarray([[1.0], [2.0], [3.0]]), np.asarray([[2.0], [4.0], [6.0]]))
@@ -77,7 +77,7 @@ class Stored:
 
     def __init__(
         self,
-        x: Array,
+        x: Any,
         t: Array,
         loss: Loss | None = None,
         units: int | None = None,
@@ -88,11 +88,11 @@ class Stored:
         if loss is not None and (isinstance(loss, type) or not isinstance(loss, Loss)):
             msg = f"the loss must be one such as bp.softmax_cross_entropy, {got_instead(loss)}"
             raise BackpropError(msg)
-        self.n: int = x.shape[0]
-        self.features: int = x.shape[1]
-        mapped_from_file = any(hasattr(a, "filename") for a in (x, t))  # as numpy.memmap has
+        self.n: int = t.shape[0]
+        self.features: int = sum(a.shape[1] for a in leaves(x))
+        mapped_from_file = any(hasattr(a, "filename") for a in leaves((x, t)))  # as numpy.memmap has
         self.window = min(self.n, WINDOW) if mapped_from_file else self.n
-        self.outputs = _outputs(t, None if units is None else check_count(units, "the number of units"))
+        self.outputs = _outputs(t, loss, None if units is None else check_count(units, "the number of units"))
         check_data(x, t, loss, self.outputs)
         self._fits: set[tuple[Any, ...]] = set()  # kinds of losses and units the targets were found to fit
         self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))
@@ -103,21 +103,22 @@ class Stored:
         Raises:
             BackpropError: labels or probabilities out of range.
         """
-        if (loss.targets, units) not in self._fits:
+        fit = loss.targets, loss.ignored, units
+        if fit not in self._fits:
             check_range(self._batch[1], loss, units)
-            self._fits.add((loss.targets, units))
+            self._fits.add(fit)
 
     def __repr__(self) -> str:
         names = ("x", "t", "weight")
         parts = ", ".join(f"{name}={short(a)}" for name, a in zip(names, self._batch, strict=False))
-        return f"Stored({parts} on {backends.of(self._batch[0]).name}, for {self.outputs} output units)"
+        return f"Stored({parts} on {backends.of(self._batch[1]).name}, for {self.outputs} output units)"
 
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
         """The rows start, …, stop - 1; for all rows the arrays themselves, not copies."""
         check_slice(start, stop, self.n)
         if (start, stop) == (0, self.n):
             return self._batch
-        return tuple(a[start:stop, ...] for a in self._batch)
+        return mapped(self._batch, lambda a: a[start:stop, ...])  # type: ignore[no-any-return]
 
 
 def _checked(weight: Array, n: int) -> Array:
@@ -130,7 +131,16 @@ def _checked(weight: Array, n: int) -> Array:
     return weight
 
 
-def _check_pair(x: Any, t: Any) -> None:
+def _check_pair(inputs: Any, t: Any) -> None:
+    for x in inputs.values() if isinstance(inputs, dict) and inputs else (inputs,):
+        _check_input(x, t)
+    if t.ndim == 1 and not backends.of(t).xp.isdtype(t.dtype, "integral"):
+        shape = tuple(t.shape)
+        msg = f"targets of shape {shape} must be integer labels, got {t.dtype}: write t[:, None] for numbers"
+        raise BackpropError(msg)
+
+
+def _check_input(x: Any, t: Any) -> None:
     for a in (x, t):
         refuse_half(getattr(a, "dtype", None))
     if backends.of(x) is not backends.of(t):
@@ -144,16 +154,12 @@ def _check_pair(x: Any, t: Any) -> None:
         n = x.shape[0]
         msg = f"targets must have shape ({n}, units), or ({n},) for labels; got {tuple(t.shape)}"
         raise BackpropError(msg)
-    if t.ndim == 1 and not backends.of(t).xp.isdtype(t.dtype, "integral"):
-        shape = tuple(t.shape)
-        msg = f"targets of shape {shape} must be integer labels, got {t.dtype}: write t[:, None] for numbers"
-        raise BackpropError(msg)
 
 
-def _outputs(t: Array, units: int | None) -> int:
+def _outputs(t: Array, loss: Loss | None, units: int | None) -> int:
     if t.ndim == 2 and units not in (None, t.shape[1]):
         msg = f"targets must have one column for each of {units} units, got shape {tuple(t.shape)}"
         raise BackpropError(msg)
     if units is not None:
         return units
-    return int(t.shape[1] if t.ndim == 2 else backends.of(t).xp.max(t) + 1)
+    return int(t.shape[1] if t.ndim == 2 else backends.of(t).xp.max(without_ignored(t, loss)) + 1)

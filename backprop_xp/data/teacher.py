@@ -144,23 +144,23 @@ class Teacher:
         Raises:
             BackpropError: no formula is known for this loss on this task.
         """
-        kind, noise, k = type(loss), self.noise, self.outputs
-        known = {
-            losses.HalfSquaredError: k * noise**2 / 2,
-            losses.SquaredError: k * noise**2,
-            losses.MeanSquaredError: noise**2,
-            losses.MeanAbsoluteError: noise * sqrt(2 / pi),
+        noise, k = self.noise, self.outputs
+        known: dict[Loss, float] = {
+            losses.half_squared_error: k * noise**2 / 2,
+            losses.squared_error: k * noise**2,
+            losses.mean_squared_error: noise**2,
+            losses.mean_absolute_error: noise * sqrt(2 / pi),
         }
         if self.task == "classification":
             entropy = -(1 - noise) * log(1 - noise) - (noise * log(noise / (k - 1)) if noise else 0.0)
-            known = dict.fromkeys((losses.SoftmaxCrossEntropy, losses.CategoricalCrossEntropy), entropy)
-        if kind not in known:
+            known = dict.fromkeys((losses.softmax_cross_entropy, losses.categorical_cross_entropy), entropy)
+        if loss not in known:
             msg = (
-                f"the floor of {kind.__name__} on {self.task} is not known; "
-                f"it is known for {listed(each.__name__ for each in known)}"
+                f"the floor of {type(loss).__name__} on {self.task} is not known; "
+                f"it is known for {listed(type(each).__name__ for each in known)}, without settings"
             )
             raise BackpropError(msg)
-        return known[kind]
+        return known[loss]
 
     def _rows_of_block(self, start: int) -> tuple[Array, Array]:
         """The rows of the block that begins at `start`."""

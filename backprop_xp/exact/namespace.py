@@ -250,8 +250,8 @@ def _irrational(name: str) -> Callable[..., ExactArray]:
     def function(*args: Any, **kw: Any) -> ExactArray:
         msg = (
             f"{name} of a fraction is not a fraction: on the exact backend the activations must be "
-            "identity, relu or leaky_relu, and the loss a squared or absolute error; else use "
-            "backend='numpy' with dtype='float64'"
+            "rational, such as identity, relu or softsign, the loss a squared or absolute error, Huber, "
+            "Quantile or Hinge; else use backend='numpy' with dtype='float64'"
         )
         raise BackpropError(msg)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from .. import backends
@@ -16,7 +17,7 @@ from ..step import State
 from .batches import Batches, window_and_block
 from .chunk_length import LONGEST
 from .evaluate import check_source, evaluate
-from .loop import Epoch, Loop, Trained, as_int, resumable
+from .loop import Epoch, Loop, Trained, as_int
 from .progress import Progress, Show, opened
 
 _BLOCK = 1024  # rows that are read together, unless a source knows better
@@ -48,6 +49,7 @@ def epochs(
     show: Show | None = None,
     step: Compiled | None = None,
     each: bool = True,
+    validate: Any = None,
     began: int | None = None,
 ) -> Iterator[Trained]:
     """Train as `fit` does, and yield w, s and the figures after every epoch.
@@ -64,6 +66,7 @@ def epochs(
             False.
         step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
         each: yield after each epoch; else several short epochs may come in one record, which is faster.
+        validate: further data; after each epoch its mean loss is computed and recorded.
         began: to resume a training, the value of s.step when it began.
 
     Raises:
@@ -93,10 +96,16 @@ def epochs(
         raise BackpropError(msg)
     check_finite(w, "weights")
     learner.check_source(source)
+    judge = None
+    if validate is not None:
+        check_source(validate)
+        learner.check_source(validate)
+        judge = partial(evaluate, learner, source=validate, compiled=learner.compile_evaluate(w))
+    each = each or validate is not None or learner.pure.plateau is not None
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle)
     step, show = step or learner.compile(w), show or (lambda _: None)
-    yield from Loop(learner, step, source, batches, epochs, show, each, w, s, first, at).records()
+    yield from Loop(learner, step, source, batches, epochs, show, each, judge, w, s, first, at).records()
 
 
 def fit(
@@ -158,24 +167,17 @@ def fit(
     """
     history: list[Epoch] = []
     _check_start(learner, w, s)
-    if validate is not None:
-        check_source(validate)
-        learner.check_source(validate)
-    judge = None if validate is None else learner.compile_evaluate(w)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "shuffle": shuffle,
+        "validate": validate,
         "began": began,
     }
     with opened(progress) as show, _carrying(lambda: (w, s)):
-        each = validate is not None or progress is not None
+        each = progress is not None
         for record in _epochs(learner, w, s, source, **settings, show=show, step=step, each=each):
             w, s, found = record
-            if judge is not None:
-                with resumable(w, s):
-                    loss = evaluate(learner, w, s, validate, compiled=judge)
-                found = (*found[:-1], found[-1]._replace(validation=loss))
             history += found
     return Fitted(w, s, tuple(history))
 

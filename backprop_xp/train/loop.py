@@ -4,7 +4,7 @@ Many steps are passed in one call. Values are read from the device only a few ti
 progress report and to check that the loss is still finite.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -73,6 +73,7 @@ class Loop:
         epochs: how many there are, counted from step `began`.
         show: is given a report a few times a second; False stops the training.
         each: whether each epoch is wanted by itself.
+        judge: the loss of the validation data, from w and s; None where there are none.
     """
 
     learner: Learner
@@ -82,12 +83,14 @@ class Loop:
     epochs: int
     show: Show
     each: bool
+    judge: Callable[..., float] | None
     w: Array
     s: State
     began: int
     at: int
     chunk: ChunkLength = field(default_factory=ChunkLength)
     stopped: bool = False
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.to = backends.of(self.w)
@@ -100,10 +103,32 @@ class Loop:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
         while not self.stopped and self.at < self.began + self.epochs * self.batches.steps:
             with resumable(self.w, self.s):
-                record = self._some_epochs()
-            yield record
+                found = self._some_epochs()
+            with resumable(self.w, self.s):
+                found = self._judged(found)
+            yield Trained(self.w, self.s, found)
 
-    def _some_epochs(self) -> Trained:
+    def _judged(self, found: tuple[Epoch, ...]) -> tuple[Epoch, ...]:
+        """The figures with the validation loss; a rate that waits on a plateau is told of the loss."""
+        whole = not (self.at - self.began) % self.batches.steps
+        observes = whole and self.learner.pure.plateau is not None
+        if self.interrupted and not observes:
+            raise self._interrupt()
+        *before, last = found
+        if self.judge is not None:
+            last = last._replace(validation=self.judge(w=self.w, s=self.s))
+        if observes:
+            self.s = self.learner.observe(self.s, last.loss if last.validation is None else last.validation)
+        if self.interrupted:
+            raise self._interrupt()
+        return (*before, last)
+
+    def _interrupt(self) -> KeyboardInterrupt:
+        error = KeyboardInterrupt(f"after step {self.at}; the error has w and s")
+        error.w, error.s = self.w, self.s  # type: ignore[attr-defined]
+        return error
+
+    def _some_epochs(self) -> tuple[Epoch, ...]:
         """Train to the end of an epoch, or of several short ones."""
         self.good, self.seen = (self.w, self.s), self.at
         done, skip = divmod(self.at - self.began, self.batches.steps)
@@ -118,16 +143,14 @@ class Loop:
         self.unchecked = self.unchecked and bool(skip)  # until every row was seen
         if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
             raise self._diverged(of="a weight")
-        if interrupted:
-            with resumable(self.w, self.s):
-                msg = f"after step {self.at}; the error has w and s"
-                raise KeyboardInterrupt(msg)
+        self.interrupted = bool(interrupted)
         seconds = (perf_counter() - start) / count
         found = zip(self.losses, self.rows, strict=True)
-        return Trained(self.w, self.s, tuple(
+        return tuple(
             Epoch(self.number + k, rows, loss / max(rows, 1), seconds, rows / seconds)
-            for k, (loss, rows) in enumerate(found) if rows
-        ))  # fmt: skip
+            for k, (loss, rows) in enumerate(found)
+            if rows
+        )
 
     def _together(self, done: int) -> int:
         """How many epochs to pass at once: some only where they are short and not wanted by themselves."""

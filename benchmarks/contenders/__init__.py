@@ -20,6 +20,7 @@ from ..works import Work
 _EPSILON = 3.0  # for contenders that add Adam's ε to the root before its correction
 _SMALL = ("W1", "W2", "W3", "W4")
 _STORED = (*_SMALL, "W6")
+_REGULAR = ("W2r", "W3r")
 _GPU = ("G1", "G2", "G2'", "G3", "G3d", "G4", "G4'")
 _STREAMS = ("G5", "G5u8")
 _CPU, _CUDA, _BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
@@ -95,13 +96,15 @@ def _torch(name: str, cls: str, works: tuple[str, ...], devices: tuple[str, ...]
 
 
 CONTENDERS: tuple[Contender, ...] = (
-    _ours("numpy", (), (*_STORED, *_GPU, *_STREAMS), _CPU),  # in quick runs all works are on the processor
+    _ours(
+        "numpy", (), (*_STORED, *_REGULAR, *_GPU, *_STREAMS), _CPU
+    ),  # in quick runs all works are on the processor
     _ours("cupy", (), (*_GPU, *_STREAMS), _CUDA, backend="cupy"),
     _ours("cupy 256 a graph", (), ("G4",), _CUDA, backend="cupy", steps_of_a_graph=256),
     _ours("cupy eager", (), ("G1", "G2", "G4"), _CUDA, backend="cupy", eager=True),
     _ours("cupy resident", (), _STREAMS, _CUDA, backend="cupy", resident=True),
-    _ours("jax", ("jax",), (*_STORED, *_GPU), _BOTH, backend="jax"),
-    _ours("torch", ("torch",), (*_STORED, *_GPU), _BOTH, backend="torch"),
+    _ours("jax", ("jax",), (*_STORED, *_REGULAR, *_GPU), _BOTH, backend="jax"),
+    _ours("torch", ("torch",), (*_STORED, *_REGULAR, *_GPU), _BOTH, backend="torch"),
     Contender("ours numpy fit", ".ours:Fit", (), ("W0",)),
     Contender("ours numpy scans", ".ours:Scans", (), ("W0",)),
     Contender("ours numpy file", ".ours:FromFile", (), ("W5",)),
@@ -110,6 +113,9 @@ CONTENDERS: tuple[Contender, ...] = (
     _torch("eager", "Torch", (*_STORED, *_GPU), _BOTH, fused=False),
     _torch("fused", "Torch", (*_STORED, *_GPU), _BOTH),
     _torch("compile", "Torch", (*_SMALL, *_GPU), _BOTH, compiled=True),
+    _torch("regular eager", "Regular", _REGULAR, _CPU, fused=False),
+    _torch("regular fused", "Regular", _REGULAR, _CPU),
+    _torch("regular compile", "Regular", _REGULAR, _CPU, compiled=True),
     _torch("graph", "Graphed", _GPU, _CUDA),
     Contender("jax jit", ".with_jax:Jitted", ("jax",), _STORED),
     Contender("jax scan", ".with_jax:Scanned", ("jax",), (*_STORED, *_GPU), _BOTH),
@@ -133,6 +139,8 @@ REFERENCES: tuple[Contender, ...] = (  # the first of them that runs is used
               _FLOAT64 | {"library": "cupy"}),
     Contender("reference on the host", ".plain:Plain", (), (*_STORED, "W5", *_GPU, *_STREAMS), _BOTH,
               _FLOAT64),
+    Contender("reference by torch", ".with_torch:Regular", ("torch",), _REGULAR, _CPU,
+              {"fused": False, "double": True}),
     Contender("reference in epochs", ".plain:Epochs", (), ("W0",), _CPU, _FLOAT64),
     Contender("reference", ".plain:Reading", (), ("W5r",)),
 )  # fmt: skip

@@ -16,9 +16,11 @@ from ..data import Data, mapped
 from ..works import Work
 
 
-def first(work: Work, data: Data, precision: str | None = None, **where: Any) -> tuple[bp.Learner, Any, Any]:
+def first(
+    work: Work, data: Data, precision: str | None = None, dropout: bool = True, **where: Any
+) -> tuple[bp.Learner, Any, Any]:
     """The learner with the shared first weights."""
-    learner = replace(work.learner(), precision=precision)
+    learner = replace(work.learner(dropout), precision=precision)
     weights = {}
     for k, (w, b) in enumerate(data.blocks, 1):
         weights |= {f"dense{k}.w": w} | ({} if b is None else {f"dense{k}.b": b})
@@ -48,15 +50,16 @@ class Ours:
             self.set_torch(work, threads)
         device = work.device if backend == "torch" else None
         settable = work.device == "cuda" and backend != "torch"
-        self.learner, self.w, self.s = first(
-            work, data, work.precision if settable else None, backend=backend, device=device
-        )
+        precision, where = work.precision if settable else None, {"backend": backend, "device": device}
+        self.learner, self.w, self.s = first(work, data, precision, **where)
         self.work, self.eager, self.to = work, eager, backends.of(self.w)
         self.on_host = work.kind == "stream" and not resident
-        self.x, self.t = (a if self.on_host else self.put(a) for a in (np.array(data.x), np.array(data.t)))
+        arrays = [np.array(data.x), np.array(data.t)] + [work.row_weights] * work.regular
+        self.batch = [a if self.on_host else self.put(a) for a in arrays]
         self.index: dict[int, Any] = {}
         self.compiled = self.learner.compile(self.w)
         self.w, self.s = self.compiled.pack(self.w, self.s)  # the form that scans keep, as rivals keep theirs
+        self.checked = first(work, data, dropout=False, **where) if work.regular else None
 
     @staticmethod
     def set_torch(work: Work, threads: int) -> None:
@@ -85,15 +88,22 @@ class Ours:
     def run(self, steps: int) -> Any:
         if self.eager:
             return self.step_by_step(steps)
-        self.w, self.s, losses = self.compiled.scan(self.w, self.s, self.x, self.t, self.rows(steps))
+        self.w, self.s, losses = self.compiled.scan(self.w, self.s, *self.batch, self.rows(steps))
         return self.to.to_host(losses)
+
+    def check(self, steps: int) -> Any:
+        """The losses of the first steps, without dropout."""
+        if self.checked is None:
+            return self.run(steps)
+        learner, w, s = self.checked
+        return self.to.to_host(learner.compile(w).scan(w, s, *self.batch, self.rows(steps))[2])
 
     def step_by_step(self, steps: int) -> Any:
         losses, size = [], self.work.batch
         for k in range(steps):
             start = k % self.work.batches * size
-            x, t = self.x[start : start + size], self.t[start : start + size]
-            self.w, self.s, loss = self.learner.step(self.w, self.s, x, t)
+            batch = [a[start : start + size] for a in self.batch]
+            self.w, self.s, loss = self.learner.step(self.w, self.s, *batch)
             losses.append(loss)
         return self.to.to_host(self.to.xp.stack(losses))
 

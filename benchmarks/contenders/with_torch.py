@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import Data
-from ..works import Work
+from ..works import DECAY, DROPOUT, NORM, Work
 
 _KEPT = 1 << 16  # the most losses of one run that a graph stores
 
@@ -82,7 +82,7 @@ class Torch:
         return loss.detach().clone() if self.graphs_inside else loss.detach()
 
     def run(self, steps: int) -> Any:
-        return torch.stack([self.step(x, t) for x, t in self.batches(steps)]).cpu().numpy()
+        return torch.stack([self.step(*batch) for batch in self.batches(steps)]).cpu().numpy()
 
     @cached_property
     def ab(self) -> list[Any]:
@@ -185,6 +185,55 @@ class Loaded(Torch):
     def batches(self, steps: int) -> Iterator[Any]:
         size = self.work.batch
         return iter(DataLoader(Rows(self.x, self.t, steps * size), batch_size=size))
+
+
+class Regular(Torch):
+    """The same with AdamW, the gradient clipped by its norm, dropout, and a weight for each row.
+
+    Args:
+        double: compute in float64, for the reference.
+    """
+
+    def __init__(self, work: Work, data: Data, threads: int, double: bool = False, **settings: Any) -> None:
+        self.dtype = torch.float64 if double else torch.float32
+        super().__init__(work, data, threads, **settings)
+        layers: list[torch.nn.Module] = []
+        for k, layer in enumerate(network(work, data).to(self.dtype)):
+            layers += [torch.nn.Dropout(DROPOUT)] if k and isinstance(layer, torch.nn.Linear) else []
+            layers.append(layer)
+        self.net = torch.nn.Sequential(*layers)
+        groups = [
+            {"params": [p for p in self.net.parameters() if p.ndim > 1], "weight_decay": DECAY},
+            {"params": [p for p in self.net.parameters() if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        fused = settings.get("fused", True) or None
+        self.optimiser = torch.optim.AdamW(groups, lr=work.rate, fused=fused)
+
+        def forward(x: Any, t: Any, weight: Any) -> Any:
+            losses = torch.nn.functional.cross_entropy(self.net(x), t, reduction="none")
+            return torch.mean(losses * weight)
+
+        self.forward = torch.compile(forward) if settings.get("compiled") else forward
+
+    def load(self, data: Data) -> None:
+        x, t = (torch.from_numpy(a) for a in data.batches(self.work))
+        weight = torch.from_numpy(self.work.row_weights).reshape(t.shape)
+        self.stored = list(zip(x.to(self.dtype), t.long(), weight.to(self.dtype), strict=True))
+
+    def step(self, *batch: Any) -> Any:
+        self.optimiser.zero_grad()
+        loss = self.forward(*batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters(), NORM)
+        self.optimiser.step()
+        return loss.detach()
+
+    def check(self, steps: int) -> Any:
+        """The losses without dropout."""
+        self.net.eval()
+        losses = self.run(steps)
+        self.net.train()
+        return losses
 
 
 class Sliced(Torch):

@@ -1,0 +1,124 @@
+"""What every layer is: the four methods, what they receive, and what they keep."""
+
+from abc import ABC, abstractmethod
+from math import inf
+from numbers import Real
+from typing import Any, ClassVar, NamedTuple
+
+from ..arrays import Array, Namespace, Shape, as_integer
+from ..errors import BackpropError, got_instead
+from ..params import Param
+
+
+class Flow(NamedTuple):
+    """What a layer keeps of the forward pass: net input, output, and anything else it needs later."""
+
+    net: Array
+    o: Array
+    aux: Any = ()
+
+
+class Context(NamedTuple):
+    """What a layer receives besides its inputs and parameters.
+
+    Attributes:
+        training: whether this is a training step.
+        seed: of the run, a 32-bit integer (see `rng`).
+        step: the number of updates made before this one, a 32-bit integer.
+        stream: the number of the layer's own stream of random bits.
+        state: the layer's running state, one array for each entry of `Layer.state`.
+        first: where the rows begin in the whole batch, so that masks do not repeat in its parts.
+    """
+
+    training: bool
+    seed: Array
+    step: Array
+    stream: int
+    state: tuple[Array, ...]
+    first: Array = 0
+
+
+class Layer(ABC):
+    """The base: no parameters, no state, one input of any number of units.
+
+    Attributes:
+        integers: whether it takes columns of integers, as those of `Integers`; else it takes numbers.
+    """
+
+    integers: ClassVar[bool] = False
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """The shape of one sample's output, given those of its inputs."""
+        return inputs[0]
+
+    def params(self, *inputs: Shape) -> dict[str, Param]:
+        """The parameters by name, in the order of `grad`."""
+        return {}
+
+    def state(self, *inputs: Shape) -> tuple[Param, ...]:
+        """The arrays the layer carries from step to step, such as running means; here none."""
+        return ()
+
+    @abstractmethod
+    def forward(self, p: Any, *x: Array, ctx: Context, xp: Namespace) -> tuple[Flow, tuple[Array, ...]]:
+        """Net input and output as a `Flow`, and the new state.
+
+        Args:
+            p: the parameters as attributes: p.w, p.b.
+            x: the inputs, each (batch, units).
+            ctx: training or not, random bits, the layer's state.
+            xp: the namespace of the arrays.
+        """
+
+    def delta(self, p: Any, flow: Flow, e: Array, *, xp: Namespace) -> Array:
+        """delta = ∂E/∂net; here o = net, hence e."""
+        return e
+
+    def grad(self, p: Any, flow: Flow, delta: Array, *x: Array, xp: Namespace) -> tuple[Array, ...]:
+        """∂E/∂w for each parameter; here there are none."""
+        return ()
+
+    def pull(self, p: Any, flow: Flow, delta: Array, *x: Array, xp: Namespace) -> tuple[Array, ...]:
+        """∂E/∂x for each input; here net = x, hence delta."""
+        return (delta,)
+
+
+def units(shape: Shape, layer: str) -> int:
+    """The number of units of a flat input.
+
+    Raises:
+        BackpropError: a sample has more than one axis.
+    """
+    if len(shape) != 1:
+        msg = f"{layer} needs an input of shape (batch, units), got samples of shape {shape}"
+        raise BackpropError(msg)
+    return shape[0]
+
+
+def check_count(n: Any, what: str) -> int:
+    """A count as an int, if it is a positive integer."""
+    found = as_integer(n)
+    if found is None or found < 1:
+        msg = f"{what} must be a positive integer, got {n!r}"
+        raise BackpropError(msg)
+    return found
+
+
+def check_positive(value: Any, what: str) -> float:
+    """A setting as a float, if it is a positive finite number."""
+    if not isinstance(value, Real) or not 0 < float(value) < inf:
+        msg = f"{what} must be a positive finite number such as 1e-5, got {value!r}"
+        raise BackpropError(msg)
+    return float(value)
+
+
+def check_activation(f: Any) -> None:
+    """Check that f is an activation."""
+    if not hasattr(f, "delta") or isinstance(f, type):
+        msg = f"the activation of a layer must be one such as bp.relu or bp.tanh, {got_instead(f)}"
+        raise BackpropError(msg)
+
+
+def listed_shapes(shapes: tuple[Shape, ...]) -> str:
+    """Shapes separated by commas."""
+    return ", ".join(str(shape) for shape in shapes)

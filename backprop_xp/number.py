@@ -1,0 +1,61 @@
+"""Numbers as settings: floats, fractions, and text such as "1/100", which is exact on fractions."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from math import inf
+from numbers import Real
+from typing import Any
+
+from .arrays import Namespace
+from .errors import BackpropError
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting is a real number; a truth is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def number(value: Any, *, xp: Namespace) -> Any:
+    """A fraction as a float, except on the exact backend, which has no floats; others unchanged.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> number(Fraction("1/4"), xp=np), number(Fraction("1/4"), xp=bp.exact.namespace)
+    (0.25, Fraction(1, 4))
+    """
+    return float(value) if isinstance(value, Fraction) and xp.float32 is not None else value
+
+
+def read_text(settings: Any, *names: str) -> None:
+    """Settings of a frozen dataclass that are text, such as "1/100", as fractions; in mappings too.
+
+    Raises:
+        BackpropError: the text is no number.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if isinstance(value, Mapping):
+            object.__setattr__(settings, name, {key: _read(each, name) for key, each in value.items()})
+        else:
+            object.__setattr__(settings, name, _read(value, name))
+
+
+def _read(value: Any, name: str) -> Any:
+    try:
+        return Fraction(value) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError) as error:
+        msg = f"the text of a {name} must be a number such as '1/100' or '0.01', got {value!r}"
+        raise BackpropError(msg) from error
+
+
+def check_positive(value: Any, what: str, example: str) -> None:
+    """Check that a setting is a positive finite number."""
+    if not is_number(value) or not 0 < float(value) < inf:
+        msg = f"{what} must be a positive finite number such as {example}, got {value!r}"
+        raise BackpropError(msg)
+
+
+def check_not_negative(value: Any, what: str) -> None:
+    """Check that a setting is a finite number, 0 or more."""
+    if not is_number(value) or not 0 <= float(value) < inf:
+        msg = f"{what} must be a number, 0 or more, got {value!r}"
+        raise BackpropError(msg)
