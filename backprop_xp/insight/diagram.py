@@ -28,19 +28,21 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A weight, or a connection without one: its two ends, the sign of its change, and a text."""
+    """A weight, or a connection without one: its ends, the unit it leads to, the sign of its change, texts."""
 
     x1: float
     y1: float
     x2: float
     y2: float
+    to: int
     sign: int
     text: str
     title: str
 
-    def tag(self, k: int) -> tuple[float, float]:
-        """Where the text of the k-th line stands, so that those of neighbours do not meet."""
-        at = (0.35, 0.5, 0.65)[k % 3]
+    @property
+    def tag(self) -> tuple[float, float]:
+        """Where the text stands, so that those of neighbours do not meet."""
+        at = 0.34 + 0.17 * (self.to % 3)
         return self.x1 + at * (self.x2 - self.x1), self.y1 + at * (self.y2 - self.y1)
 
 
@@ -97,7 +99,7 @@ def diagram(run: Json, step: Json) -> Diagram:
                         own = why.get((block, i, j)) if dense else None
                         (x1, y1), (x2, y2) = place(start, i), place(c, j)
                         ends = x1 + WIDE / 2, y1, x2 - WIDE / 2, y2
-                        lines.append(Line(*ends, *_moved(run, own)))
+                        lines.append(Line(*ends, j, *_moved(run, own)))
     if sum(bool(line.text) for line in lines) > MOST_TAGS:
         lines = [line._replace(text="") for line in lines]
     return Diagram(boxes, lines, WIDE + 8 + (len(drawn) - 1) * _ACROSS, height)
@@ -128,7 +130,7 @@ def _moved(run: Json, why: Json | None) -> tuple[int, str, str]:
 def as_svg(run: Json, step: Json) -> str:
     """The diagram as SVG, which needs no script."""
     drawn = diagram(run, step)
-    lines = [_svg_line(k, line) for k, line in enumerate(drawn.lines)]
+    lines = [_svg_line(line) for line in drawn.lines]
     boxes = [_svg_box(box) for box in drawn.boxes]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {drawn.width:g} {drawn.height:g}" '
@@ -137,7 +139,7 @@ def as_svg(run: Json, step: Json) -> str:
     )
 
 
-def _svg_line(k: int, line: Line) -> str:
+def _svg_line(line: Line) -> str:
     colour, dash = COLOURS[line.sign], ' stroke-dasharray="8 4"' if line.sign < 0 else ""
     drawn = (
         f'<line x1="{line.x1:g}" y1="{line.y1:g}" x2="{line.x2:g}" y2="{line.y2:g}" stroke="{colour}" '
@@ -145,7 +147,7 @@ def _svg_line(k: int, line: Line) -> str:
     )
     if not line.text:
         return drawn
-    (x, y), wide = line.tag(k), 7.4 * len(line.text) + 12
+    (x, y), wide = line.tag, 7.4 * len(line.text) + 12
     return (
         f'{drawn}<rect x="{x - wide / 2:g}" y="{y - 12:g}" width="{wide:g}" height="24" rx="12" fill="#fff" '
         f'stroke="{LINE}"/><text x="{x:g}" y="{y + 4:g}" fill="{colour}">{escape(line.text)}</text>'

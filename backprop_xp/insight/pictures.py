@@ -58,7 +58,7 @@ def _diagram(figure: Any, run: Json, step: Json) -> None:
     axes = figure.subplots()
     axes.set(xlim=(-6, drawn.width + 6), ylim=(drawn.height + 6, -6), aspect="equal")
     axes.axis("off")
-    for k, line in enumerate(drawn.lines):
+    for line in drawn.lines:
         style = {1: "-", 0: "-", -1: "--"}[line.sign]
         axes.plot(
             [line.x1, line.x2],
@@ -69,7 +69,7 @@ def _diagram(figure: Any, run: Json, step: Json) -> None:
             zorder=1,
         )
         if line.text:
-            x, y = line.tag(k)
+            x, y = line.tag
             around = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": LINE}
             colour = COLOURS[line.sign]
             axes.text(x, y, line.text, color=colour, ha="center", va="center", fontsize=9, bbox=around)

@@ -77,10 +77,10 @@ const guessKey = why => `${run().id}/${state.step}/${keyOf(why)}`;
 function layout() {
   const all = columns(), upright = all.length > 3 || innerWidth < 640 || all.some(column => column.units > 6);
   const shown = all.map(column => Math.min(column.units, MOST_UNITS)), most = Math.max(...shown);
-  const width = upright ? Math.max(360, most * 118) : 200 * (all.length - 1) + 260, height = upright ? all.length * 116 + 40 : Math.max(most * 96, 150) + 24;
+  const width = upright ? Math.max(360, most * 118) : 200 * (all.length - 1) + 260, height = upright ? all.length * 140 : Math.max(most * 96, 150) + 24;
   const place = (c, j) => {
     const across = (j + 0.5) / shown[c];
-    return upright ? [across * width, 56 + c * 116] : [80 + c * 230 * (all.length > 2 ? 0.87 : 1), 20 + across * (height - 24)];
+    return upright ? [across * width, 56 + c * 140] : [80 + c * 230 * (all.length > 2 ? 0.87 : 1), 20 + across * (height - 24)];
   };
   return { all, shown, width: upright ? width : Math.max(width, 80 + (all.length - 1) * 230 + 170), height, place, upright };
 }
@@ -122,9 +122,9 @@ function edgeLook(edge) {
 
 function diagram() {
   const drawn = layout(), list = edges(drawn), tags = list.filter(edge => edge.block).length <= MOST_TAGS, half = 58, parts = [];
-  list.forEach((edge, n) => {
+  list.forEach(edge => {
     const [x1, y1] = drawn.place(...edge.from), [x2, y2] = drawn.place(...edge.to), look = edgeLook(edge);
-    const at = drawn.upright ? [0.35, 0.5, 0.65][n % 3] : [0.42, 0.55, 0.68][n % 3], [ax, ay] = drawn.upright ? [0, 30] : [half, 0];
+    const at = 0.34 + 0.17 * (edge.j % 3), [ax, ay] = drawn.upright ? [0, 30] : [half, 0];
     const [sx, sy, ex, ey] = [x1 + ax, y1 + ay, x2 - ax, y2 - ay], [tx, ty] = [sx + (ex - sx) * at, sy + (ey - sy) * at];
     const isChosen = edge.why && edge.why === chosen() && state.phase >= 3, wide = Math.max(40, look.text.length * 7.6 + 14);
     const name = edge.why && `${weightName(edge.why)}: ${hidden(edge.why) ? "guess" : look.text}`;
