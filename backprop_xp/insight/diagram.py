@@ -28,7 +28,7 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A weight, or a connection without one: its ends, the unit it leads to, the sign of its change, texts."""
+    """A weight, or a connection without one: its ends, its unit, the sign of its change, texts."""
 
     x1: float
     y1: float
