@@ -1,8 +1,9 @@
-"""Accuracy on scikit-learn's own sets beside its MLP: equal sizes, first weights, rule, batches and epochs.
+"""Accuracy on scikit-learn's own sets beside its MLP: equal sizes, rule, batches and epochs.
 
-Both start from the weights that scikit-learn draws, and learn with Adam at the same settings; each takes the
-rows in its own order. Ours must score at least what the other does less 0.01, over all rows, each of which
-is predicted by nets that did not learn it.
+Both draw their own first weights, uniform in Glorot's bounds, which is what scikit-learn does, and take the
+rows in their own order. Ours must score at least what the other does less 0.01: the mean over some seeds, of
+the score over all rows, each predicted by a net that did not learn it. (With He's wider bounds, the usual
+ones before a ReLU, iris and diabetes score 0.017 less after so few epochs, the other sets the same.)
 """
 
 import warnings
@@ -23,6 +24,7 @@ SETS = {  # hidden units, rows of a batch, epochs
     "digits": (32, 100, 10),
     "diabetes": (16, 50, 20),
 }
+SEEDS = 3
 RATE = 0.01  # scikit-learn's own, 0.001, needs more epochs than a test has
 
 
@@ -40,39 +42,37 @@ def folds(name: str) -> Iterator[tuple[Any, ...]]:
         yield scaled[train], t[train], scaled[test], t[test]
 
 
-def theirs(name: str, x: Any, t: Any, rate: float = RATE, epochs: int | None = None) -> Any:
-    """Scikit-learn's MLP, trained."""
+def theirs(name: str, x: Any, t: Any, x_test: Any, seed: int) -> Any:
+    """What scikit-learn's MLP, trained, makes of further rows."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    hidden, batch, usual = SETS[name]
+    hidden, batch, epochs = SETS[name]
     model = (MLPClassifier if t.dtype.kind == "i" else MLPRegressor)(
         hidden_layer_sizes=(hidden,),
         alpha=0.0,
         batch_size=batch,
-        learning_rate_init=rate,
-        max_iter=epochs or usual,
+        learning_rate_init=RATE,
+        max_iter=epochs,
         tol=0.0,
-        n_iter_no_change=usual,
-        random_state=1,
+        n_iter_no_change=epochs,
+        random_state=seed,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it would go on
-        return model.fit(x, t)
+        return model.fit(x, t).predict(x_test)
 
 
-def ours(name: str, x: Any, t: Any, x_test: Any) -> Any:
-    """What our net, trained from the same first weights, makes of further rows."""
-    hidden, batch, epochs = SETS[name]
-    first = theirs(name, x, t, rate=1e-12, epochs=1)  # its first weights, all but unchanged
-    blocks = {f"dense{k}.w": w for k, w in enumerate(first.coefs_, 1)}
-    blocks |= {f"dense{k}.b": b for k, b in enumerate(first.intercepts_, 1)}
-    units, numbers = blocks["dense2.b"].size, t.dtype.kind == "f"
+def ours(name: str, x: Any, t: Any, x_test: Any, seed: int) -> Any:
+    """What our net, trained, makes of further rows."""
+    (hidden, batch, epochs), numbers = SETS[name], t.dtype.kind == "f"
+    classes = 1 if numbers else np.unique(t).size
+    units = 1 if classes == 2 else classes  # of two classes scikit-learn takes one unit
     loss = bp.half_squared_error if numbers else bp.softmax_cross_entropy
-    if not numbers and units == 1:  # of two classes it takes one unit
-        loss = bp.losses.sigmoid_cross_entropy
-    net = bp.chain(x.shape[1], bp.Dense(hidden, bp.relu), bp.Dense(units))
-    learner = bp.Learner(net, loss, bp.Adam(RATE))
-    w, s = learner.init(dtype="float64", weights=blocks)
+    loss = loss if classes != 2 else bp.losses.sigmoid_cross_entropy
+    learner = bp.Learner(
+        bp.chain(x.shape[1], bp.Dense(hidden, bp.relu), bp.Dense(units)), loss, bp.Adam(RATE)
+    )
+    w, s = learner.init(seed, dtype="float64", initial={"*.w": bp.initialization.GlorotUniform()})
     targets = t.astype("int32") if units > 1 else t[:, None].astype("float64")
     w, s, _ = bp.fit(learner, w, s, bp.data.Stored(x, targets), epochs=epochs, batch_size=batch)
     o = learner.predict(w, s, x_test)
@@ -85,12 +85,14 @@ def ours(name: str, x: Any, t: Any, x_test: Any) -> Any:
 def test_accuracy_is_at_least_that_of_scikit_learns_mlp(name):
     from sklearn.metrics import accuracy_score, r2_score
 
-    made, known, wanted = [], [], []
-    for x, t, x_test, t_test in folds(name):
-        made.append(ours(name, x, t, x_test))
-        known.append(theirs(name, x, t).predict(x_test))
-        wanted.append(t_test)
-    score = accuracy_score if wanted[0].dtype.kind == "i" else r2_score
-    found, other = (score(np.concatenate(wanted), np.concatenate(each)) for each in (made, known))
+    scores: dict[Any, list[float]] = {ours: [], theirs: []}
+    for seed in range(SEEDS):
+        parts = list(folds(name))
+        wanted = np.concatenate([t_test for *_, t_test in parts])
+        score = accuracy_score if wanted.dtype.kind == "i" else r2_score
+        for each, own in scores.items():
+            found = np.concatenate([each(name, x, t, x_test, seed) for x, t, x_test, _ in parts])
+            own.append(score(wanted, found))
+    found, other = (float(np.mean(own)) for own in scores.values())
     print(f"{name}: {found:.4f}, scikit-learn {other:.4f}")
     assert found >= other - 0.01

@@ -501,8 +501,6 @@ class Momentum:
         bp.activations.LeakyReLU(F(1, 3)),
         bp.activations.ThresholdedReLU(F(1, 3)),
         bp.activations.hard_sigmoid,
-        bp.activations.hard_swish,
-        bp.activations.softsign,
     ],
     ids=repr,
 )

@@ -219,9 +219,9 @@ def torch_gradients(spec: Spec) -> tuple[float, dict[str, np.ndarray], np.ndarra
 
 
 def relative(got: np.ndarray, want: np.ndarray) -> float:
-    """‖got − want‖ / ‖want‖; 0 where both are zero everywhere."""
+    """‖got − want‖ / ‖want‖; 0 where both are zero, or so small that Torch's erf has rounded Φ to 0."""
     difference, size = float(np.linalg.norm(got - want)), float(np.linalg.norm(want))
-    return 0.0 if difference == 0 else difference / size if size else np.inf
+    return 0.0 if difference < 1e-30 else difference / size if size else np.inf
 
 
 def flat(blocks: dict[str, np.ndarray]) -> np.ndarray:
@@ -275,7 +275,7 @@ def test_random_nets_cover_what_the_library_has():
 
 def test_random_nets_have_zeros_at_which_the_gate_decides():
     decided = 0
-    for seed in range(100):
+    for seed in range(150):
         spec = random_spec(seed)
         w, s = spec.learner().init(dtype="float64", weights=spec.weights)
         by_gate = []

@@ -195,7 +195,7 @@ def test_all_that_a_user_holds_is_one_short_line_on_every_backend(float_place):
     shown = {
         "Net(input (3,) → dense1 (4,) → dense2 (2,): 26 parameters)": learner.net,
         "Learner(net=Net(": learner,
-        f"moments=((26,) {kind})), layers=(), step=0, seed=0": s,
+        f"moments=((26,) {kind})), step=0, seed=0": s,
         f"Stored(x=(5, 3) {kind}, t=(5, 2) {kind} on {float_place.name}": bp.data.Stored(x, t),
         "Teacher(1, 100, features=3, outputs=1, hidden=(16,), ": bp.data.Teacher(1, 100, 3, **where),
         f"(step on {float_place.name}, compiled 0 times)": step,

@@ -1199,3 +1199,17 @@ def test_a_loss_scale_in_the_state_survives_steps_and_changes_no_update(form, ho
     assert bits((w, s.rule)) == bits((before[0], before[1].rule))
     assert [float(a) for a in s.scale] == [2048, 0]
     assert int(s.step) == 1
+
+
+def test_a_scan_on_jax_returns_the_state_in_the_form_it_was_given():
+    pytest.importorskip("jax", reason="jax is not installed")
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), update=bp.GradientDescent(0.1))
+    w, s = learner.init(backend="jax")
+    step, index = learner.compile(w), np.asarray([[0, 1]])
+    x, t = bp.asarray(np.ones((2, 3)), like=w), bp.asarray(np.ones((2, 2)), like=w)
+    split, s, _ = step.scan(*step.pack(*learner.snapshot(w, s)), x, t, index)
+    assert isinstance(split, tuple)  # and nothing was joined in between
+    again, s, _ = step.scan(split, s, x, t, index)
+    assert isinstance(again, tuple)
+    flat, s, _ = step.scan(*step.unpack(again, s), x, t, index)
+    assert flat.shape == w.shape

@@ -109,16 +109,17 @@ class Jitted(Compiled):
         self._check_there(given)
         index = self.index_to_device(rows, index)
         try:
-            packed = self.pack(*state)
+            changes = self._changes(self._pack, state)
+            packed = self._pack(*state) if changes else state
         except (TypeError, AttributeError, IndexError):
             self.check(*given)
             raise
         result = self._run(self._many, (*packed, *held, *rows), index)
-        if packed is state:
+        if not changes:
             return result
         for a in self._leaves(state):
             a.delete()  # consumed, as the packed one was
-        return (*self.unpack(*result[: self.donate]), *result[self.donate :])
+        return (*self._unpack(*result[: self.donate]), *result[self.donate :])
 
     def _run(self, function: Any, args: Any, *index: Array) -> Any:
         if not index:

@@ -20,7 +20,7 @@ from ..works import Work
 _EPSILON = 3.0  # for contenders that add Adam's ε to the root before its correction
 _SMALL = ("W1", "W2", "W3", "W4")
 _STORED = (*_SMALL, "W6")
-_REGULAR = ("W2r", "W3r")
+_REGULAR = ("W9",)
 _GPU = ("G1", "G2", "G2'", "G3", "G3d", "G4", "G4'")
 _STREAMS = ("G5", "G5u8")
 _CPU, _CUDA, _BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
