@@ -111,6 +111,7 @@ def explain(
     s: State,
     *batch: Any,
     batch_size: int = 1,
+    epochs: int = 1,
     labels: Mapping[str, Sequence[str]] | None = None,
     layers: str | Iterable[str] = "*",
     most: int = MOST,
@@ -125,6 +126,7 @@ def explain(
         s: the state.
         batch: x, t and, if wanted, weights of rows.
         batch_size: rows of a step; with 1, each sample is explained by itself, with more, the samples vote.
+        epochs: passes over the rows.
         labels: names of "inputs", "outputs" and "samples", each a list.
         layers: whose weights are explained: names or patterns of layers or blocks.
         most: how many weights of a step are explained, those that moved most; and how many samples are
@@ -149,7 +151,7 @@ def explain(
     learner.check(w, s, *batch)
     named = _Labels(learner, batch, labels or {})
     steps, n = [], leaves(batch)[0].shape[0]
-    for start in range(0, n, batch_size):
+    for start in list(range(0, n, batch_size)) * check_count(epochs, "the number of epochs"):
         rows = range(start, min(start + batch_size, n))
         part = _rows(batch, rows)
         found = trace(learner, w, s, *part)
