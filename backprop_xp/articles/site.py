@@ -25,12 +25,20 @@ BROCCOLI = {
     "samples": ["bad shape", "good shape", "good, too"],
 }
 _STYLE = """
-:root { color-scheme: light dark; } body { font: 1rem/1.55 system-ui, "DejaVu Sans", sans-serif; max-width: 46rem;
-margin: 2rem auto; padding: 0 1rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .2rem; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .2rem .6rem .2rem 0;
-border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); vertical-align: top; }
-.wide { overflow-x: auto; } a { color: light-dark(#0a5fa5, #74c0f7); } .soft { opacity: .8; }
-summary { cursor: pointer; }"""
+:root { color-scheme: light dark; }
+body { font: 1rem/1.55 system-ui, "DejaVu Sans", sans-serif; max-width: 46rem; margin: 2rem auto; }
+body { padding: 0 1rem; }
+h1 { font-size: 1.5rem; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .2rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #8886; }
+td { vertical-align: top; }
+.wide { overflow-x: auto; }
+a { color: light-dark(#0a5fa5, #74c0f7); }
+.soft { opacity: .8; }
+summary { cursor: pointer; }
+"""
+_TITLE = "Five articles on backpropagation, recomputed"
 
 
 def site(folder: str | Path) -> list[Path]:
@@ -103,12 +111,15 @@ def _explained(
 
 # ---------------------------------------------------------------- the index
 def _index(entries: str) -> str:
+    about = (
+        "Every printed figure beside ours, in fractions where values are rational. Step through each "
+        "net, and read why every weight moved."
+    )
+    view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        'content="width=device-width, initial-scale=1"><title>Five articles on backpropagation, recomputed</title>'
-        f"<style>{_STYLE}</style></head><body><main><h1>Five articles on backpropagation, recomputed</h1>"
-        "<p>Every printed figure beside ours, in fractions where values are rational. Step through each net, and read "
-        f"why every weight moved.</p>{entries}</main></body></html>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{view}<title>{_TITLE}</title>'
+        f"<style>{_STYLE}</style></head>"
+        f"<body><main><h1>{_TITLE}</h1><p>{about}</p>{entries}</main></body></html>"
     )
 
 
@@ -116,10 +127,11 @@ def _entry(article: Article, results: list[Result], page: str) -> str:
     count = counted(results)
     told = ", ".join(f"{n} {MARK_NAMES[mark]}" for mark, n in count.items() if n) or "no printed figures"
     rows = "".join(_row(result) for result in results if result.figures)
+    titles = "".join(f"<th>{each}</th>" for each in ("figure", "article", "ours", "verdict"))
     table = (
-        f"<details><summary>The printed figures beside ours</summary><div class='wide' tabindex='0' role='region' "
-        f"aria-label='Figures of article {article.number}'><table><thead><tr><th>figure</th><th>article</th><th>ours</th>"
-        f"<th></th></tr></thead><tbody>{rows}</tbody></table></div></details>"
+        "<details><summary>The printed figures beside ours</summary>"
+        f'<div class="wide" tabindex="0" role="region" aria-label="Figures of article {article.number}">'
+        f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
     errata = "".join(
         f"<li>{escape(result.example.erratum or '')}</li>"

@@ -4,13 +4,14 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const PHASES = ["forward", "loss", "backward", "update", "effect"];
 const TITLES = { forward: "Forward", loss: "Loss", backward: "Backward", update: "Update", effect: "Effect" };
 const ARROW = { 1: "▲", 0: "=", "-1": "▼" }, CLASS = { 1: "up", 0: "stay", "-1": "down" }, WORD = { 1: "rise", 0: "stay", "-1": "fall" };
-const MOST_UNITS = 8, MOST_TAGS = 14, MOST_ROWS = 64;
+const MOST_UNITS = 8, MOST_TAGS = 6, MOST_ROWS = 64;
 const state = { run: 0, step: 0, phase: 0, weight: null, fractions: false, guess: false, guesses: {}, right: 0, asked: 0 };
 
 const byId = id => document.getElementById(id);
 const escaped = text => `${text}`.replace(/[&<>"']/g, c => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[c]);
 const show = (text, options = {}) => escaped(number(text, { fractions: state.fractions, ...options }));
 const showPair = (a, b) => pair(a, b, { fractions: state.fractions }).map(escaped);
+const brief = (text, options = {}) => number(text, { digits: 3, ...options }).replace("≈ ", "");
 const inBrackets = text => signOf(text) < 0 ? `(${show(text).replace("≈ ", "")})` : show(text).replace("≈ ", "");
 const run = () => DATA.runs[state.run], step = () => run().steps[state.step], phase = () => PHASES[state.phase];
 const sample = () => step().samples[0], single = () => step().rows.length === 1;
@@ -107,17 +108,17 @@ function edgeLook(edge) {
   if (!edge.block) return { sign: 0, text: "", size: 1 };
   if (phase() === "forward" || phase() === "loss") {
     const terms = single() && sample().forward[edge.layer].terms, own = terms ? terms[edge.i][edge.j] : "0";
-    return { sign: signOf(own), text: block ? number(block.before[edge.i][edge.j], { digits: 3 }) : "", size: block ? 2 : 1 };
+    return { sign: signOf(own), text: block ? brief(block.before[edge.i][edge.j]) : "", size: block ? 2 : 1 };
   }
   if (phase() === "backward") {
     const terms = single() && sample().backward[edge.layer] && sample().backward[edge.layer].terms;
     const own = terms ? terms[edge.i][edge.j] : "0";
-    return { sign: signOf(own), text: terms && edge.from[0] ? number(own, { digits: 3 }) : "", size: terms && edge.from[0] ? 2 : 1 };
+    return { sign: signOf(own), text: terms && edge.from[0] ? brief(own) : "", size: terms && edge.from[0] ? 2 : 1 };
   }
   if (!edge.why) return { sign: 0, text: "", size: 1 };
   if (hidden(edge.why)) return { sign: 0, text: "?", size: 2 };
   const sign = signOf(edge.why.change);
-  return { sign, text: sign ? `${ARROW[sign]} ${number(edge.why.change, { digits: 3, plus: true })}` : "= stays", size: sign ? 4 : 1.5 };
+  return { sign, text: sign ? `${ARROW[sign]} ${brief(edge.why.change, { plus: true })}` : "= stays", size: sign ? 4 : 1.5 };
 }
 
 function diagram() {
@@ -130,7 +131,7 @@ function diagram() {
     const name = edge.why && `${weightName(edge.why)}: ${hidden(edge.why) ? "guess" : look.text}`;
     parts.push(`<g class="edge ${CLASS[look.sign]} ${isChosen ? "chosen" : ""}" ${edge.why && state.phase >= 3 && tags ? `tabindex="0" role="button" aria-label="${escaped(name)}" data-weight="${escaped(keyOf(edge.why))}"` : ""}>`
       + `<line x1="${sx}" y1="${sy}" x2="${ex}" y2="${ey}" stroke-width="${look.size}"/>`
-      + (tags && look.text ? `<rect class="tag" x="${tx - wide / 2}" y="${ty - 13}" width="${wide}" height="26" rx="13"/><text x="${tx}" y="${ty + 4.5}">${escaped(look.text)}</text>` : "") + "</g>");
+      + ((tags || isChosen) && look.text ? `<rect class="tag" x="${tx - wide / 2}" y="${ty - 13}" width="${wide}" height="26" rx="13"/><text x="${tx}" y="${ty + 4.5}">${escaped(look.text)}</text>` : "") + "</g>");
   });
   drawn.all.forEach((column, c) => {
     for (let j = 0; j < drawn.shown[c]; j++) {
@@ -153,14 +154,14 @@ function boxTexts(column, c, j) {
   const slope = c ? slopeOf(column, j) : null, closed = slope !== null && signOf(slope) === 0;
   if (c && state.phase >= 2 && state.phase <= 3) {
     const own = sample().backward[column.name];
-    return [shown, own ? `δ = ${number(own.delta[j])}${closed ? " ⊣" : ""}` : "not needed", closed];
+    return [shown, own ? `δ = ${brief(own.delta[j])}${closed ? " ⊣" : ""}` : "not needed", closed];
   }
-  return [shown, number(sample().forward[column.out].o[j]), closed];
+  return [shown, brief(sample().forward[column.out].o[j], { digits: 4 }), closed];
 }
 
 function target(drawn, half) {
   const [x, y] = drawn.place(drawn.all.length - 1, 0), t = run().samples[step().rows[0]].t[0], out = drawn.all[drawn.all.length - 1];
-  const back = sample().backward[out.out], text = [`expected ${number(t)}`, back && state.phase ? `error ${number(back.e[0])}` : ""];
+  const back = sample().backward[out.out], text = [`expected ${brief(t)}`, back && state.phase ? `error ${brief(back.e[0])}` : ""];
   return drawn.upright ? `<text class="soft" x="${x}" y="${y + 48}">${escaped(text.filter(Boolean).join(", "))}</text>`
     : `<text class="soft" x="${x + half + 52}" y="${y - 6}">${escaped(text[0])}</text><text x="${x + half + 52}" y="${y + 15}">${escaped(text[1])}</text>`;
 }
