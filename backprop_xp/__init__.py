@@ -35,6 +35,7 @@ from .errors import BackpropError as BackpropError
 from .files import RunDir as RunDir
 from .files import load as load
 from .files import save as save
+from .insight import explain as explain
 from .insight import trace as trace
 from .layers import Dense as Dense
 from .learner import Learner as Learner
