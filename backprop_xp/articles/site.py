@@ -65,16 +65,16 @@ def site(folder: str | Path) -> list[Path]:
     return [index, *files]
 
 
-def explanation(article: Article) -> Explanation:
+def explanation(article: Article, language: str = "en") -> Explanation:
     """The nets of an article, each explained step by step."""
-    runs = [each for example in article.examples for each in _runs(article, example)]
+    runs = [each for example in article.examples for each in _runs(article, example, language)]
     first, *rest = (found.data for found in runs)
     return Explanation(first | {"runs": [*first["runs"], *(own for data in rest for own in data["runs"])]})
 
 
-def _runs(article: Article, example: Example) -> Iterator[Explanation]:
+def _runs(article: Article, example: Example, language: str) -> Iterator[Explanation]:
     """The explanation of an example: of a net in the general form, or of one step of three weights."""
-    settings: Json = {"batch_size": 1, "epochs": 1, "labels": None}
+    settings: Json = {"batch_size": 1, "epochs": 1, "labels": None, "language": language}
     if example.kind == "net":
         form = example.inputs
         samples = [(sample["x"], sample["y"]) for sample in form["samples"]]

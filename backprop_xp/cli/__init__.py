@@ -19,7 +19,7 @@ from ..learner import Learner
 from ..net import chain
 from ..train import EarlyStop, Validate, fit, metrics
 from . import data as data_options
-from . import files
+from . import explain, files
 
 _LOSSES = {
     "regression": ("half_squared_error", "squared_error", "mean_squared_error", "mean_absolute_error"),
@@ -40,6 +40,7 @@ _ABOUT = """Backpropagation that can be read, trusted and run anywhere.
   backprop-xp show        tell what is in a model file or a checkpoint
   backprop-xp data        write synthetic data to a file
   backprop-xp articles    recompute every number of the five introductory articles
+  backprop-xp explain     say why each weight moves, in words, pictures or on a page
   backprop-xp backends    list the array libraries on this machine"""
 _TRAIN = """Train a net on synthetic data, or on a file of your own.
 
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _train_parser(commands)
     files.add_parsers(commands, _Help, _resume)
+    explain.add_parser(commands, _Help)
     text = commands.add_parser(
         "articles", help="recompute the articles' numbers", description=_articles.__doc__,
         formatter_class=_Help,
@@ -181,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the array library: {', '.join(backends.names())} (default: exact, fractions, where possible)",
     )  # fmt: skip
     text.add_argument("--json", action="store_true", help="print JSON instead of text")
+    text.add_argument(
+        "--page", metavar="DIR", help="write a small site on which the nets are stepped through"
+    )
     written = commands.add_parser(
         "data", help="write synthetic data to a file", description=data_options.DATA,
         epilog=data_options.DATA_EXAMPLES, formatter_class=_Help,
@@ -493,6 +498,12 @@ def _articles(args: argparse.Namespace) -> int:
     """Recompute every number of the five introductory articles and compare it with the printed one."""
     from .. import articles
 
+    if args.page:
+        from ..articles.site import site
+
+        index, *pages = site(args.page)
+        print(f"written: {index} and {len(pages)} pages")
+        return 0
     return articles.main(backend=args.backend, as_json=args.json, only=args.article)
 
 

@@ -1,0 +1,157 @@
+"""The command `explain`: why each weight moves, for an article, for typed weights, or for a model file."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from .. import activations, insight
+from ..articles import load as articles_of
+from ..articles.site import explanation
+from ..backends import asarray
+from ..errors import BackpropError, FileError
+from ..files import load
+from ..files.run import step_files
+from ..insight.explain import MOST, Explanation
+from ..insight.pictures import PICTURES
+from ..layers import Activate, Linear
+from ..learner import Learner
+from ..net import chain
+from ..updates import GradientDescent
+
+ABOUT = """Explain why each weight moves: in words, each claim measured, and in the size it had.
+
+Give an article (--article 2), or a neuron of your own (--weights, --inputs, --targets), or a model file or
+run directory (--model) with rows to learn from. Numbers may be fractions; they are then exact."""
+EXAMPLES = """examples:
+  backprop-xp explain --article 2 --page why.html
+  backprop-xp explain --weights "1/2 -1/4" --inputs "2 -3; 1 0" --targets "3; 0" --rate 1/10
+  backprop-xp explain --model net.safetensors --inputs "0.5 1 2" --targets 1"""
+
+
+def add_parser(commands: Any, formatter: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("explain", help="say why each weight moves", description=ABOUT,
+                                 epilog=EXAMPLES, formatter_class=formatter)  # fmt: skip
+    parser.set_defaults(run=explain)
+    add = parser.add_argument_group("what is explained").add_argument
+    add("--article", type=int, metavar="N", help="the nets of article N, 1 to 5")
+    add("--model", metavar="FILE", help="a model file, or a run directory, whose newest checkpoint is taken")
+    add("--weights", metavar="W …", help="the weights of one neuron, one an input")
+    add("--bias", metavar="B", help="its bias; without one it has none")
+    add("--activation", choices=list(activations.ALL), default="relu", metavar="NAME",
+        help=f"of the neuron: {', '.join(activations.ALL)}")  # fmt: skip
+    add("--rate", default="1/10", metavar="X", help="learning rate of the neuron")
+    add("--inputs", metavar="X …; …", help="the inputs of each sample, samples separated by ;")
+    add("--targets", metavar="T; …", help="what is expected of each sample")
+    add("--names", metavar="A,B,…", help="of the inputs")
+    add("--batch-size", type=int, default=1, metavar="N", help="samples that are learnt from together")
+    add = parser.add_argument_group("how it is shown").add_argument
+    add("--page", metavar="FILE", help="write a page, one HTML file that needs no network")
+    add("--picture", metavar="FILE", help="draw a picture, .png, .svg or .pdf")
+    add("--kind", choices=list(PICTURES), default="diagram", help="which picture")
+    add("--json", action="store_true", help="print the explanation as JSON")
+    add("--language", default="en", metavar="NAME", help="of the sentences: en or de")
+    add(
+        "--most",
+        type=int,
+        default=MOST,
+        metavar="N",
+        help="weights that are explained, those that moved most",
+    )
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Explain, print, and write what is asked for."""
+    found = _explanation(args)
+    if args.page:
+        _written(args.page, found.page)
+    if args.picture:
+        _written(args.picture, lambda path: found.picture(args.kind, path))
+    if args.json:
+        sys.stdout.write(found.to_json(indent=1) + "\n")
+    elif not (args.page or args.picture):
+        sys.stdout.write(found.text() + "\n")
+    return 0
+
+
+def _written(path: str, write: Callable[[str], Any]) -> None:
+    try:
+        write(path)
+    except (OSError, ValueError) as error:  # ValueError: of matplotlib, for a suffix it does not know
+        msg = f"{path} cannot be written: {error}"
+        raise FileError(msg) from error
+    print(f"written: {path}", file=sys.stderr)
+
+
+def _explanation(args: argparse.Namespace) -> Explanation:
+    given = [name for name in ("article", "model", "weights") if getattr(args, name) is not None]
+    if len(given) != 1:
+        msg = "give one of --article N, --model FILE and --weights 'W …'"
+        raise BackpropError(msg)
+    if args.article is not None:
+        (article,) = articles_of(args.article)
+        return explanation(article, language=args.language)
+    if not args.inputs or not args.targets:
+        msg = "give --inputs and --targets: samples separated by ;, the numbers of a sample by spaces"
+        raise BackpropError(msg)
+    made = _neuron(args) if args.model is None else _loaded(args.model)
+    learner, w, s = made
+    like = w[:0]
+    x, t = (asarray(_rows(text, like), like=like) for text in (args.inputs, args.targets))
+    names = {} if args.model else {"outputs": ["neuron"]}
+    names |= {"inputs": [name.strip() for name in args.names.split(",")]} if args.names else {}
+    return insight.explain(learner, w, s, x, t, batch_size=args.batch_size, labels=names, most=args.most,
+                           language=args.language)  # fmt: skip
+
+
+def _neuron(args: argparse.Namespace) -> tuple[Learner, Any, Any]:
+    """One neuron, in fractions where its activation has some."""
+    weights, f = _numbers(args.weights), activations.ALL[args.activation]
+    learner = Learner(chain(len(weights), Linear(1, bias=args.bias is not None), Activate(f)),
+                      update=GradientDescent(args.rate))  # fmt: skip
+    blocks: dict[str, Any] = {"dense1.w": [[each] for each in weights]}
+    blocks |= {} if args.bias is None else {"dense1.b": _numbers(args.bias)}
+    exact = args.activation in ("identity", "relu", "leaky_relu", "hard_sigmoid", "softsign")
+    if not exact:
+        blocks = {name: _floats(values) for name, values in blocks.items()}
+    place: dict[str, Any] = {"backend": "exact"} if exact else {"backend": "numpy", "dtype": "float64"}
+    return learner, *learner.init(weights=blocks, **place)
+
+
+def _loaded(path: str) -> tuple[Learner, Any, Any]:
+    file = Path(path)
+    if file.is_dir():
+        checkpoints = sorted(step_files(file))
+        if not checkpoints:
+            msg = f"there is no checkpoint in {path}"
+            raise FileError(msg)
+        file = checkpoints[-1]
+    return load(file)
+
+
+def _rows(text: str, like: Any) -> list[list[Any]]:
+    rows = [_numbers(part) for part in text.split(";") if part.strip()]
+    return rows if "Exact" in type(like).__name__ else _floats(rows)
+
+
+def _floats(values: Any) -> Any:
+    return [_floats(each) for each in values] if isinstance(values, list) else float(Fraction(values))
+
+
+def _numbers(text: str) -> list[str]:
+    """The numbers of a text, separated by spaces or commas.
+
+    Raises:
+        BackpropError: something is no number.
+    """
+    words = text.replace(",", " ").split()
+    for word in words:
+        try:
+            Fraction(word)
+        except (ValueError, ZeroDivisionError) as error:
+            msg = f"{word!r} is not a number such as 2, -0.5 or 3/4"
+            raise BackpropError(msg) from error
+    return words
