@@ -57,7 +57,7 @@ class Exchange(Protocol):
     def gather(self, value: Any) -> list[Any]:
         """A value of JSON from each worker, on every worker."""
 
-    def end(self, message: str) -> NoReturn:
+    def end(self, message: str, status: int = FAILED) -> NoReturn:
         """End the training of all workers, with a word on standard error."""
 
 
@@ -141,7 +141,7 @@ class Alone:
         """The value itself, in a list."""
         return [value]
 
-    def end(self, message: str) -> NoReturn:
+    def end(self, message: str, status: int = FAILED) -> NoReturn:
         """Raise the message."""
         raise BackpropError(message)
 
@@ -206,13 +206,14 @@ class Mpi:
         ends = [sum(sizes[:k]) for k in range(self.size + 1)]
         return [json.loads(found[ends[k] : ends[k + 1]]) for k in range(self.size)]
 
-    def end(self, message: str) -> NoReturn:
+    def end(self, message: str, status: int = FAILED) -> NoReturn:
         """Say a word and end all workers; worker 0 says it first where all have the same one."""
         if self.rank:
             time.sleep(_WORD)
-        print(f"backprop-xp: worker {self.rank} of {self.size}: {message}", file=sys.stderr, flush=True)
-        self._comm.Abort(FAILED)
-        raise SystemExit(FAILED)
+        sys.stderr.write(f"backprop-xp: worker {self.rank} of {self.size}: {message}\n")
+        sys.stderr.flush()
+        self._comm.Abort(status)
+        raise SystemExit(status)
 
     def hook(self, before: Callable[..., Any]) -> Callable[..., Any]:
         """What ends all workers where one ends with an exception, after that was shown as usual."""
@@ -289,7 +290,8 @@ def mpi(shards: int = SHARDS, patience: float = 20.0) -> Mpi:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
         cause = error if isinstance(error, ImportError) else ImportError(str(error))
-        raise unavailable("mpi4py", "mpi4py", "mpi", cause) from error
+        library = "mpi4py"
+        raise unavailable(library, library, "mpi", cause) from error
     found = Mpi(MPI, shards, patience)
     if found.size > 1:
         sys.excepthook = found.hook(sys.excepthook)

@@ -119,9 +119,9 @@ class RunDir:
         self._kind: str | None = None  # of numbers, in what was restored
         self._last = time.monotonic()
         self.workers = workers
+        self.close: Any = weakref.finalize(self, int)
         self._follows = workers is not None and workers.rank > 0
         if self._follows:
-            self.close = weakref.finalize(self, int)
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -263,7 +263,7 @@ class Loop:
         return self.step.ended
 
     def _agreed(self, interrupted: list[int]) -> list[int]:
-        """The signals that came; where there are workers one that came to any, and whether one stops is told."""
+        """The signals that came, of workers one that came to any; and all know whether one of them stops."""
         if self.workers is None:
             return list(interrupted)
         each = self.workers.gather([self.stopped, interrupted[:1]])

@@ -112,7 +112,7 @@ class SharedStep(Compiled):
         """The gradient, loss and word of each of some shards."""
         to, xp, size = self.library, self.library.xp, index.shape[0]
         for k, (i, j) in enumerate(cuts):
-            part = mapped(tuple(rows), lambda a, i=i, j=j: xp.take(a, index[i:j], axis=0))
+            part = _taken(rows, index[i:j], xp)
             g, loss, _ = self.gradients[size](w, s, self._first(i, w), *part)
             vector = backends.get("numpy").xp.empty_like(like)
             vector[:-2], vector[-2] = to.to_host(g), to.to_host(loss)
@@ -137,7 +137,7 @@ class SharedStep(Compiled):
         wish, self.wish = self.wish, False
         (vector,) = self._vectors(w, s, rows, index, [cut], like)
         self.wish = wish
-        part = [to.to_host(xp.take(a, index[i:j], axis=0)) for a in leaves(tuple(rows))]
+        part = [to.to_host(a) for a in leaves(_taken(rows, index[i:j], xp))]
         facts = {
             "order of rows": _digest([to.to_host(index)]),
             "data": _digest(part),
@@ -154,6 +154,10 @@ class SharedStep(Compiled):
                 ) * (name == "gradient")
                 msg = f"workers {', '.join(others)} and worker 0 have another {name}{why}"
                 raise BackpropError(msg)
+
+
+def _taken(rows: Any, index: Array, xp: Any) -> Any:
+    return mapped(tuple(rows), lambda a: xp.take(a, index, axis=0))
 
 
 def _digest(arrays: list[Any]) -> str:
