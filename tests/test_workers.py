@@ -85,12 +85,6 @@ def test_one_worker_has_the_bits_of_a_step_in_shards(batch_size):
 
 
 # ---------------------------------------------------------------- what is refused
-class Running(bp.layers.Linear):
-    """A layer with a number that runs along."""
-
-    state = property(lambda self: ())
-
-
 @pytest.mark.parametrize(
     ("action", "why"),
     [
@@ -108,6 +102,12 @@ class Running(bp.layers.Linear):
                 workers=workers.Alone(),
             ),
             "write order='together'",
+        ),
+        (
+            lambda: fitted(
+                bp.Learner(bp.chain(3, bp.layers.BatchNorm(), bp.Dense(1))), workers=workers.Alone()
+            ),
+            "such as BatchNorm, see whole batches alone: leave workers= out",
         ),
         (
             lambda: fitted(small(shards=2), workers=Pretended(1, 3)),
@@ -144,7 +144,7 @@ def test_workers_with_other_settings_are_refused():
     def other(value):
         return [value[0] | {"batch_size": 7}, *value[1:]] if isinstance(value[0], dict) else value
 
-    with pytest.raises(bp.BackpropError, match="worker 1 was started with .*: batch_size is 7, not 20"):
+    with pytest.raises(bp.BackpropError, match=r"worker 1 was started with .*: batch_size is 7, not 20"):
         fitted(small(), workers=Pretended(other=other))
 
 
@@ -213,7 +213,8 @@ COMMAND = ["train", "--rows", "2000", "--layers", "8", "--epochs", "1000", "--ev
 def test_the_command_says_the_last_word_for_its_workers(number, tmp_path, capsys):
     folder = str(tmp_path / "a")
     process = subprocess.Popen(
-        [sys.executable, "-m", "backprop_xp", *COMMAND, "--workers", "2", "--run", folder], cwd=ROOT, text=True,
+        [sys.executable, "-m", "backprop_xp", *COMMAND, "--workers", "2", "--run", folder],
+        cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "1000"},
     )  # fmt: skip
     next(line for line in process.stdout if line.startswith("saved"))

@@ -333,7 +333,7 @@ def _check_settings(shuffle: Any, step: Any) -> None:
 
 
 def _check_workers(workers: Any, step: Any, run: Any) -> None:
-    if not callable(getattr(workers, "broadcast", None)):
+    if isinstance(workers, type) or not callable(getattr(workers, "broadcast", None)):
         msg = f"workers must be such as bp.workers.mpi(), {got_instead(workers)}"
         raise BackpropError(msg)
     if step is not None:

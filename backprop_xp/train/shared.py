@@ -23,6 +23,9 @@ def sharded(learner: Learner, workers: Exchange) -> Learner:
     Raises:
         BackpropError: fewer shards than workers, or a learner that sees whole batches alone.
     """
+    if any(learner.net.state):
+        msg = "layers with running state, such as BatchNorm, see whole batches alone: leave workers= out"
+        raise BackpropError(msg)
     found = replace(learner, shards=workers.shards) if learner.shards == 1 else learner
     if found.shards < workers.size:
         msg = (
