@@ -279,7 +279,7 @@ def mpi(shards: int = SHARDS, patience: float = 20.0) -> Mpi:
             longest step, read of a window, and checkpoint.
 
     Raises:
-        BackendUnavailable: mpi4py, or MPI itself, is not installed.
+        BackendUnavailable: mpi4py, or MPI itself, is not installed (`pip install mpich` is an MPI).
     """
     check_count(shards, "the number of shards")
     if not isinstance(patience, (int, float)) or not 0 < patience < float("inf"):

@@ -58,7 +58,7 @@ def launch(words: Sequence[str], number: int, folder: str | None) -> int:
     own = str(Path(sys.executable).parent)
     mpiexec = shutil.which("mpiexec", path=own) or shutil.which("mpiexec")
     if mpiexec is None:
-        msg = f"there is no mpiexec, which starts workers: {how_to_install('mpi')}"
+        msg = f"there is no mpiexec, which starts workers: pip install mpich, and {how_to_install('mpi')}"
         raise BackpropError(msg)
     command = [mpiexec, "-n", str(number), sys.executable, "-m", "backprop_xp", *words, "--workers=mpi"]
     environment = os.environ | dict.fromkeys(_ONE_THREAD, "1")
