@@ -2,7 +2,7 @@
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
 `bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.files`,
-`bp.insight`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
+`bp.insight`, `bp.workers`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
 """
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ from . import step as step
 from . import testing as testing
 from . import train as train
 from . import updates as updates
+from . import workers as workers
 from .activations import relu as relu
 from .activations import sigmoid as sigmoid
 from .activations import softmax as softmax

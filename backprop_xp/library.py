@@ -105,6 +105,9 @@ class Library:
         """The same array, tied to the device it lies on, where a library has arrays that are not."""
         return a
 
+    def one_thread(self) -> None:
+        """Products use one thread from now on, where the library has threads of its own."""
+
     def free_memory(self, device: Any) -> int | None:
         """Bytes that the host can still give, by Linux's /proc/meminfo; None where that is not known.
 

@@ -60,6 +60,10 @@ class Torch(Backend):
         own = a is not None and not a.requires_grad and a.data_ptr() == memory.ctypes.data
         return a if own else self.torch.from_numpy(memory)
 
+    def one_thread(self) -> None:
+        """Torch's own threads."""
+        self.torch.set_num_threads(1)
+
     def free_memory(self, device: Any) -> int | None:
         """Of the host, for its own tensors."""
         return super().free_memory(device) if device is None or device.type == "cpu" else None

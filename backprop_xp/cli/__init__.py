@@ -18,14 +18,16 @@ from ..layers import Dense, check_count
 from ..learner import Learner
 from ..net import chain
 from ..train import EarlyStop, Validate, fit, metrics
+from ..workers import Exchange
 from . import data as data_options
 from . import explain, files
+from . import workers as workers_options
 
 _LOSSES = {
     "regression": ("half_squared_error", "squared_error", "mean_squared_error", "mean_absolute_error"),
     "classification": ("softmax_cross_entropy", "categorical_cross_entropy"),
 }
-_NOT_SETTINGS = ("run", "json", "quiet", "folder")
+_NOT_SETTINGS = ("run", "json", "quiet", "folder", "workers", "words")
 _WINDOW = 1 << 16  # rows that are in memory together
 _BLOCK = 1024  # rows that are read together, and bytes of the place of each such block in the order
 _BYTES_OF_BLOCK = 200
@@ -57,6 +59,7 @@ _TRAIN_EXAMPLES = """examples:
   backprop-xp train --task classification --outputs 10 --layers 128,64 --epochs 10
   backprop-xp train --backend jax --rows 1000000 --batch-size 256 --rate 0.3
   backprop-xp train --run runs/a --every "5 min"
+  backprop-xp train --workers 2 --batch-size 1024
   backprop-xp train --data higgs_shaped --rows 1000000
   backprop-xp train --data flowers.csv --target species --epochs 50
   backprop-xp train --quiet --json"""
@@ -143,6 +146,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         parser = _parser()
         args = parser.parse_args(argv)
+        args.words = list(sys.argv[1:] if argv is None else argv)
         if not hasattr(args, "run"):
             parser.print_help(sys.stderr)
             return 2
@@ -237,6 +241,10 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
     add("--backend", metavar="NAME", help=f"the array library: {able} (default: numpy)")
     add("--device", metavar="NAME", help="the device, as the library names it, such as cpu or cuda:0")
     add("--dtype", choices=["float32", "float64"], default="float32", help="type of all numbers")
+    workers_options.option(add)
+    add("--shards", type=int, metavar="N",
+        help="parts of a batch that workers share out, whose gradients are added up along a fixed tree "
+        "(default: 1; 8 with workers)")  # fmt: skip
     add = parser.add_argument_group("output").add_argument
     add("--run", metavar="DIR", dest="folder",
         help="keep checkpoints in this folder, and go on from those that are there; a line 'saved STEP' "
@@ -264,7 +272,29 @@ def _widths(text: str) -> tuple[int, ...]:
 # ---------------------------------------------------------------- train
 def _train(args: argparse.Namespace) -> int:
     """Train, show progress, and compare the loss with its floor."""
-    out = sys.stderr if args.json else sys.stdout
+    if isinstance(args.workers, int):
+        return workers_options.launch(args.words, args.workers, args.folder)
+    workers = workers_options.exchange(args)
+    if workers is None or workers.size == 1:
+        return _trained(args, workers, sys.stderr if args.json else sys.stdout)
+    try:
+        if workers.rank == 0:
+            return _trained(args, workers, sys.stderr if args.json else sys.stdout)
+        args.quiet, args.json = True, False
+        with open(os.devnull, "w") as out:  # noqa: PTH123
+            return _trained(args, workers, out)
+    except (BackpropError, MemoryError, OSError) as error:
+        workers.end(f"error: {' '.join(str(error).split())}", 2)
+    except KeyboardInterrupt as error:
+        if not getattr(error, "agreed", False):
+            workers.end("stopped at once", 130)
+        if workers.rank == 0:
+            raise
+        return 128 + int(error.signal)  # type: ignore[attr-defined]
+
+
+def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> int:
+    """Train alone, or as one of several workers."""
     place = {"backend": args.backend, "device": args.device, "dtype": args.dtype}
     for value, what in ((args.epochs, "the number of epochs"), (args.batch_size, "the batch size")):
         check_count(value, what)
@@ -275,7 +305,7 @@ def _train(args: argparse.Namespace) -> int:
     data = data_options.opened(args, place)
     _check_place(args)
     learner, unseen = _learner(args), data.unseen
-    run = _run_dir(args, out)
+    run = _run_dir(args, out, workers)
     w, s = learner.init(args.seed, **place)
     floor = data_options.floor(data, learner.loss)
     if not args.quiet:
@@ -298,10 +328,12 @@ def _train(args: argparse.Namespace) -> int:
                 progress=progress,
                 run=run,
                 **_watched(args, data),
+                workers=workers,
             )
         except KeyboardInterrupt as error:
             stop = KeyboardInterrupt(_how_far(args, error))
             stop.signal = getattr(error, "signal", 2)  # type: ignore[attr-defined]
+            stop.agreed = hasattr(error, "signal")  # type: ignore[attr-defined]
             raise stop from error
         finally:
             if run:
@@ -332,7 +364,7 @@ def _watched(args: argparse.Namespace, data: data_options.Given) -> dict[str, An
     }
 
 
-def _run_dir(args: argparse.Namespace, out: Any) -> RunDir | None:
+def _run_dir(args: argparse.Namespace, out: Any, workers: Exchange | None) -> RunDir | None:
     """The folder of the run, where one is asked for."""
     if args.folder is None:
         return None
@@ -345,16 +377,19 @@ def _run_dir(args: argparse.Namespace, out: Any) -> RunDir | None:
         if not args.quiet:
             print(f"saved {step}", file=now if out.isatty() else out, flush=True)
 
-    return RunDir(args.folder, args.keep, args.every, saved=saved, command=command)
+    return RunDir(args.folder, args.keep, args.every, saved=saved, command=command, workers=workers)
 
 
 def _resume(args: argparse.Namespace) -> int:
     """Go on with a training that was stopped, from the newest checkpoint that is not damaged."""
+    if isinstance(args.workers, int):
+        return workers_options.launch(args.words, args.workers, args.folder)
     words = files.command_of(args.folder, {"epochs": args.epochs, "data": args.data})
     if not any(word.startswith("--data=") for word in words):
         msg = "this run trained on a file: give it again, as --data FILE"
         raise BackpropError(msg)
     more = [f"--{name}" for name in ("json", "quiet") if getattr(args, name)]
+    more += [] if args.workers is None else [f"--workers={args.workers}"]
     again = _parser().parse_args(["train", f"--run={args.folder}", *words, *more])
     return _train(again)
 

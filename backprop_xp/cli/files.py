@@ -18,6 +18,7 @@ from ..files.safetensors import HASH, opened
 from ..learner import Learner
 from ..printed import settings, table
 from ..step import State
+from . import workers
 
 
 def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namespace], int]) -> None:
@@ -38,6 +39,7 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
     add("folder", metavar="DIR", help="the folder that was given as train --run")
     add("--epochs", type=int, metavar="N", help="passes over all rows, the earlier ones included")
     add("--data", metavar="FILE", help="the file, for a run that trained on one")
+    workers.option(add)
     add("--json", action="store_true", help="print one line of JSON, as train does")
     add("--quiet", action="store_true", help="print the result only")
     add = parser("runs", runs, "list the run directories in a folder")

@@ -30,6 +30,7 @@ from ..step import State
 from ..train.batches import ORDER
 from ..train.chunk_length import LONGEST
 from ..train.loop import Epoch, Partial, Resumed, as_int
+from ..workers import Exchange
 from .atomic import SUFFIX, not_written, write_whole
 from .model import HISTORY, RULES, checked_path, read_arrays, read_text, to_backend, told, write_model
 from .safetensors import Reader, opened
@@ -67,6 +68,8 @@ class RunDir:
             "1 epoch".
         saved: is called with the step of each checkpoint, once that is on the disk.
         command: settings of the command that trains, to be kept in run.json.
+        workers: those who train together, as for `bp.fit`. Worker 0 alone locks, reads and writes; the
+            others get what it restores, and their RunDir does nothing else.
 
     Attributes:
         damaged: checkpoints that did not verify when `restore` looked for the newest, and why.
@@ -96,6 +99,7 @@ class RunDir:
         *,
         saved: Callable[[int], Any] | None = None,
         command: Mapping[str, Any] | None = None,
+        workers: Exchange | None = None,
     ) -> None:
         self.path = checked_path(path)
         self.keep = check_count(keep, "the number of checkpoints that are kept")
@@ -113,7 +117,13 @@ class RunDir:
         self._learner: tuple[Learner, Any] | None = None
         self._step: int | None = None  # of the newest checkpoint
         self._began = 0
+        self._kind: str | None = None  # of numbers, in what was restored
         self._last = time.monotonic()
+        self.workers = workers
+        self.close: Any = weakref.finalize(self, int)
+        self._follows = workers is not None and workers.rank > 0
+        if self._follows:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(
@@ -164,6 +174,21 @@ class RunDir:
         Warns:
             UserWarning: checkpoints that are damaged, and why.
         """
+        found = None if self._follows else self._restored(learner, like, backend, device)
+        return self._of_all(found, learner, like=like, backend=backend, device=device)
+
+    def _of_all(self, found: Any, learner: Learner, **place: Any) -> tuple[Array, State] | None:
+        """Worker 0's weights and state on all workers; None where it has none."""
+        if self.workers is None:
+            return found  # type: ignore[no-any-return]
+        there, kind = self.workers.gather([found is not None, self._kind])[0]
+        if there and found is None:
+            found = learner.init(**place, dtype=kind)
+        return self.workers.broadcast(found) if there else None
+
+    def _restored(
+        self, learner: Learner, like: Array, backend: str | None, device: Any
+    ) -> tuple[Array, State] | None:
         self._learner = learner, encode(learner)
         damaged: list[tuple[str, str]] = []
         files = sorted(step_files(self.path), reverse=True)
@@ -174,10 +199,10 @@ class RunDir:
                 damaged.append((path.name, str(error)))
                 continue
             tree, kind = self._read(path)
-            self.damaged = tuple(damaged)
+            self.damaged, self._kind = tuple(damaged), kind
             if damaged:
                 left_out = "; ".join(why for _, why in damaged)
-                warnings.warn(f"{path.name} is resumed, since {left_out}", stacklevel=2)
+                warnings.warn(f"{path.name} is resumed, since {left_out}", stacklevel=3)
             return to_backend(tree, kind, like, backend, device)
         self.damaged = tuple(damaged)
         if damaged:
@@ -215,6 +240,8 @@ class RunDir:
         if not self.close.alive:
             msg = f"this RunDir is closed: open another one, bp.RunDir({str(self.path)!r})"
             raise FileError(msg)
+        if self._follows:
+            return Resumed(as_int(s.step))
         given, at = dict(settings), as_int(s.step)
         began = given.pop("began")
         if self._learner is None or self._learner[0] is not learner:
@@ -269,6 +296,8 @@ class RunDir:
     # ------------------------------------------------------------ keeping
     def due(self, step: int, *, epoch: int | None = None) -> bool:
         """Whether it is time for a checkpoint: within an epoch, or at the end of one."""
+        if self._follows:
+            return False
         if self._unit == "epoch":
             return epoch is not None and epoch % self._count == 0
         if self._unit == "step":
@@ -283,6 +312,8 @@ class RunDir:
             step: the step after which it ended.
             best: whether it is, as early stopping says; None for the one of the smallest validation loss.
         """
+        if self._follows:
+            return False
         self._history.append(epoch)
         self._log("epoch", step, **epoch._asdict())
         figure = epoch.validation if isfinite(epoch.validation or 0) else None
@@ -306,6 +337,9 @@ class RunDir:
         Raises:
             FileError: they are of another learner.
         """
+        return self._of_all(None if self._follows else self._best_weights(learner, like), learner, like=like)
+
+    def _best_weights(self, learner: Learner, like: Array) -> tuple[Array, State] | None:
         path = self.path / BEST
         try:
             verify(path)
@@ -329,7 +363,7 @@ class RunDir:
             FileError: it cannot be written; those that were there still are.
         """
         step = as_int(s.step)
-        if step == self._step:
+        if step == self._step or self._follows:
             return
         assert self._learner is not None
         learner, data = self._learner

@@ -14,11 +14,13 @@ from ..layers import check_count
 from ..learner import Learner
 from ..params import join
 from ..step import State
-from .batches import Batches, window_and_block
+from ..workers import Exchange
+from .batches import ORDER, Batches, window_and_block
 from .chunk_length import LONGEST
 from .evaluate import check_source
-from .loop import Epoch, Loop, Resumed, Run, Trained, as_int, interrupts, resumable, stopped
+from .loop import Epoch, Loop, Partial, Resumed, Run, Trained, as_int, interrupts, resumable, stopped
 from .progress import Progress, Show, opened
+from .shared import SharedStep, sharded
 from .watching import (
     NOTE,
     Callback,
@@ -120,6 +122,7 @@ def _loop(
     validate: Any,
     began: int | None,
     run: Run | None = None,
+    workers: Exchange | None = None,
 ) -> tuple[Loop, Resumed]:
     """The loop of a training, and where it begins; everything that it is given is checked."""
     epochs = check_count(epochs, "the number of epochs")
@@ -127,6 +130,9 @@ def _loop(
     check_source(source)
     _check_start(learner, w, s)
     _check_settings(shuffle, step)
+    shared = learner
+    if workers is not None:
+        shared, (w, s) = sharded(learner, workers), workers.broadcast((w, s))
     at = as_int(s.step)
     first = at if began is None else as_integer(began)
     if first is None or not 0 <= first <= at:
@@ -141,8 +147,12 @@ def _loop(
     forwards = getattr(source, "forwards", False)
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards)
     resumed = Resumed(first)
+    settings = _settings(shared, source, batches)
     if run is not None:
-        resumed = run.begin(learner, w, s, _settings(learner, source, batches) | {"began": began})
+        resumed = run.begin(learner, w, s, settings | {"began": began})
+    if workers is not None:
+        resumed = _agreed(workers, learner, resumed, settings | {"epochs": epochs, "run": run is not None})
+        step = SharedStep(shared, w, workers)
     step, show = step or learner.compile(w), show or (lambda _: None)
     loop = Loop(
         learner,
@@ -160,8 +170,27 @@ def _loop(
         run,
         resumed.partial,
         every=1 if validate is None else validate.every,
+        workers=workers,
     )
     return loop, resumed
+
+
+def _agreed(workers: Exchange, learner: Learner, resumed: Resumed, settings: dict[str, Any]) -> Resumed:
+    """Where worker 0 goes on, which no other worker knows.
+
+    Raises:
+        BackpropError: a worker was started with other settings.
+    """
+    told = settings | {"learner": repr(learner), "version of orders": ORDER}
+    each = workers.gather([told, resumed.began, resumed.history, resumed.partial])
+    for k, (other, *_) in enumerate(each):
+        names = [name for name in told if other[name] != each[0][0][name]]
+        if names:
+            how = "; ".join(f"{name} is {other[name]!r}, not {each[0][0][name]!r}" for name in names)
+            msg = f"worker {k} was started with other settings than worker 0: {how}"
+            raise BackpropError(msg)
+    _, began, history, partial = each[0]
+    return Resumed(began, tuple(Epoch(*row) for row in history), partial and Partial(*partial))
 
 
 def _settings(learner: Learner, source: Any, batches: Batches) -> dict[str, Any]:
@@ -196,6 +225,7 @@ def fit(
     run: Run | None = None,
     stop: EarlyStop | None = None,
     callbacks: Iterable[Callback] = (),
+    workers: Exchange | None = None,
 ) -> Fitted:
     """Train on every row of a source, `epochs` times; the given w and s are not changed.
 
@@ -227,6 +257,11 @@ def fit(
         stop: a `bp.train.EarlyStop`: w and s of the best epoch are returned. A run keeps what it knows.
         callbacks: functions that are called after each epoch with a `bp.train.Record`; one that returns
             False stops the training.
+        workers: `bp.workers.mpi()`, where a launcher started this program several times: each worker
+            computes its shards of every batch, and all get the same w and s, with the same bits for any
+            number of workers. All give the same settings; w and s are worker 0's. Progress is shown by
+            worker 0, and a run is `bp.RunDir(path, workers=workers)`, which it alone reads and writes.
+            None: this process alone.
 
     Returns:
         The new w and s, and the loss and time of each epoch; with a run those of earlier processes too.
@@ -253,15 +288,19 @@ def fit(
         raise BackpropError(msg)
     validate, calls = validation(validate), check_callbacks(callbacks)
     early = stopping(stop, validate)
+    if workers is not None:
+        _check_workers(workers, step, run)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "shuffle": shuffle,
         "validate": validate,
         "began": began,
+        "workers": workers,
     }
+    silent = workers is not None and workers.rank > 0
     noting: Any = nullcontext() if run is None else interrupts("SIGTERM", "SIGUSR1")
-    with opened(progress) as show, _carrying(lambda: (w, s)), noting as noted:
+    with opened(None if silent else progress) as show, _carrying(lambda: (w, s)), noting as noted:
         each = progress is not None or run is not None or early is not None or bool(calls)
         loop, resumed = _loop(learner, w, s, source, **settings, show=show, step=step, each=each, run=run)
         history = list(resumed.history)
@@ -273,9 +312,11 @@ def fit(
                 w, s, found = trained
                 history += found
                 best = _watch(Record(w, s, *found[-1]), loop, early, calls) if loop.at_end else None
+                if workers is not None:
+                    loop.stopped = any(workers.gather(loop.stopped))
                 if run is not None:
                     run.notes |= {} if early is None else {NOTE: early.note()}
-                    _keep(run, loop, found[-1], noted or (), best)
+                    _keep(run, loop, found[-1], (noted or ()) if workers is None else loop.interrupted, best)
     if early is not None and early.kept is not None:
         w, s = early.kept
     return Fitted(w, s, tuple(history))
@@ -283,9 +324,11 @@ def fit(
 
 def _go_on(early: Stopping, run: Run, loop: Loop) -> None:
     """What an earlier process of a run knew of early stopping; a training that it ended does not go on."""
-    if NOTE not in run.notes:
+    note = run.notes.get(NOTE)
+    note = note if loop.workers is None else loop.workers.gather(note)[0]
+    if note is None:
         return
-    early.go_on(run.notes[NOTE])
+    early.go_on(note)
     loop.stopped = early.ends
     if early.best is None:
         return
@@ -333,6 +376,7 @@ def _keep(run: Run, loop: Loop, epoch: Epoch, noted: Sequence[int], best: bool |
         run.save(w, s)
     if noted and not last:
         with resumable(w, s):
+            loop.meet()
             raise stopped(step, run, noted)
 
 
@@ -353,6 +397,18 @@ def _check_settings(shuffle: Any, step: Any) -> None:
         raise BackpropError(msg)
     if step is not None and not isinstance(step, Compiled):
         msg = f"step must be what learner.compile(w) returned, got {step!r}"
+        raise BackpropError(msg)
+
+
+def _check_workers(workers: Any, step: Any, run: Any) -> None:
+    if isinstance(workers, type) or not callable(getattr(workers, "broadcast", None)):
+        msg = f"workers must be such as bp.workers.mpi(), {got_instead(workers)}"
+        raise BackpropError(msg)
+    if step is not None:
+        msg = "step= is compiled for one process alone: leave it out where there are workers"
+        raise BackpropError(msg)
+    if run is not None and workers.size > 1 and getattr(run, "workers", None) is not workers:
+        msg = "a run that workers share must know them: write bp.RunDir(path, workers=workers)"
         raise BackpropError(msg)
 
 

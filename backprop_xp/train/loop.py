@@ -22,11 +22,13 @@ from ..errors import Diverged
 from ..learner import Learner
 from ..params import join
 from ..step import State
+from ..workers import Exchange
 from .batches import LARGEST_ORDER, Batches, Window
 from .chunk_length import ChunkLength
 from .evaluate import read_rows
 from .progress import Report, Show
 from .read_ahead import ReadAhead
+from .shared import SharedStep
 
 Blocks = tuple[tuple[int, int], ...]
 
@@ -149,6 +151,7 @@ class Loop:
         partial: what an earlier process did of the first epoch.
         noted: signals that came, where someone else notes them; else Ctrl-C is noted here.
         every: after how many epochs the validation data are judged.
+        workers: those who share the steps, which all end after the same one.
     """
 
     learner: Learner
@@ -167,6 +170,7 @@ class Loop:
     partial: Partial | None = None
     noted: list[int] | None = None
     every: int = 1
+    workers: Exchange | None = None
     chunk: ChunkLength = field(default_factory=ChunkLength)
     stopped: bool = False
     interrupted: list[int] = field(default_factory=list)
@@ -229,14 +233,15 @@ class Loop:
             self.state = self.step.pack(w, s)
             self._train(count, skip, interrupted)
             self.w, self.s = self.step.unpack(*self.state)
+            self.interrupted = self._agreed(interrupted)
         self.unchecked = self.unchecked and bool(skip)  # until every row was seen
         if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
             raise self._diverged(of="a weight")
-        self.interrupted = list(interrupted)
-        if interrupted and not self.at_end:
+        if self.interrupted and not self.at_end:
             with resumable(self.w, self.s):
                 if self.run is not None:
                     self.run.save(self.w, self.s, self.done())
+                self.meet()
                 raise stopped(self.at, self.run, interrupted)
         seconds = (perf_counter() - self.start) / count
         found = zip(self.losses, self.rows, strict=True)
@@ -276,6 +281,27 @@ class Loop:
         self.run.save(w, s, self.done())
         self.chunk.second += perf_counter() - asked
 
+    def _ends(self, interrupted: list[int]) -> bool:
+        """Whether no further step is made; workers wait for the step after which all know."""
+        wish = self.stopped or bool(interrupted)
+        if not isinstance(self.step, SharedStep):
+            return wish
+        self.step.wish = wish
+        return self.step.ended
+
+    def _agreed(self, interrupted: list[int]) -> list[int]:
+        """The signals that came, of workers one that came to any; and all know whether one of them stops."""
+        if self.workers is None:
+            return list(interrupted)
+        each = self.workers.gather([self.stopped, interrupted[:1]])
+        self.stopped = any(stops for stops, _ in each)
+        return next((signals for _, signals in each if signals), [])
+
+    def meet(self) -> None:
+        """Wait for the other workers, so that none ends while worker 0 still writes."""
+        if self.workers is not None:
+            self.workers.gather(None)
+
     def _together(self, done: int) -> int:
         """How many epochs to pass at once: some only where they are short and not wanted by themselves."""
         if self.each or self.batches.window < self.batches.n or not self.step.any_length:
@@ -298,13 +324,13 @@ class Loop:
         for rows, index, first, epochs in steps:
             *self.state, losses = self.step.scan(*self.state, *rows, index)
             del rows  # a window that is done makes room for the next
-            self.at += index.shape[0]
+            self.at += losses.shape[0]
             self.pending.append((losses, index.shape[1], first, epochs))
             if self.chunk.due(self.at) and not self._read():
                 self.stopped = True
             if self.run is not None and not self.at_end and self.run.due(self.at):
                 self._save()
-            if self.stopped or interrupted:
+            if self._ends(interrupted):
                 break
         if self.pending and not self._read():
             self.stopped = True

@@ -1,0 +1,298 @@
+"""Workers: processes that train one net together, each on its part of every batch.
+
+A batch is cut into a fixed number of shards, and the gradients of these are added up along one fixed
+binary tree. A worker adds up the parts of the tree that it owns, and the tree goes on across workers, so
+that the result has the same bits for any number of workers, one among them. It depends on the number of
+shards, which a run records.
+
+`bp.fit(..., workers=bp.workers.mpi())` is all that a program needs; see docs/workers.md.
+"""
+
+import json
+import os
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, Protocol
+
+from . import backends
+from .arrays import Array, mapped
+from .errors import BackpropError, unavailable
+from .layers import check_count
+
+SHARDS = 8
+_SPINS = 2000  # looks before a worker sleeps between them
+_NAP = 5e-5  # seconds
+_WORD = 1.0  # seconds that worker 0 has to say what went wrong, before others do
+_START = 300.0  # seconds until all workers have begun, at least
+FAILED = 75  # the exit status of workers that give up; of <sysexits.h>: try again later
+
+
+class Exchange(Protocol):
+    """How workers share what they have: the seam between the two halves of a step.
+
+    Attributes:
+        rank: the number of this worker, from 0.
+        size: how many there are, at most as many as shards.
+        shards: parts of a batch, where the learner does not say (with `shards=` above 1).
+    """
+
+    rank: int
+    size: int
+    shards: int
+
+    def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
+        """The sum of the vectors of all parts along the fixed tree, on every worker.
+
+        Args:
+            vectors: those of the parts that this worker owns, in order, in NumPy's memory; consumed.
+            parts: how many there are, on all workers.
+            out: is overwritten with the sum.
+        """
+
+    def broadcast(self, arrays: Any) -> Any:
+        """A tree of arrays as worker 0 has it; all workers give one of the same shapes and dtypes."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """A value of JSON from each worker, on every worker."""
+
+    def end(self, message: str, status: int = FAILED) -> NoReturn:
+        """End the training of all workers, with a word on standard error."""
+
+
+def owned(rank: int, size: int, parts: int) -> range:
+    """The parts that a worker owns.
+
+    >>> [owned(k, 3, 8) for k in range(3)]
+    [range(0, 2), range(2, 5), range(5, 8)]
+    """
+    return range(parts * rank // size, parts * (rank + 1) // size)
+
+
+def nodes(first: int, last: int, own: range) -> list[tuple[int, int]]:
+    """The largest parts (first, last) of the tree over parts first to last − 1 that lie in a range.
+
+    >>> nodes(0, 8, range(0, 2)), nodes(0, 8, range(2, 5))
+    ([(0, 2)], [(2, 4), (4, 5)])
+    """
+    if own.start <= first and last <= own.stop:
+        return [(first, last)]
+    if last <= own.start or own.stop <= first:
+        return []
+    middle = (first + last) // 2
+    return nodes(first, middle, own) + nodes(middle, last, own)
+
+
+def tree_sum(first: int, last: int, given: Callable[[int, int], Array]) -> Array:
+    """The sum over a part of the tree; what is given for smaller parts is overwritten.
+
+    Args:
+        first: where the part begins.
+        last: where it ends.
+        given: the sum over a part that is known already, else None.
+
+    >>> tree_sum(0, 4, lambda i, j: {(0, 2): 3, (2, 3): 10, (3, 4): 20}.get((i, j)))
+    33
+    """
+    there = given(first, last)
+    if there is not None:
+        return there
+    middle = (first + last) // 2
+    left, right = tree_sum(first, middle, given), tree_sum(middle, last, given)
+    left += right
+    return left
+
+
+def _from(vectors: Iterator[Array]) -> Callable[[int, int], Array]:
+    """What `tree_sum` is given where single parts come in order."""
+    return lambda first, last: next(vectors) if last - first == 1 else None
+
+
+class Alone:
+    """One worker, with the bits that any number of them would have.
+
+    Args:
+        shards: as for `mpi`.
+
+    >>> import numpy as np
+    >>> Alone().sum(iter([np.ones(2), np.ones(2), np.ones(2)]), 3, np.empty(2)).tolist()
+    [3.0, 3.0]
+    """
+
+    rank, size = 0, 1
+
+    def __init__(self, shards: int = SHARDS) -> None:
+        self.shards = check_count(shards, "the number of shards")
+
+    def __repr__(self) -> str:
+        return f"Alone(shards={self.shards})"
+
+    def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
+        """The sum of all vectors along the fixed tree."""
+        out[...] = tree_sum(0, parts, _from(iter(vectors)))
+        return out
+
+    def broadcast(self, arrays: Any) -> Any:
+        """The arrays themselves."""
+        return arrays
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value itself, in a list."""
+        return [value]
+
+    def end(self, message: str, status: int = FAILED) -> NoReturn:
+        """Raise the message."""
+        raise BackpropError(message)
+
+
+class Mpi:
+    """The workers of an MPI communicator; see `mpi`, which makes it.
+
+    Nothing here waits for ever: where another worker is silent for `patience` seconds, all are ended.
+    """
+
+    def __init__(self, module: Any, shards: int, patience: float) -> None:
+        self._mpi, self._comm, self._patience = module, module.COMM_WORLD.Dup(), float(patience)
+        self.rank, self.size = int(self._comm.rank), int(self._comm.size)
+        self.shards = check_count(shards, "the number of shards")
+        self._met = False
+        self._buffers: dict[Any, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Mpi(worker {self.rank} of {self.size}, shards={self.shards}, patience={self._patience:g})"
+
+    def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
+        """The sum along the fixed tree: each worker finishes its slice of the vector, and all get all."""
+        given = _from(iter(vectors))
+        if self.size == 1:
+            out[...] = tree_sum(0, parts, given)
+            return out
+        key = parts, out.shape, str(out.dtype)
+        if key not in self._buffers:
+            self._buffers[key] = _Buffers(self.rank, self.size, parts, out)
+        to = self._buffers[key]
+        for k, (first, last) in enumerate(to.each[self.rank]):
+            to.whole[: out.size] = tree_sum(first, last, given)
+            to.send[:, k, :] = to.whole.reshape(self.size, -1)
+        self._wait(self._comm.Ialltoallv([to.send, to.counts_out], [to.received, to.counts_in]))
+        part = tree_sum(0, parts, lambda first, last: to.rows.get((first, last)))
+        self._wait(self._comm.Iallgather(part, to.whole))
+        out[...] = to.whole[: out.size]
+        return out
+
+    def broadcast(self, arrays: Any) -> Any:
+        """A tree of arrays as worker 0 has it, each in its library and on its device."""
+        if self.size == 1:
+            return arrays
+        self._meet()
+
+        def sent(a: Array) -> Array:
+            to = backends.of(a)
+            memory = backends.get("numpy").xp.asarray(to.to_host(a), copy=True)
+            self._wait(self._comm.Ibcast([memory, self._mpi.BYTE], 0))
+            return to.committed(to.asarray(memory, a.dtype, to.device_of(a)))
+
+        return mapped(arrays, sent)
+
+    def gather(self, value: Any) -> list[Any]:
+        """A value of JSON from each worker, on every worker."""
+        self._meet()
+        text = json.dumps(value).encode()
+        sizes = array("q", [0] * self.size)
+        self._wait(self._comm.Iallgather(array("q", [len(text)]), sizes))
+        found, byte = bytearray(sum(sizes)), self._mpi.BYTE
+        self._wait(self._comm.Iallgatherv([text, byte], [found, sizes.tolist(), byte]))
+        ends = [sum(sizes[:k]) for k in range(self.size + 1)]
+        return [json.loads(found[ends[k] : ends[k + 1]]) for k in range(self.size)]
+
+    def end(self, message: str, status: int = FAILED) -> NoReturn:
+        """Say a word and end all workers; worker 0 says it first where all have the same one."""
+        if self.rank:
+            time.sleep(_WORD)
+        sys.stderr.write(f"backprop-xp: worker {self.rank} of {self.size}: {message}\n")
+        sys.stderr.flush()
+        self._comm.Abort(status)
+        raise SystemExit(status)
+
+    def hook(self, before: Callable[..., Any]) -> Callable[..., Any]:
+        """What ends all workers where one ends with an exception, after that was shown as usual."""
+
+        def ends(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+            if hasattr(error, "signal"):  # which all workers know of, since `fit` told them
+                before(kind, error, trace)
+                return
+            if self.rank:
+                time.sleep(_WORD)
+            before(kind, error, trace)
+            self.end(f"ended by {kind.__name__}; the last checkpoint is good")
+
+        return ends
+
+    def _meet(self) -> None:
+        """Workers may begin at different times, since one reads a checkpoint and others do not."""
+        if not self._met:
+            self._met = True
+            self._wait(self._comm.Ibarrier(), max(self._patience, _START))
+
+    def _wait(self, request: Any, patience: float | None = None) -> None:
+        patience = self._patience if patience is None else patience
+        until, looks = time.monotonic() + patience, 0
+        while not request.Test():
+            looks += 1
+            if looks > _SPINS:
+                time.sleep(_NAP)
+                if time.monotonic() > until:
+                    self.end(
+                        f"no word from another worker for {patience:g} s: it ended or hangs; all are ended, "
+                        "the last checkpoint is good (steps that take longer need a longer patience=)"
+                    )
+
+
+class _Buffers:
+    """The memory of one kind of sum."""
+
+    def __init__(self, rank: int, size: int, parts: int, like: Array) -> None:
+        xp = backends.get("numpy").xp
+        self.each = [nodes(0, parts, owned(k, size, parts)) for k in range(size)]
+        part = -(-like.size // size)
+        self.send = xp.zeros((size, len(self.each[rank]), part), dtype=like.dtype)
+        self.whole = xp.zeros(part * size, dtype=like.dtype)
+        self.counts_out = [len(self.each[rank]) * part] * size
+        self.counts_in = [len(own) * part for own in self.each]
+        self.received = xp.zeros(sum(self.counts_in), dtype=like.dtype)
+        rows = self.received.reshape(-1, part)
+        self.rows = dict(zip([node for own in self.each for node in own], rows, strict=True))
+
+
+def mpi(shards: int = SHARDS, patience: float = 20.0) -> Mpi:
+    """The workers that MPI's launcher started, as `mpiexec -n 4 python train.py` does; by mpi4py.
+
+    Each runs the same program. Without a launcher it is one worker. BLAS uses one thread in each: set
+    OMP_NUM_THREADS=1 before the start. A worker that ends with an exception ends all of them, as does one
+    that is silent.
+
+    Args:
+        shards: parts of a batch, where the learner has the default of `shards=1`; a learner's own number
+            above 1 is used as it is. At least as many as workers.
+        patience: seconds without a word from another worker, after which all are ended: longer than the
+            longest step, read of a window, and checkpoint.
+
+    Raises:
+        BackendUnavailable: mpi4py, or MPI itself, is not installed (`pip install mpich` is an MPI).
+    """
+    check_count(shards, "the number of shards")
+    if not isinstance(patience, (int, float)) or not 0 < patience < float("inf"):
+        msg = f"patience must be a number of seconds above 0, got {patience!r}"
+        raise BackpropError(msg)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for libraries that are loaded later
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        cause = error if isinstance(error, ImportError) else ImportError(str(error))
+        library = "mpi4py"
+        raise unavailable(library, library, "mpi", cause) from error
+    found = Mpi(MPI, shards, patience)
+    if found.size > 1:
+        sys.excepthook = found.hook(sys.excepthook)
+    return found

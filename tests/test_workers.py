@@ -1,0 +1,253 @@
+"""Workers: the same bits for any number of them, one end for all, and what is refused."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import backprop_xp as bp
+from backprop_xp import cli, workers
+from backprop_xp.files.run import is_locked, step_files
+from backprop_xp.step import Gradient, total
+
+ROOT = Path(__file__).resolve().parent.parent
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+with_mpi = pytest.mark.skipif(
+    MPIEXEC is None or importlib.util.find_spec("mpi4py") is None, reason="MPI is not here"
+)
+
+
+def opened_script():
+    spec = importlib.util.spec_from_file_location("workers_script", ROOT / "scripts" / "workers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = opened_script()
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The bits of one worker alone."""
+    return SCRIPT.bits(SCRIPT.train(workers.Alone()))
+
+
+# ---------------------------------------------------------------- the tree
+@given(parts=st.integers(1, 20), size=st.integers(1, 20), seed=st.integers(0, 99))
+def test_the_tree_over_any_number_of_workers_is_that_of_a_step(parts, size, seed):
+    vectors = np.random.default_rng(seed).standard_normal((parts, 3)).astype("float32")
+    want = total([Gradient(v, v[0], ()) for v in vectors]).g
+    rows = {}
+    for rank in range(size):
+        own = workers.owned(rank, size, parts)
+        there = iter(vectors[own.start : own.stop].copy())
+        for first, last in workers.nodes(0, parts, own):
+            rows[first, last] = workers.tree_sum(
+                first, last, lambda i, j, it=there: next(it) if j - i == 1 else None
+            )
+        assert next(there, None) is None
+    assert len({part for k in range(size) for part in workers.owned(k, size, parts)}) == parts
+    found = workers.tree_sum(0, parts, lambda i, j: rows.get((i, j)))
+    assert found.tobytes() == want.tobytes()
+
+
+def small(**settings):
+    net = bp.chain(3, bp.Dense(4, bp.tanh), bp.layers.Dropout(0.5), bp.Dense(1))
+    return bp.Learner(net, update=bp.Adam(0.01), **settings)
+
+
+def fitted(learner, rows=45, batch_size=20, **settings):
+    data = bp.data.Teacher(1, rows, 3, hidden=(4,))
+    return bp.fit(learner, *learner.init(3), data, epochs=2, batch_size=batch_size, **settings)
+
+
+@pytest.mark.parametrize("batch_size", [20, 3], ids=["a short last batch", "fewer rows than shards"])
+def test_one_worker_has_the_bits_of_a_step_in_shards(batch_size):
+    want = fitted(small(shards=8), batch_size=batch_size)
+    found = fitted(small(), batch_size=batch_size, workers=workers.Alone())
+    assert SCRIPT.bits(found[:2]) == SCRIPT.bits(want[:2])
+    assert [each.loss for each in found.history] == pytest.approx([each.loss for each in want.history])
+    other = fitted(small(), batch_size=batch_size, workers=workers.Alone(shards=2))
+    assert SCRIPT.bits(other[:2]) != SCRIPT.bits(want[:2])
+    own = fitted(small(shards=8), batch_size=batch_size, workers=workers.Alone(shards=2))
+    assert SCRIPT.bits(own[:2]) == SCRIPT.bits(want[:2])
+
+
+# ---------------------------------------------------------------- what is refused
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        (lambda: workers.Alone(shards=0), "the number of shards must be a positive integer"),
+        (lambda: workers.mpi(patience=0), "patience must be a number of seconds above 0"),
+        (lambda: fitted(small(), workers=2), "workers must be such as bp.workers.mpi"),
+        (lambda: fitted(small(), workers=workers.Mpi), "workers must be such as bp.workers.mpi"),
+        (
+            lambda: fitted(small(), workers=workers.Alone(), step=small().compile(np.zeros(1))),
+            "step= is compiled for one process alone",
+        ),
+        (
+            lambda: fitted(
+                replace(small(), update=bp.GradientDescent(0.1), order="layer by layer"),
+                workers=workers.Alone(),
+            ),
+            "write order='together'",
+        ),
+        (
+            lambda: fitted(
+                bp.Learner(bp.chain(3, bp.layers.BatchNorm(), bp.Dense(1))), workers=workers.Alone()
+            ),
+            "such as BatchNorm, see whole batches alone: leave workers= out",
+        ),
+        (
+            lambda: fitted(small(shards=2), workers=Pretended(1, 3)),
+            "3 workers need at least as many shards, got 2",
+        ),
+    ],
+)
+def test_what_workers_cannot_share_is_refused(action, why):
+    with pytest.raises(bp.BackpropError, match=why):
+        action()
+
+
+class Pretended(workers.Alone):
+    """Two workers of which the other says something else."""
+
+    def __init__(self, rank=0, size=2, other=lambda value: value):
+        super().__init__()
+        self.rank, self.size, self.other = rank, size, other
+
+    def gather(self, value):
+        return [value, self.other(value)]
+
+
+@pytest.mark.parametrize("name", ["gradient", "data", "order of rows", "weights"])
+def test_workers_that_compute_otherwise_are_refused(name):
+    def other(value):
+        return value | {name: "another"} if isinstance(value, dict) else value
+
+    with pytest.raises(bp.BackpropError, match=f"workers 1 and worker 0 have another {name}"):
+        fitted(small(), workers=Pretended(other=other))
+
+
+def test_workers_with_other_settings_are_refused():
+    def other(value):
+        return [value[0] | {"batch_size": 7}, *value[1:]] if isinstance(value[0], dict) else value
+
+    with pytest.raises(bp.BackpropError, match=r"worker 1 was started with .*: batch_size is 7, not 20"):
+        fitted(small(), workers=Pretended(other=other))
+
+
+def test_a_run_of_other_shards_is_refused_and_one_that_does_not_know_the_workers(tmp_path):
+    learner, data = small(), bp.data.Teacher(1, 45, 3, hidden=(4,))
+    with bp.RunDir(tmp_path / "a") as run:
+        bp.fit(learner, *learner.init(3), data, run=run, workers=workers.Alone())
+    with bp.RunDir(tmp_path / "a") as run:
+        w, s = run.restore(learner)
+        with pytest.raises(bp.BackpropError, match="shards was 8, now 1"):
+            bp.fit(learner, w, s, data, epochs=2, run=run)
+        with pytest.raises(bp.BackpropError, match=r"write bp.RunDir\(path, workers=workers\)"):
+            bp.fit(learner, w, s, data, epochs=2, run=run, workers=Pretended())
+
+
+def test_a_run_of_another_worker_touches_nothing(tmp_path):
+    with bp.RunDir(tmp_path / "a", workers=Pretended(rank=1, other=lambda value: value)) as run:
+        assert not run.due(10**9)
+        run.save(*small().init())
+    assert not (tmp_path / "a").exists()
+
+
+# ---------------------------------------------------------------- processes
+@with_mpi
+def test_two_three_and_four_workers_have_one_workers_bits_and_take_up_each_others_runs(tmp_path, whole):
+    for epochs, size in enumerate([4, 2, 3], 1):
+        status, found, said, _ = SCRIPT.start(size, "--folder", str(tmp_path / "a"), "--epochs", str(epochs))
+        assert (status, len(found), len(set(found))) == (0, size, 1), said
+    assert set(found) == {whole}
+    assert not is_locked(tmp_path / "a")
+
+
+@with_mpi
+def test_two_workers_have_one_workers_bits_on_torch():
+    pytest.importorskip("torch")
+    status, found, said, _ = SCRIPT.start(2, "--backend", "torch", "--epochs", "1")
+    assert status == 0, said
+    assert set(found) == {SCRIPT.bits(SCRIPT.train(workers.Alone(), "torch", epochs=1))}
+
+
+@with_mpi
+@pytest.mark.parametrize(
+    ("failure", "rank", "word"),
+    [
+        ("kill", 0, "KILLED|killed|Killed"),
+        ("exception", 1, "a worker's own error"),
+        ("hang", 0, "worker 1 of 2: no word from another worker for 1 s"),
+    ],
+)
+def test_no_worker_outlives_another_and_the_last_checkpoint_is_good(failure, rank, word, tmp_path, whole):
+    words = ["--failure", failure, "--rank", str(rank), "--patience", "1"]
+    status, found, said, seconds = SCRIPT.start(2, "--folder", str(tmp_path / "a"), *words)
+    assert status
+    assert not found
+    assert seconds < 20
+    assert any(each in said for each in word.split("|")), said
+    assert len(step_files(tmp_path / "a")) >= 3
+    assert SCRIPT.bits(SCRIPT.train(workers.Alone(), folder=tmp_path / "a")) == whole
+
+
+COMMAND = ["train", "--rows", "2000", "--layers", "8", "--epochs", "1000", "--every", "1 step", "--keep", "1"]
+
+
+@with_mpi
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told to stop", "one is killed"])
+def test_the_command_says_the_last_word_for_its_workers(number, tmp_path, capsys):
+    folder = str(tmp_path / "a")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backprop_xp", *COMMAND, "--workers", "2", "--run", folder],
+        cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "1000"},
+    )  # fmt: skip
+    next(line for line in process.stdout if line.startswith("saved"))
+    if number == signal.SIGTERM:
+        process.send_signal(number)
+    else:
+        os.kill(_worker_of(process.pid), number)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    last = [line for line in err.splitlines() if line.startswith("backprop-xp: ")]
+    assert len(last) == 1
+    assert f"go on with: backprop-xp resume {folder}" in last[0]
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + number
+        step = max(step_files(Path(folder))).name[5:17]
+        assert f"stopped after step {int(step):,} of" in last[0]
+        assert [line for line in out.splitlines() if line.startswith("saved")][-1] == f"saved {int(step)}"
+        done = int(step) // 63 + 1
+        assert cli.main(["resume", folder, "--epochs", str(done), "--quiet"]) == 0
+    else:
+        assert process.returncode
+        assert "the workers ended with status" in last[0]
+
+
+def _worker_of(pid):
+    """A Python process below the command's launcher."""
+    for _ in range(4):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pid = int(children[-1])
+        if b"--workers=mpi" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            name = Path(f"/proc/{pid}/comm").read_text()
+            if name.startswith("python"):
+                return pid
+    msg = "there is no worker"
+    raise AssertionError(msg)
