@@ -34,8 +34,8 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #8886; }
 td { vertical-align: top; }
 .wide { overflow-x: auto; }
-a { color: light-dark(#0a5fa5, #74c0f7); }
-.soft { opacity: .8; }
+a { color: #0a5fa5; }
+@media (prefers-color-scheme: dark) { body { background: #15171b; color: #eceae4; } a { color: #74c0f7; } }
 summary { cursor: pointer; }
 """
 _TITLE = "Five articles on backpropagation, recomputed"

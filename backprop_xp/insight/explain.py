@@ -232,8 +232,14 @@ class _Labels:
         }
         for what, name in (("inputs", net.nodes[0].name), ("outputs", net.nodes[-1].name)):
             self.units[name] = _checked(given.get(what), self.units[name], what)
-        for node in reversed(net.nodes):  # what only passes on the units of another layer has their names
-            if len(node.inputs) == 1 and not node.layer.params(*_shapes(net, node)):
+        passing = [n for n in net.nodes if len(n.inputs) == 1 and not n.layer.params(*_shapes(net, n))]
+        given_names = {net.nodes[0].name}
+        for node in passing:  # what only passes on the units of another layer has the same names: the inputs'
+            if node.inputs[0] in given_names:
+                self.units[node.name] = self.units[node.inputs[0]]
+                given_names.add(node.name)
+        for node in reversed(passing):  # … or those of what comes last
+            if node.inputs[0] not in given_names:
                 self.units[node.inputs[0]] = self.units[node.name]
         self.rows = _checked(given.get("samples"), [str(k + 1) for k in range(n)], "samples")
         self.net = net

@@ -433,5 +433,6 @@ function readOwn() {
 }
 byId("own").onclick = ownDialog;
 
+window.backpropXp = { run, number, pair }; // for tests, and for a console
 fromAddress();
 render();
