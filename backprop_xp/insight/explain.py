@@ -341,7 +341,7 @@ class _Step:
         found = {}
         for layer in self.trace.layers:
             for p, before in layer.w_before.items():
-                if before.size <= self.most:
+                if prod(before.shape) <= self.most:
                     grad = layer.grad.get(p)
                     found[f"{layer.name}.{p}"] = {
                         "before": text(before),
@@ -459,7 +459,7 @@ class _Step:
             text(self.learner.pure.predict(w, self.s, part[0], xp=self.xp)[0, ...])
             for w in (self.w, self.after)
         ]
-        small = self.w.size <= self.most
+        small = self.layout.size <= self.most
         return {
             "sample": row,
             "output": outputs[0],

@@ -76,7 +76,7 @@ def _limits(learner: Learner, w: Array, xp: Any) -> list[str]:
         held = whole(xp.sum(xp.astype(xp.abs(own) >= float(limit), own.dtype)))
         if held:
             found.append(
-                f"{block.name}: {held} of {own.size} weights are at their limit {limit}: "
+                f"{block.name}: {held} of {own.shape[0]} weights are at their limit {limit}: "
                 "a larger limit or a smaller rate usually helps"
             )
     return found
