@@ -57,7 +57,9 @@ def short(tree: Any) -> str:
 def _short(tree: Any) -> str:
     if hasattr(tree, "_fields"):
         named = zip(tree._fields, tree, strict=True)
-        parts = [f"{name}={short(each)}" for name, each in named if leaves(each) or not isinstance(each, tuple)]
+        parts = [
+            f"{name}={short(each)}" for name, each in named if leaves(each) or not isinstance(each, tuple)
+        ]
         return f"{type(tree).__name__}({', '.join(parts)})"
     if isinstance(tree, dict):
         return f"{{{', '.join(f'{name!r}: {short(each)}' for name, each in tree.items())}}}"
