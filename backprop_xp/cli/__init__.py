@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from .. import __version__, activations, backends, losses, terminal, updates
+from .. import __version__, activations, backends, insight, losses, terminal, updates
 from ..data import Stored, sets
 from ..errors import BackpropError
 from ..files import RunDir
 from ..layers import Dense, check_count
 from ..learner import Learner
 from ..net import chain
-from ..train import EarlyStop, Validate, fit, metrics
+from ..train import EarlyStop, Validate, fit, metrics, warn_health
 from ..workers import Exchange
 from . import data as data_options
 from . import explain, files
@@ -32,6 +32,7 @@ _WINDOW = 1 << 16  # rows that are in memory together
 _BLOCK = 1024  # rows that are read together, and bytes of the place of each such block in the order
 _BYTES_OF_BLOCK = 200
 _NARROW = 70  # columns
+_LOOKED_AT = 256  # rows, when it is looked for what keeps a net from learning
 _HANG = 9  # columns before a line's own text
 _ABOUT = """Backpropagation that can be read, trusted and run anywhere.
 
@@ -317,6 +318,8 @@ def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> in
     w, s = (run and files.restored(run, learner, w)) or (w, s)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # overflow is reported by Diverged
+        warnings.showwarning = lambda text, *_: _complain(f"backprop-xp: {text}")
+        looked_at = (a[:_LOOKED_AT, ...] for a in unseen)
         try:
             w, s, history = fit(
                 learner,
@@ -328,6 +331,7 @@ def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> in
                 progress=progress,
                 run=run,
                 **_watched(args, data),
+                callbacks=[] if args.quiet else [warn_health(insight.health, learner, *looked_at)],
                 workers=workers,
             )
         except KeyboardInterrupt as error:
