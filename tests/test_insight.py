@@ -1,6 +1,7 @@
 """Why each weight moved: what is claimed is measured, what is said agrees with what happened."""
 
 import json
+import os
 import re
 from fractions import Fraction as F
 from importlib.resources import files
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp import backends
+from backprop_xp import backends, cli
 from backprop_xp.insight import flow as flow_of
 from backprop_xp.insight.explain import SWEEP, sentences
 from backprop_xp.insight.pictures import PICTURES
 from backprop_xp.insight.words import number, pair
 from backprop_xp.insight.words import sentences as said
 
+FULL = bool(os.environ.get("BACKPROP_XP_FULL"))  # as scripts/full sets it
 ORACLES = {
     each["id"]: each
     for each in json.loads((Path(__file__).parent / "oracles" / "articles.json").read_text("utf-8"))[
@@ -157,7 +159,7 @@ def random_step(seed, kind):
 
 
 @pytest.mark.parametrize("kind", ["exact", "numpy"])
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(34 if FULL else 4))  # 1,020 nets in all
 def test_every_sentence_agrees_with_what_happened(kind, block):
     claims = 0
     for seed in range(block * 15, block * 15 + 15):
@@ -185,7 +187,7 @@ def test_every_sentence_agrees_with_what_happened(kind, block):
 @pytest.mark.parametrize("kind", ["exact", "numpy"])
 def test_the_shares_of_the_weights_add_up_to_the_change_of_the_loss(kind):
     flipped = 0
-    for seed in range(80):
+    for seed in range(1000 if FULL else 80):
         learner, w, s, batch = random_step(1000 + seed, kind)
         after, *_ = learner.step(*learner.snapshot(w, s), *batch)
         found = bp.insight.shares(learner, w, after, s, *batch)
@@ -519,3 +521,79 @@ def test_what_was_not_needed_is_counted():
     learner = bp.Learner(bp.chain(784, bp.Dense(512, bp.relu), bp.Dense(10)))
     done, left_out = 2 * (784 * 512 * 2 + 512 * 10 * 3), 2 * 784 * 512
     assert bp.insight.multiplications(learner, rows=2) == (done, left_out)
+
+
+# ---------------------------------------------------------------- from the command line
+def told(capsys, *argv):
+    status = cli.main(["explain", *argv])
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+NEURON = (
+    "--weights",
+    "1/200 -3/11600 1/5800",
+    "--inputs",
+    "0 2000 3000",
+    "--targets",
+    "1",
+    "--rate",
+    "1/10000000",
+)
+
+
+def test_the_command_explains_typed_weights(capsys, tmp_path):
+    status, out, _ = told(capsys, *NEURON, "--names", "broccoli,strawberries,workout")
+    assert status == 0
+    assert "strawberries → neuron   2000  −1  ▲  +0.0002" in out
+    assert "nothing would be learnt" in out
+    status, out, _ = told(capsys, *NEURON, "--json")
+    assert json.loads(out)["runs"][0]["steps"][0]["loss_after"] == "9/200"
+    page, picture = tmp_path / "why.html", tmp_path / "why.png"
+    status, out, err = told(
+        capsys, *NEURON, "--page", str(page), "--picture", str(picture), "--kind", "shares"
+    )
+    assert (status, out) == (0, "")
+    assert f"written: {page}" in err
+    assert page.stat().st_size > 30_000
+    assert picture.stat().st_size > 5000
+
+
+def test_the_command_explains_a_model_file_in_floats(capsys, tmp_path):
+    learner = bp.Learner(bp.chain(2, bp.Dense(3, bp.tanh), bp.Dense(1)), update=bp.Adam(0.01))
+    w, s = learner.init(3)
+    bp.save(tmp_path / "net.safetensors", learner, w, s)
+    model = ("--model", str(tmp_path / "net.safetensors"), "--inputs", "0.5 1; -1 2", "--targets", "1; 0")
+    status, out, _ = told(capsys, *model, "--json", "--batch-size", "2")
+    assert status == 0
+    run = json.loads(out)["runs"][0]
+    assert run["arithmetic"] == {"backend": "numpy", "dtype": "float32", "exact": False}
+    assert run["steps"][0]["rows"] == [0, 1]
+
+
+def test_the_command_explains_an_article_in_german(capsys):
+    status, out, _ = told(capsys, "--article", "1", "--language", "de")
+    assert status == 0
+    assert "Also wird das Gewicht um 0.025 größer." in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said_of_it"),
+    [
+        ((), "give one of --article N, --model FILE and --weights"),
+        (("--article", "1", "--weights", "1"), "give one of"),
+        (("--article", "9"), "an article must be one of 1 to 5"),
+        (("--weights", "1 x", "--inputs", "1 2", "--targets", "1"), "'x' is not a number"),
+        (("--weights", "1 2", "--targets", "1"), "give --inputs and --targets"),
+        (("--weights", "1 2", "--inputs", "1", "--targets", "1"), "of shape (batch, 2), got shape (1, 1)"),
+        (("--model", "/nowhere/net", "--inputs", "1", "--targets", "1"), "/nowhere/net"),
+        ((*NEURON, "--page", "/nowhere/why.html"), "/nowhere/why.html cannot be written"),
+        ((*NEURON, "--language", "xx"), "no sentences in 'xx'"),
+        ((*NEURON, "--names", "a,b"), "there are 3 inputs, got 2 labels"),
+    ],
+)
+def test_a_command_that_cannot_be_explained_ends_in_one_line(argv, said_of_it, capsys):
+    status, out, err = told(capsys, *argv)
+    assert (status, out) == (2, "")
+    assert said_of_it in err
+    assert len(err.strip().splitlines()) <= 3
