@@ -311,6 +311,8 @@ PLANTED = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_formulas_are_seen(name):
     way, why, f = PLANTED[name]
+    if way is on_replaced:
+        pytest.importorskip("jax", reason="jax is not installed")
     with pytest.raises(
         (ValueError, TypeError, AttributeError, RuntimeError, AssertionError, IndexError), match=why
     ):
@@ -319,6 +321,8 @@ def test_planted_formulas_are_seen(name):
 
 @pytest.mark.parametrize("way", [on_standard, recorded, on_read_only, in_float32, on_replaced])
 def test_a_good_formula_passes(way):
+    if way is on_replaced:
+        pytest.importorskip("jax", reason="jax is not installed")
     way(planted(lambda g, w, *, xp: (less(w, 0.1 * g), xp.where(g > 0, g, 0))))
 
 

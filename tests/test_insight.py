@@ -542,13 +542,17 @@ NEURON = (
 )
 
 
-def test_the_command_explains_typed_weights(capsys, tmp_path):
+def test_the_command_explains_typed_weights(capsys):
     status, out, _ = told(capsys, *NEURON, "--names", "broccoli,strawberries,workout")
     assert status == 0
     assert "strawberries → neuron   2000  −1  ▲  +0.0002" in out
     assert "nothing would be learnt" in out
     status, out, _ = told(capsys, *NEURON, "--json")
     assert json.loads(out)["runs"][0]["steps"][0]["loss_after"] == "9/200"
+
+
+def test_the_command_writes_a_page_and_a_picture(capsys, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     page, picture = tmp_path / "why.html", tmp_path / "why.png"
     status, out, err = told(
         capsys, *NEURON, "--page", str(page), "--picture", str(picture), "--kind", "shares"

@@ -371,7 +371,7 @@ def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch
     assert cli.main(["show", str(newest)]) == 2
     assert cli.main(["resume", folder, "--quiet"]) == 0
     assert "is resumed, since" in capsys.readouterr().err
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     assert cli.main(["plot", folder]) == 0
     assert (tmp_path / "a" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
@@ -387,6 +387,8 @@ def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch
     ],
 )
 def test_a_folder_that_is_no_run_is_told_in_one_line(words, why, tmp_path, capsys):
+    if words[0] == "plot":
+        pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     assert cli.main([each.format(tmp_path) for each in words]) == 2
     told = capsys.readouterr().err
     assert why in told
