@@ -64,6 +64,8 @@ def test_a_text_file_has_names_separators_and_text(tmp_path):
     x, t = table.rows(0, 3)
     assert (table.names, table.target, table.classes) == (("size",), "kind", ("bad", "good"))
     assert (x.tolist(), t.tolist()) == ([[1.5], [2000.0], [-1.0]], [1, 0, 1])
+    path.write_text("\n" + TEXT.lstrip("\ufeff"), encoding="utf-8")
+    assert files.open_table(str(path), drop=["name"]).rows(0, 3)[0].tolist() == x.tolist()
     path.write_text("1\t2\n3\t4\n", encoding="utf-8")
     assert files.open_table(str(path), "0").rows(0, 2)[0].tolist() == [[2.0], [4.0]]
 

@@ -132,6 +132,7 @@ class Hidden:
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1), Net(bp.tanh))), "class Net has the name of another one"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Hidden(1)))), "cannot be saved, a Hidden: units are"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Swish(table=[1])))), "cannot be saved, a list"),
+        (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Swish(table={1: 2})))), "names of a mapping"),
         (lambda: bp.Learner(bp.chain(2, bp.Dense(1, Swish(np.ones(2))))), "cannot be saved, a ndarray"),
     ],
 )  # fmt: skip

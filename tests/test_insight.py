@@ -13,7 +13,8 @@ import pytest
 import backprop_xp as bp
 from backprop_xp import backends, cli
 from backprop_xp.insight import flow as flow_of
-from backprop_xp.insight.explain import SWEEP, sentences
+from backprop_xp.insight.document import SWEEP
+from backprop_xp.insight.explain import sentences
 from backprop_xp.insight.pictures import PICTURES
 from backprop_xp.insight.words import number, pair
 from backprop_xp.insight.words import sentences as said
@@ -251,6 +252,34 @@ def test_errors_that_cancel_are_named():
     assert step["why"][0]["says"] == ["cancelled", "move.stay"]
 
 
+def test_where_the_error_is_0_the_sample_asks_for_no_change():
+    learner = bp.Learner(bp.chain(1, bp.layers.Linear(2, bias=False)), update=bp.GradientDescent("1/10"))
+    w, s = learner.init(backend="exact", weights={"dense1.w": [[1, 2]]})
+    step = first_step(bp.explain(learner, w, s, *rows(w, [[1]], [[1, 0]])))
+    assert step["why"][0]["says"] == ["settled", "move.stay"]
+
+
+def test_the_outcome_is_what_predict_gives():
+    learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.losses.sigmoid_cross_entropy)
+    w, s = learner.init(1, dtype="float64")
+    x, t = np.array([[1.0, 2.0]]), np.array([[1.0]])
+    step = first_step(bp.explain(learner, w, s, x, t))
+    assert step["outcome"] == {"o": repr(learner.predict(w, s, x).item()), "t": "1.0"}
+    both = [np.vstack([a, a]) for a in (x, t)]
+    assert first_step(bp.explain(learner, w, s, *both, batch_size=2))["outcome"] is None
+
+
+def test_the_effect_on_a_row_is_that_on_what_is_predicted():
+    learner = bp.Learner(bp.chain(2, bp.Dense(6, bp.tanh), bp.layers.Dropout(0.5), bp.Dense(1)))
+    w, s = learner.init(1, dtype="float64")
+    x, t = np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([[1.0], [2.0]])
+    after, s_after, _ = learner.step(*learner.snapshot(w, s), x, t)
+    effect = first_step(bp.explain(learner, w, s, x, t, batch_size=2))["effect"]
+    for row, each in enumerate(effect):
+        assert each["output"] == [repr(learner.predict(w, s, x[[row]]).item())]
+        assert each["output_after"] == [repr(learner.predict(after, s_after, x[[row]]).item())]
+
+
 def test_a_frozen_weight_says_so():
     both = bp.Learner(bp.chain(2, bp.Dense(1)).freeze("dense1.w"), update=bp.GradientDescent("1/10"))
     w, s = both.init(backend="exact", weights={"dense1.w": [[1], [1]], "dense1.b": [0]})
@@ -331,7 +360,7 @@ def test_every_sentence_that_is_said_can_be_filled():
                 data = bp.explain(learner, w, s, *batch, language=language).data
                 (run,) = data["runs"]
                 for why in run["steps"][0]["why"]:
-                    for text in said(run, run["steps"][0], why, data["sentences"]):
+                    for text in said(run["steps"][0], why, data["sentences"]):
                         assert "{" not in text
 
 
@@ -498,6 +527,21 @@ def test_what_keeps_a_net_from_learning_is_named_with_what_helps():
     assert found.startswith("dense1.w: 1 of 2 weights are at their limit 1")
 
 
+def test_weights_that_are_not_finite_are_named():
+    learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+    w, s = learner.init(dtype="float64")
+    (found,) = bp.insight.health(learner, w * np.nan, s, np.ones((3, 2)), np.ones((3, 1)))
+    assert found.startswith("weights or the loss are not finite")
+
+
+def test_the_gradient_check_needs_digits():
+    learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+    w, s = learner.init()
+    x, t = np.ones((3, 2), "float32"), np.ones((3, 1), "float32")
+    with pytest.raises(bp.BackpropError, match="float64 or fractions, got weights of float32"):
+        bp.insight.check_gradient(learner, w, s, x, t)
+
+
 def test_the_gradient_check_is_exact_on_fractions_but_at_kinks():
     for seed in range(40):
         learner, w, s, batch = random_step(seed, "exact")
@@ -575,6 +619,16 @@ def test_the_command_explains_a_model_file_in_floats(capsys, tmp_path):
     assert run["steps"][0]["rows"] == [0, 1]
 
 
+def test_the_command_reads_labels_for_losses_on_classes(capsys, tmp_path):
+    learner = bp.Learner(bp.chain(2, bp.Dense(3)), bp.losses.softmax_cross_entropy)
+    bp.save(tmp_path / "net.safetensors", learner, *learner.init(3))
+    model = ("--model", str(tmp_path / "net.safetensors"), "--inputs", "0.5 1; -1 2", "--targets")
+    status, out, _ = told(capsys, *model, "2; 0", "--json")
+    assert status == 0
+    assert [each["t"] for each in json.loads(out)["runs"][0]["samples"]] == [["2"], ["0"]]
+    assert "the targets are labels of classes" in told(capsys, *model, "1/2; 0")[2]
+
+
 def test_the_command_explains_an_article_in_german(capsys):
     status, out, _ = told(capsys, "--article", "1", "--language", "de")
     assert status == 0
@@ -594,6 +648,9 @@ def test_the_command_explains_an_article_in_german(capsys):
         ((*NEURON, "--page", "/nowhere/why.html"), "/nowhere/why.html cannot be written"),
         ((*NEURON, "--language", "xx"), "no sentences in 'xx'"),
         ((*NEURON, "--names", "a,b"), "there are 3 inputs, got 2 labels"),
+        ((*NEURON, "--picture", "why.xyz"), "why.xyz cannot be written"),
+        ((*NEURON, "--inputs", "1 2 3; 4 5"), "sample 2 has 2 numbers, the first has 3"),
+        ((*NEURON, "--activation", "tanh", "--targets", "1e400"), "1e400 is too large for a float"),
     ],
 )
 def test_a_command_that_cannot_be_explained_ends_in_one_line(argv, said_of_it, capsys):

@@ -131,6 +131,18 @@ def test_the_best_is_kept_under_its_name_and_remembered(tmp_path):
     assert [each.validation for each in fitted.history] == [3.0, 1.0, 2.0, 0.5, 0.7]
 
 
+def test_where_a_file_system_has_no_hard_links_the_best_is_a_copy(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    held_out = bp.data.Stored(*SOURCE.rows(0, 50))
+    train(tmp_path, every="1 epoch", epochs=2, validate=held_out)
+    best = tmp_path / "best.safetensors"
+    assert best.stat().st_nlink == 1
+    assert bp.load(best)[0] == LEARNER
+
+
 def test_notes_are_saved_with_each_checkpoint(tmp_path):
     with bp.RunDir(tmp_path) as run:
         run.notes["patience"] = 3

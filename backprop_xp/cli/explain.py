@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .. import activations, insight
+from .. import activations, backends, insight
 from ..articles import load as articles_of
 from ..articles.site import explanation
 from ..backends import asarray
@@ -40,7 +39,7 @@ def add_parser(commands: Any, formatter: Any) -> None:
     add("--article", type=int, metavar="N", help="the nets of article N, 1 to 5")
     add("--model", metavar="FILE", help="a model file, or a run directory, whose newest checkpoint is taken")
     add("--weights", metavar="W …", help="the weights of one neuron, one an input")
-    add("--bias", metavar="B", help="its bias; without one it has none")
+    add("--bias", metavar="B", help="its bias (a negative one as --bias=-1/4); without, it has none")
     add("--activation", choices=list(activations.ALL), default="relu", metavar="NAME",
         help=f"of the neuron: {', '.join(activations.ALL)}")  # fmt: skip
     add("--rate", default="1/10", metavar="X", help="learning rate of the neuron")
@@ -67,23 +66,16 @@ def explain(args: argparse.Namespace) -> int:
     """Explain, print, and write what is asked for."""
     found = _explanation(args)
     if args.page:
-        _written(args.page, found.page)
+        found.page(args.page)
     if args.picture:
-        _written(args.picture, lambda path: found.picture(args.kind, path))
+        found.picture(args.kind, args.picture)
+    for path in filter(None, (args.page, args.picture)):
+        print(f"written: {path}", file=sys.stderr)
     if args.json:
         sys.stdout.write(found.to_json(indent=1) + "\n")
     elif not (args.page or args.picture):
         sys.stdout.write(found.text() + "\n")
     return 0
-
-
-def _written(path: str, write: Callable[[str], Any]) -> None:
-    try:
-        write(path)
-    except (OSError, ValueError) as error:  # ValueError: of matplotlib, for a suffix it does not know
-        msg = f"{path} cannot be written: {error}"
-        raise FileError(msg) from error
-    print(f"written: {path}", file=sys.stderr)
 
 
 def _explanation(args: argparse.Namespace) -> Explanation:
@@ -99,8 +91,8 @@ def _explanation(args: argparse.Namespace) -> Explanation:
         raise BackpropError(msg)
     made = _neuron(args) if args.model is None else _loaded(args.model)
     learner, w, s = made
-    like = w[:0]
-    x, t = (asarray(_rows(text, like), like=like) for text in (args.inputs, args.targets))
+    x = asarray(_rows(args.inputs, w), like=w[:0])
+    t = _targets(args.targets, learner, w)
     names = {} if args.model else {"outputs": ["neuron"]}
     names |= {"inputs": [name.strip() for name in args.names.split(",")]} if args.names else {}
     return insight.explain(learner, w, s, x, t, batch_size=args.batch_size, labels=names, most=args.most,
@@ -134,11 +126,35 @@ def _loaded(path: str) -> tuple[Learner, Any, Any]:
 
 def _rows(text: str, like: Any) -> list[list[Any]]:
     rows = [_numbers(part) for part in text.split(";") if part.strip()]
-    return rows if "Exact" in type(like).__name__ else _floats(rows)
+    for k, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            msg = f"sample {k + 1} has {len(row)} numbers, the first has {len(rows[0])}: {text!r}"
+            raise BackpropError(msg)
+    return rows if backends.of(like).name == "exact" else _floats(rows)
+
+
+def _targets(text: str, learner: Learner, like: Any) -> Any:
+    """What is expected; for losses on classes, one number a sample is its label."""
+    rows = _rows(text, like)
+    if learner.loss.targets != "distribution" or any(len(row) > 1 for row in rows):
+        return asarray(rows, like=like[:0])
+    labels = [row[0] for row in rows]
+    if any(Fraction(label) % 1 for label in labels):
+        msg = f"the targets are labels of classes, 0, 1, 2, …; got {text!r}"
+        raise BackpropError(msg)
+    return asarray([int(label) for label in labels], like=like[:0], dtype="int32")
 
 
 def _floats(values: Any) -> Any:
-    return [_floats(each) for each in values] if isinstance(values, list) else float(Fraction(values))
+    return [_floats(each) for each in values] if isinstance(values, list) else _float(values)
+
+
+def _float(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except OverflowError as error:
+        msg = f"{text} is too large for a float"
+        raise BackpropError(msg) from error
 
 
 def _numbers(text: str) -> list[str]:

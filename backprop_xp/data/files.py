@@ -4,7 +4,7 @@ import csv
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +174,11 @@ def _csv(path: str) -> dict[str, Array]:
 def _lines(path: str, headed: bool = False) -> Iterator[tuple[int, list[str]]]:
     """The cells of each line that is not empty, with its number; without the first if that names them."""
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        start = file.readline()
+        start = next((line for line in file if line.strip()), "")
         file.seek(0)
         reader = csv.reader(file, delimiter=max(",;\t", key=start.count))
-        for cells in reader:
-            if cells and not (headed and reader.line_num == 1):
-                yield reader.line_num, [cell.strip() for cell in cells]
+        told = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells)
+        yield from islice(told, int(headed), None)
 
 
 def _is_number(cell: str) -> bool:

@@ -31,7 +31,7 @@ def write(source: Any, path: str) -> None:
     if kind not in writers:
         msg = f"rows are written to a file that ends in {listed(writers)}, got {path!r}"
         raise BackpropError(msg)
-    part = Path(f"{path}.part")
+    part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             writers[kind](source, file)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import isfinite, isnan
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from .. import __version__, backends
@@ -401,7 +402,10 @@ class RunDir:
         temporary = path.with_name(f".{BEST}.{os.getpid()}.link{SUFFIX}")
         try:
             temporary.unlink(missing_ok=True)
-            temporary.hardlink_to(path)
+            try:
+                temporary.hardlink_to(path)
+            except OSError:  # not every file system has hard links
+                copyfile(path, temporary)
             temporary.replace(self.path / BEST)
         except OSError as error:
             raise not_written(self.path / BEST, error) from error

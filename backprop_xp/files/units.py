@@ -111,7 +111,10 @@ def _encoded(value: Any, own: dict[str, type], depth: int) -> Any:
     if isinstance(value, Real) or "bool" in str(getattr(value, "dtype", "")):
         return _encoded_number(value)
     if isinstance(value, Mapping):
-        return {"map": [[str(key), _encoded(each, own, depth + 1)] for key, each in value.items()]}
+        if not all(isinstance(key, str) for key in value):
+            msg = f"the names of a mapping that is saved are text, got {listed(value)}"
+            raise FileError(msg)
+        return {"map": [[key, _encoded(each, own, depth + 1)] for key, each in value.items()]}
     if isinstance(value, frozenset):
         return {"set": sorted(_encoded(each, own, depth + 1) for each in value)}
     if isinstance(value, tuple) and not hasattr(value, "_fields"):

@@ -92,7 +92,7 @@ def diagram(run: Json, step: Json) -> Diagram:
         for source in column[0]["inputs"]:
             start = next(k for k, other in enumerate(drawn) if any(each["name"] == source for each in other))
             block = f"{column[0]['name']}.w"
-            dense = block in column[0]["blocks"] and len(column[0]["inputs"]) == 1
+            dense = column[0]["kind"] == "dense"
             for i in range(min(drawn[start][0]["units"], MOST_UNITS)):
                 for j in range(min(column[0]["units"], MOST_UNITS)):
                     if dense or i == j:

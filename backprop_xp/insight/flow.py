@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import backends
-from ..arrays import Array
-from ..layers import Activate, Dense
+from ..activations import LogSoftmax, Softmax
+from ..arrays import Array, Namespace
+from ..layers import Activate, Dense, Dropout, Layer
 from ..learner import Learner
 from ..net import Net
 from ..printed import table
 from ..step import State
-from .trace import Trace, trace
+from .trace import LayerTrace, Trace, trace
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,19 @@ def _layer(learner: Learner, shown: Trace, k: int, xp: Any) -> LayerFlow:
         blocked=whole(xp.sum(blocked) * inputs),
         nothing=whole(xp.sum(still) * inputs),
         size=float(xp.mean(xp.abs(delta))),
-        dead=whole(xp.sum(xp.astype(xp.all(shut, axis=0), a.dtype))),
+        dead=_dead(learner, shown, k, xp),
     )
+
+
+def _dead(learner: Learner, shown: Trace, k: int, xp: Namespace) -> int:
+    """Units of a layer whose activation is flat for every row."""
+    same = same_units(learner.net, k)
+    found = [slopes_of(learner.net.nodes[j].layer, shown.layers[j], xp) for j in same]
+    flat = [xp.all(each == 0, axis=0) for each in found if each is not None]
+    dead = flat[0] if flat else xp.zeros_like(shown.layers[k].net[0, :] == 0)
+    for other in flat[1:]:
+        dead = dead | other
+    return whole(xp.sum(xp.astype(dead, shown.layers[k].net.dtype)))
 
 
 def whole(a: Array) -> int:
@@ -113,6 +125,20 @@ def whole(a: Array) -> int:
 
 def _input(learner: Learner, shown: Trace, k: int) -> Array:
     return shown.layers[learner.net.wires[k][0]].o
+
+
+def slopes_of(layer: Layer, found: LayerTrace, xp: Namespace) -> Array | None:
+    """f′(net) of every unit: what an error of 1 becomes; None where f mixes units, or there is none."""
+    f = getattr(layer, "f", None)
+    if f is None or isinstance(f, (Softmax, LogSoftmax)):
+        return None
+    slopes: Array = f.delta(xp.ones_like(found.net), found.net, found.o, xp=xp)
+    return slopes
+
+
+def trains_otherwise(learner: Learner) -> bool:
+    """Whether the net computes another thing in training: random masks, statistics of a batch."""
+    return any(learner.net.state) or any(isinstance(node.layer, Dropout) for node in learner.net.nodes)
 
 
 def _delta(shown: Trace, k: int) -> Any:
@@ -141,7 +167,16 @@ def _error(learner: Learner, shown: Trace, k: int) -> Array:
 
 
 def votes(learner: Learner, w: Array, s: State, *batch: Any) -> dict[str, tuple[Array, Array]]:
-    """By block how many rows pull each weight up, and down: (|S|ᵀ|D| ∓ SᵀD) / 2 with the signs S, D."""
+    """By block two arrays of its shape: how many rows pull each weight up, and how many down.
+
+    With the signs S of the inputs and D of the deltas these are (|S|ᵀ|D| − SᵀD) / 2 and (|S|ᵀ|D| + SᵀD) / 2.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(1, bp.layers.Linear(1, bias=False)))
+    >>> w, s = learner.init(weights={"dense1.w": [[0]]}, dtype="float64")
+    >>> votes(learner, w, s, np.asarray([[1.0], [2.0], [1.0]]), np.asarray([[3.0], [1.0], [-1.0]]))
+    {'dense1.w': (array([[2.]]), array([[1.]]))}
+    """
     xp, shown, found = backends.of(w).xp, trace(learner, w, s, *batch), {}
     for k in dense_layers(learner.net):
         signs, deltas = xp.sign(_input(learner, shown, k)), xp.sign(_delta(shown, k))
@@ -152,7 +187,14 @@ def votes(learner: Learner, w: Array, s: State, *batch: Any) -> dict[str, tuple[
 
 
 def agreement(learner: Learner, w: Array, s: State, *batch: Any) -> dict[str, Array]:
-    """By block |aᵀδ| / (|a|ᵀ|δ|): 1 where all rows pull a weight the same way, 0 where they cancel."""
+    """By block |aᵀδ| / (|a|ᵀ|δ|): 1 where all rows pull a weight the same way, 0 where they cancel.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(1, bp.layers.Linear(1, bias=False)))
+    >>> w, s = learner.init(weights={"dense1.w": [[0]]}, dtype="float64")
+    >>> agreement(learner, w, s, np.asarray([[1.0], [1.0]]), np.asarray([[3.0], [-1.0]]))
+    {'dense1.w': array([[0.5]])}
+    """
     xp, shown, found = backends.of(w).xp, trace(learner, w, s, *batch), {}
     for k in dense_layers(learner.net):
         a, delta = _input(learner, shown, k), _delta(shown, k)

@@ -1,12 +1,13 @@
 """Health: what keeps a net from learning, in sentences, each with what usually helps."""
 
+from math import isfinite
 from typing import Any
 
 from .. import backends
 from ..arrays import Array
 from ..learner import Learner
 from ..step import State
-from .flow import dense_layers, whole
+from .flow import dense_layers, slopes_of, whole
 from .trace import Trace, trace
 
 SATURATED, VANISHED, EXPLODED = 1e-3, 1e-4, 1e4
@@ -18,8 +19,17 @@ def health(learner: Learner, w: Array, s: State, *batch: Any) -> list[str]:
     Dead units: a ReLU closed for every row. Saturated ones: f′ < 1/1000 for every row. Vanishing or
     exploding flow: the mean |δ| of the first layer is 10⁻⁴ or 10⁴ times that of the last. Weights at their
     limit.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(1, bp.Dense(1, bp.relu)))
+    >>> w, s = learner.init(weights={"dense1.w": [[1]], "dense1.b": [-9]})
+    >>> x, t = np.ones((2, 1), "float32"), np.ones((2, 1), "float32")
+    >>> health(learner, w, s, x, t)[0].partition(":")[0::2]
+    ('dense1', ' 1 of 1 units are closed for every row and cannot learn: a smaller rate, ...')
     """
     xp, shown = backends.of(w).xp, trace(learner, w, s, *batch)
+    if not bool(xp.all(w - w == 0)) or not isfinite(float(shown.loss)):
+        return ["weights or the loss are not finite: a smaller rate, or clip=bp.updates.ClipByNorm(1), helps"]
     return [*_units(learner, shown, xp), *_sizes(learner, shown, xp), *_limits(learner, w, xp)]
 
 
@@ -27,10 +37,10 @@ def _units(learner: Learner, shown: Trace, xp: Any) -> list[str]:
     """Units whose activation lets nothing, or next to nothing, back for any row."""
     found = []
     for node, layer in zip(learner.net.nodes, shown.layers, strict=True):
-        f = getattr(node.layer, "f", None)
-        if f is None or layer.delta is None or type(f).__name__ in ("Identity", "Softmax", "LogSoftmax"):
+        slopes = None if layer.delta is None else slopes_of(node.layer, layer, xp)
+        if slopes is None:
             continue
-        slope = xp.abs(f.delta(xp.ones_like(layer.net), layer.net, layer.o, xp=xp))
+        slope = xp.abs(slopes)
         dead, flat = (
             whole(xp.sum(xp.astype(xp.all(each, axis=0), layer.net.dtype)))
             for each in (slope == 0, slope < SATURATED)

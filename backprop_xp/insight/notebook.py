@@ -20,7 +20,7 @@ def as_html(data: Json) -> str:
         parts.append(f"<h3>{escape(run['title'])}</h3>" if run["title"] else "")
         for k, step in enumerate(run["steps"][:MOST_STEPS]):
             parts.append(_step(run, step, k, data["sentences"]))
-        if left := len(run["steps"]) - MOST_STEPS if len(run["steps"]) > MOST_STEPS else 0:
+        if (left := len(run["steps"]) - MOST_STEPS) > 0:
             parts.append(f"<p>… and {left} more steps</p>")
     return "".join(parts)
 
@@ -32,7 +32,7 @@ def _step(run: Json, step: Json, k: int, table: Mapping[str, str]) -> str:
     rows = "".join(_row(run, why) for why in step["why"])
     told = "".join(
         f"<details><summary>Why {escape(name_of(run, why['block'], why['at']))}?</summary><ol>"
-        + "".join(f"<li>{escape(each)}</li>" for each in sentences(run, step, why, table))
+        + "".join(f"<li>{escape(each)}</li>" for each in sentences(step, why, table))
         + "</ol></details>"
         for why in step["why"]
     )

@@ -7,6 +7,7 @@ rounded ones.
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from math import isfinite
 from typing import Any
 
 from ..errors import BackpropError, listed
@@ -33,12 +34,15 @@ def picture(data: Json, kind: str = "diagram", step: int = -1, run: int = 0) -> 
     if kind not in PICTURES:
         msg = f"there is no picture {kind!r}; there are {listed(PICTURES)}"
         raise BackpropError(msg)
-    try:
-        own = data["runs"][run]
-        at = own["steps"][step]
-    except IndexError as error:
-        msg = f"there is no step {step} in run {run}: there are {len(data['runs'])} runs"
-        raise BackpropError(msg) from error
+    runs = data["runs"]
+    if not -len(runs) <= run < len(runs):
+        msg = f"there is no run {run}: there are {len(runs)}, counted from 0"
+        raise BackpropError(msg)
+    own = runs[run]
+    if not -len(own["steps"]) <= step < len(own["steps"]):
+        msg = f"there is no step {step} in run {run}: there are {len(own['steps'])}, counted from 0"
+        raise BackpropError(msg)
+    at = own["steps"][step]
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -157,8 +161,12 @@ def _situations(figure: Any, run: Json, _: Json) -> None:
 
 def _predicted(figure: Any, run: Json, _: Json) -> None:
     """The change of the loss that the gradient predicted, and the actual one, of every step."""
-    predicted = [float(Fraction(each["first_order"])) for each in run["steps"]]
-    actual = [float(Fraction(each["loss_after"])) - float(Fraction(each["loss"])) for each in run["steps"]]
+    found = [
+        tuple(_float(each[key]) for key in ("first_order", "loss", "loss_after")) for each in run["steps"]
+    ]
+    found = [each for each in found if all(map(isfinite, each))]  # a step that diverged has no place
+    predicted = [first for first, *_ in found]
+    actual = [after - loss for _, loss, after in found]
     axes = figure.subplots()
     low, high = min(*predicted, *actual, 0.0), max(*predicted, *actual, 0.0)
     room = (high - low or 1.0) * 0.08
@@ -223,7 +231,11 @@ def _share(each: Json, why: Json) -> float:
     values = each["shares"][why["block"]]
     for k in why["at"]:
         values = values[k]
-    return float(Fraction(values))
+    return _float(values)
+
+
+def _float(text: str) -> float:
+    return float(text) if text in ("nan", "inf", "-inf") else float(Fraction(text))
 
 
 PICTURES: dict[str, Callable[[Any, Json, Json], None]] = {

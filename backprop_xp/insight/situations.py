@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Array
+from .words import sign_of
 
-_GATES = ("ReLU", "LeakyReLU", "ThresholdedReLU", "PReLU")
+_GATES = ("ReLU", "LeakyReLU", "ThresholdedReLU")
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +18,8 @@ class Weight:
     """One weight in one step; what is not known of it is None.
 
     Attributes:
+        place: the number of its unit in its layer.
+        last: whether its layer is the last.
         unit: the name of its unit.
         source: the name of what it multiplies; "" for biases and weights of other kinds.
         bias: whether it is added as it is.
@@ -33,6 +36,8 @@ class Weight:
         slope: f′(net) of its unit.
     """
 
+    place: int
+    last: bool
     unit: str
     source: str
     bias: bool
@@ -80,11 +85,8 @@ def _wanted(weight: Weight) -> list[str]:
     closed = weight.slope is not None and bool(weight.slope == 0)
     if bool(weight.delta == 0):
         if bool(weight.e == 0):
-            return (
-                []
-                if weight.output is not None and bool(weight.output[0] == weight.output[1])
-                else ["cancelled"]
-            )
+            equal = weight.output is not None and bool(weight.output[0] == weight.output[1])
+            return [] if equal else ["settled" if weight.last else "cancelled"]
         return ["blocked" if closed and weight.activation in _GATES else "flat"]
     says = ["want.up" if bool(weight.delta < 0) else "want.down"]
     if weight.activation in _GATES and bool(weight.net < 0):
@@ -109,11 +111,11 @@ def _moved(weight: Weight) -> list[str]:
 
 def _measured(weight: Weight, found: dict[str, Any]) -> list[str]:
     says = []
-    if found.get("own_net") is not None and bool(weight.delta != 0):
-        pushed_up = not found["own_net"].startswith("-") and found["own_net"] not in ("0", "0.0")
-        says.append("proof.own" if pushed_up == bool(weight.delta < 0) else "proof.own.no")
+    own = found.get("own_net")
+    if own is not None and sign_of(own) and bool(weight.delta != 0):
+        says.append("proof.own" if (sign_of(own) > 0) == bool(weight.delta < 0) else "proof.own.no")
     if found.get("alone_loss") is not None:
         says.append("alone.worse" if found.get("worse") else "alone")
     if found.get("share") is not None:
-        says.append("share.zero" if found["share"] in ("0", "0.0", "-0.0") else "share")
+        says.append("share" if sign_of(found["share"]) else "share.zero")
     return says

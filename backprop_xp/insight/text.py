@@ -38,11 +38,11 @@ def as_text(data: Json) -> str:
         for k, step in enumerate(run["steps"]):
             blocks += [_heading(run, step, k), as_table(run, step)]
             for why in step["why"]:
-                said = sentences(run, step, why, data["sentences"])
+                said = sentences(step, why, data["sentences"])
                 lines = [f"{name_of(run, why['block'], why['at'])}", *(f"  {each}" for each in said)]
                 blocks.append("\n".join(lines))
             blocks.append(_effect(run, step))
-            blocks += _verdict(step)
+            blocks += _verdict(run, step)
     return "\n\n".join(blocks)
 
 
@@ -64,14 +64,16 @@ def _effect(run: Json, step: Json) -> str:
     return table(rows)
 
 
-def _verdict(step: Json) -> list[str]:
+def _verdict(run: Json, step: Json) -> list[str]:
     """What each type of float would have made of the step, where that is another thing."""
     found = []
     for kind, own in step["verdict"].items():
         if own["branches"]:
             first = own["branches"][0]
             exact, rounded = number(first["exact"]), number(first["float"], 2)
-            way = f"{kind} takes another way: the net input of {first['layer']} is {exact}, not {rounded}."
+            labels = next(each["labels"] for each in run["net"]["layers"] if each["name"] == first["layer"])
+            unit = labels[first["unit"]]
+            way = f"{kind} takes another way: the net input of {unit} is {exact}, not {rounded}."
             lost = own["learns_exactly"] and not own["learns"]
             found.append(way + f" In {kind} nothing would be learnt in this step." * lost)
     return found

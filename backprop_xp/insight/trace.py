@@ -128,14 +128,15 @@ def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
     >>> found["dense1"].delta, found["dense1"].change["w"]
     (exact.asarray([['1']]), exact.asarray([['-1/2'], ['-1']]))
     """
-    _check_learner(learner)
+    check_learner(learner)
     *_, loss, watched = learner.step(*learner.snapshot(w, s), *batch, watch="*")
     return from_watched(learner, batch, loss, watched)
 
 
-def _check_learner(learner: Any) -> None:
+def check_learner(learner: Any) -> None:
+    """Check that what comes first is a learner."""
     if not isinstance(learner, Learner):
-        msg = f"a trace is made as bp.trace(learner, w, s, x, t), {got_instead(learner)}"
+        msg = f"a learner comes first, as in bp.trace(learner, w, s, x, t); {got_instead(learner)}"
         raise BackpropError(msg)
 
 

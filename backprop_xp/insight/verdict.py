@@ -7,13 +7,16 @@ in the articles, so that the verdict is the same on every machine.
 """
 
 from fractions import Fraction
+from math import inf
 from typing import Any
 
 from .. import backends
 from ..arrays import Array, mapped
+from ..layers import Dense
 from ..learner import Learner
 from ..net import learning_flow
 from ..step import State
+from .flow import trains_otherwise
 
 KINDS = ("float16", "float32", "float64")
 
@@ -43,7 +46,7 @@ def verdict(learner: Learner, w: Array, s: State, *batch: Any) -> Json:
         s: the state.
         batch: x, t and, if wanted, weights of rows.
     """
-    if backends.of(w).name != "exact" or any(learner.net.state):
+    if backends.of(w).name != "exact" or trains_otherwise(learner):
         return {}
     exact = _numbers(learner, w, s, batch, backends.of(w).xp)
     return {kind: _verdict(learner, exact, kind, w, batch) for kind in KINDS}
@@ -53,14 +56,17 @@ def _verdict(learner: Learner, exact: Json, kind: str, w: Array, batch: tuple[An
     _, s = learner.init(backend="numpy", dtype="float64", weights=None)
 
     def rounded(a: Array) -> Any:
-        return _host().asarray([float(each) for each in _flat(a)], dtype=kind).reshape(a.shape)
+        values = _flat(a)
+        if all(isinstance(each, int) for each in values):  # categories, labels
+            return _host().asarray(values, dtype="int64").reshape(a.shape)
+        return _host().asarray([_float(each) for each in values], dtype=kind).reshape(a.shape)
 
     with _host().errstate(all="ignore"):
         own = _numbers(learner, rounded(w), s, mapped(batch, rounded), _LeftToRight())
     branches = []
     for name, slopes in exact["slopes"].items():
         for k, (a, b) in enumerate(zip(_flat(slopes), _flat(own["slopes"][name]), strict=True)):
-            if float(a) != float(b):
+            if a != b:
                 branches.append(_branch(exact, own, name, k, kind))
     pairs = [(a, b) for key in ("net", "delta") for a, b in _pairs(exact[key], own[key])]
     return {
@@ -82,41 +88,37 @@ def _numbers(learner: Learner, w: Array, s: State, batch: tuple[Any, ...], xp: A
         f = getattr(node.layer, "f", None)
         if f is not None and type(f).__name__ in ("ReLU", "LeakyReLU"):
             found["slopes"][node.name] = f.delta(xp.ones_like(flow.net), flow.net, flow.o, xp=xp)
-            found["terms"][node.name] = _largest_term(learner, passed, k)
+            found["terms"][node.name] = _largest_terms(learner, passed, k)
     for each in learning_flow(learner.net, passed.params, passed.flows, passed.e, xp=xp):
         found["delta"][nodes[each.k].name] = each.delta
         found["g"] += each.grad
     return found
 
 
-def _largest_term(learner: Learner, passed: Any, k: int) -> float:
-    """The size of the largest number that was added up on the way to a net input."""
-    while not learner.net.params or "w" not in getattr(passed.params[k], "_fields", ()):
-        if not learner.net.wires[k]:
-            break
-        k = learner.net.wires[k][0]
-    sizes = [abs(float(v)) for v in _flat(passed.flows[k].net)]
-    if "w" in getattr(passed.params[k], "_fields", ()):
-        x, p = passed.flows[learner.net.wires[k][0]].o, passed.params[k].w
-        sizes += [
-            abs(float(a)) * abs(float(b))
-            for a, row in zip(_flat(x[0, :]), p, strict=True)
-            for b in _flat(row)
-        ]
-    return max(sizes, default=0.0)
+def _largest_terms(learner: Learner, passed: Any, k: int) -> list[float]:
+    """Of each row the size of the largest number that was added up on the way to a node's net inputs."""
+    sizes = [max(abs(_float(v)) for v in _flat(row)) for row in passed.flows[k].net]
+    while not isinstance(learner.net.nodes[k].layer, Dense) and len(learner.net.wires[k]) == 1:
+        (k,) = learner.net.wires[k]
+    if isinstance(learner.net.nodes[k].layer, Dense):
+        largest = [max(abs(_float(v)) for v in _flat(row)) for row in passed.params[k].w]
+        for n, x in enumerate(passed.flows[learner.net.wires[k][0]].o):
+            terms = [abs(_float(a)) * b for a, b in zip(_flat(x), largest, strict=True)]
+            sizes[n] = max(sizes[n], *terms)
+    return sizes
 
 
 def _branch(exact: Json, own: Json, name: str, k: int, kind: str) -> Json:
     a, b = (_flat(each["net"][name])[k] for each in (exact, own))
     units = exact["net"][name].shape[-1]
-    ulp = float(_host().spacing(_host().asarray(exact["terms"][name], dtype=kind)))
+    ulp = float(_host().spacing(_host().asarray(exact["terms"][name][k // units], dtype=kind)))
     return {
         "layer": name,
         "row": k // units,
         "unit": k % units,
         "exact": str(a),
         "float": repr(float(b)),
-        "ulps": repr(abs(float(b) - float(a)) / ulp) if ulp else None,
+        "ulps": repr(abs(_float(b) - _float(a)) / ulp) if ulp else None,
     }
 
 
@@ -126,6 +128,14 @@ def _pairs(exact: Json, own: Json) -> list[tuple[Any, Any]]:
 
 def _host() -> Any:
     return backends.get("numpy").xp
+
+
+def _float(value: Any) -> float:
+    """A fraction as a float; one that is too large for it is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return inf if value > 0 else -inf
 
 
 def _flat(a: Any) -> list[Any]:

@@ -92,21 +92,16 @@ def sign_of(text: str) -> int:
     return (value > 0) - (value < 0)
 
 
-def slots(run: Json, step: Json, why: Json) -> dict[str, str]:
+def slots(step: Json, why: Json) -> dict[str, str]:
     """What the slots of a weight's sentences are filled with."""
     found = {key: number(why[key]) for key in ("delta", "e", "net", "slope", "grad", "input") if why.get(key)}
     found |= {"unit": why["unit"], "from": why["from"]}
     found["change"] = number(why["change"].removeprefix("-"))
-    if len(step["rows"]) == 1:
-        last = run["net"]["layers"][-1]["name"]
-        o, t = step["samples"][0]["forward"][last]["o"], run["samples"][step["rows"][0]]["t"]
-        if len(o) == len(t) == 1:
-            found["o"], found["t"] = pair(o[0], t[0])
+    if step["outcome"]:
+        found["o"], found["t"] = pair(step["outcome"]["o"], step["outcome"]["t"])
     found |= {key: str(n) for key, n in (why.get("votes") or {}).items()}
     if why.get("own_net"):
         found["own_net"] = number(why["own_net"], sign=True)
-    if why.get("alone_loss"):
-        found["loss"], found["alone_loss"] = pair(step["loss"], why["alone_loss"])
     if why.get("share"):
         found["loss"], found["loss_after"] = pair(step["loss"], step["loss_after"])
         found["share"] = number(why["share"], sign=True)
@@ -114,9 +109,9 @@ def slots(run: Json, step: Json, why: Json) -> dict[str, str]:
     return found
 
 
-def sentences(run: Json, step: Json, why: Json, table: Mapping[str, str]) -> list[str]:
+def sentences(step: Json, why: Json, table: Mapping[str, str]) -> list[str]:
     """The sentences about a weight, their slots filled."""
-    filled = slots(run, step, why)
+    filled = slots(step, why)
     if why.get("alone_loss"):
         alone = filled | dict(zip(("loss", "alone_loss"), pair(step["loss"], why["alone_loss"]), strict=True))
     else:
@@ -127,15 +122,16 @@ def sentences(run: Json, step: Json, why: Json, table: Mapping[str, str]) -> lis
 def name_of(run: Json, block: str, at: Sequence[int]) -> str:
     """How a weight is named: the unit it belongs to and what it multiplies.
 
-    >>> run = {"net": {"layers": [{"name": "input", "labels": ["x1", "x2"], "blocks": [], "inputs": []},
-    ...     {"name": "dense1", "labels": ["health"], "blocks": ["dense1.w"], "inputs": ["input"]}]}}
+    >>> run = {"net": {"layers": [
+    ...     {"name": "input", "kind": "input", "labels": ["x1", "x2"], "inputs": []},
+    ...     {"name": "dense1", "kind": "dense", "labels": ["health"], "inputs": ["input"]}]}}
     >>> name_of(run, "dense1.w", [1, 0]), name_of(run, "dense1.b", [0])
     ('x2 → health', 'bias of health')
     """
     layers = {layer["name"]: layer for layer in run["net"]["layers"]}
     name, _, p = block.rpartition(".")
     layer = layers[name]
-    if len(at) == 2 and p == "w" and len(layer["inputs"]) == 1:
+    if layer["kind"] == "dense" and len(at) == 2 and p == "w":
         source = layers[layer["inputs"][0]]["labels"]
         if at[0] < len(source):
             return f"{source[at[0]]} → {layer['labels'][at[1]]}"

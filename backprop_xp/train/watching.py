@@ -121,6 +121,15 @@ class EarlyStop:
 
     Raises:
         BackpropError: settings out of range.
+
+    >>> import numpy as np
+    >>> import backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(1, bp.layers.Linear(1)), update=bp.GradientDescent("3"))
+    >>> w, s = learner.init()
+    >>> x = np.ones((4, 1), dtype=np.float32)
+    >>> _, _, history = bp.fit(learner, w, s, bp.data.Stored(x, x), epochs=50, stop=EarlyStop(patience=2))
+    >>> len(history)
+    3
     """
 
     figure: str = "loss"

@@ -5,6 +5,9 @@ const SPECIAL = { nan: "NaN", inf: "∞", "-inf": "−∞" };
 
 const signOf = text => text in SPECIAL ? (text === "nan" ? 0 : text === "inf" ? 1 : -1) : Fraction.of(text).sign;
 
+// −1, 0 or 1: whether the first is smaller, neither, or larger; 0 where one is not finite.
+const compared = (a, b) => a in SPECIAL || b in SPECIAL ? 0 : Fraction.of(a).minus(Fraction.of(b)).sign;
+
 // The digits and the exponent of a positive fraction, rounded half to even.
 function rounded(value, digits) {
   let exponent = `${value.n}`.length - `${value.d}`.length;

@@ -69,14 +69,15 @@ function explained(net, rate, samples, labels = {}) {
   for (const [row, { x, t }] of samples.entries()) {
     const pass = forwardPass(net, x), back = backwardPass(net, pass, t), next = moved(net, back, rate);
     const loss = lossOf(pass.outputs[depth], t), after = lossOf(forwardPass(next, x).outputs[depth], t);
+    const o = pass.outputs[depth];
     const step = {
-      rows: [row], loss: `${loss}`, loss_after: `${after}`, weights: {}, not_needed: ["input"], why: [], verdict: {},
+      rows: [row], outcome: o.length === 1 ? { o: `${o[0]}`, t: `${t[0]}` } : null, loss: `${loss}`, loss_after: `${after}`, weights: {}, not_needed: ["input"], why: [], verdict: {},
       samples: [{ row, forward: {}, backward: {} }],
       effect: samples.map((each, k) => {
-        const [o, later] = [net, next].map(own => forwardPass(own, each.x).outputs[depth]);
-        const [first, second] = [o, later].map(own => lossOf(own, each.t));
+        const [before, later] = [net, next].map(own => forwardPass(own, each.x).outputs[depth]);
+        const [first, second] = [before, later].map(own => lossOf(own, each.t));
         return {
-          sample: k, output: strings(o), output_after: strings(later), loss: `${first}`, loss_after: `${second}`,
+          sample: k, output: strings(before), output_after: strings(later), loss: `${first}`, loss_after: `${second}`,
           change: `${second.minus(first)}`, shares: {},
         };
       }),
@@ -123,19 +124,19 @@ function whyOf({ net, pass, back, x, t, loss, k, p, at, rate, unitNames, name })
       sweep: SWEEP.map(factor => [factor, `${lossOf(alone(Fraction.of(factor)).outputs[depth], t)}`]),
     });
   }
-  why.says = situation(why, net.activations[k - 1], pass.outputs[depth], t, p === "b");
+  why.says = situation(why, net.activations[k - 1], pass.outputs[depth], t, p === "b", k === depth);
   return why;
 }
 
 const structured = net => ({ ...net, weights: net.weights.map(w => w.map(row => [...row])), biases: net.biases.map(b => b && [...b]) });
 
-function situation(why, activation, o, t, bias) {
+function situation(why, activation, o, t, bias, last) {
   const says = [], [delta, e, net] = [why.delta, why.e, why.net].map(signOf);
   const outcome = o.length === 1 ? o[0].minus(t[0]).sign : null;
   if (outcome !== null) says.push(outcome < 0 ? "lower" : outcome > 0 ? "higher" : "equal");
   if (!delta) {
     if (e) says.push("blocked");
-    else if (outcome !== 0) says.push("cancelled");
+    else if (outcome !== 0) says.push(last ? "settled" : "cancelled");
   } else {
     if (activation !== "Identity()" && net < 0) says.push("leaky");
     says.push(delta < 0 ? "want.up" : "want.down");

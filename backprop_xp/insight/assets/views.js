@@ -46,7 +46,7 @@ const slopeOf = (column, j) => {
 };
 const weightName = why => {
   if (why.from) return `${why.from} → ${why.unit}`;
-  return why.block.endsWith(".b") ? `bias of ${why.unit}` : `${why.block}[${why.at.join(", ")}]`;
+  return why.block.endsWith(".b") && why.at.length === 1 ? `bias of ${why.unit}` : `${why.block}[${why.at.join(", ")}]`;
 };
 
 // ---------------------------------------------------------------- sentences
@@ -54,10 +54,7 @@ function sentences(why) {
   const own = { unit: why.unit, from: why.from, change: number(why.change.replace(/^-/, ""), { fractions: state.fractions }) };
   for (const key of ["delta", "e", "net", "slope", "grad", "input"]) if (why[key]) own[key] = number(why[key], { fractions: state.fractions });
   Object.assign(own, why.votes || {});
-  if (single()) {
-    const out = columns().pop().out, o = sample().forward[out].o, t = run().samples[step().rows[0]].t;
-    if (o.length === 1 && t.length === 1) [own.o, own.t] = pair(o[0], t[0], { fractions: state.fractions });
-  }
+  if (step().outcome) [own.o, own.t] = pair(step().outcome.o, step().outcome.t, { fractions: state.fractions });
   if (why.own_net) own.own_net = number(why.own_net, { plus: true, fractions: state.fractions });
   return why.says.map(key => {
     const slots = { ...own };
@@ -92,7 +89,7 @@ function edges(drawn) {
     const first = column.layer;
     first.inputs.forEach(source => {
       const from = drawn.all.findIndex(other => other.passes.some(layer => layer.name === source));
-      const dense = first.blocks.includes(`${first.name}.w`) && first.inputs.length === 1;
+      const dense = first.kind === "dense";
       for (let i = 0; i < drawn.shown[from]; i++) for (let j = 0; j < drawn.shown[c]; j++) {
         if (!dense && i !== j) continue;
         const why = dense && step().why.find(each => each.block === `${first.name}.w` && each.at[0] === i && each.at[1] === j);
@@ -144,7 +141,7 @@ function diagram() {
       parts.push(`<text class="soft" x="${x}" y="${y + 46}">and ${column.units - drawn.shown[c]} more</text>`);
     }
   });
-  if (single() && drawn.all[drawn.all.length - 1].units === 1) parts.push(target(drawn, half));
+  if (step().outcome) parts.push(target(drawn, half));
   return `<svg viewBox="0 0 ${drawn.width} ${drawn.height + (drawn.upright ? 30 : 0)}" style="max-width:${drawn.width * 1.15}px;margin:auto" role="group" aria-label="${escaped(drawing())}">${parts.join("")}</svg>`;
 }
 
@@ -160,7 +157,7 @@ function boxTexts(column, c, j) {
 }
 
 function target(drawn, half) {
-  const [x, y] = drawn.place(drawn.all.length - 1, 0), t = run().samples[step().rows[0]].t[0], out = drawn.all[drawn.all.length - 1];
+  const [x, y] = drawn.place(drawn.all.length - 1, 0), t = step().outcome.t, out = drawn.all[drawn.all.length - 1];
   const back = sample().backward[out.out], text = [`expected ${brief(t)}`, back && state.phase ? `error ${brief(back.e[0])}` : ""];
   return drawn.upright ? `<text class="soft" x="${x}" y="${y + 48}">${escaped(text.filter(Boolean).join(", "))}</text>`
     : `<text class="soft" x="${x + half + 52}" y="${y - 6}">${escaped(text[0])}</text><text x="${x + half + 52}" y="${y + 15}">${escaped(text[1])}</text>`;
@@ -171,13 +168,14 @@ const drawing = () => `The net, ${TITLES[phase()].toLowerCase()}: ` + columns().
 // ---------------------------------------------------------------- what stands beside it
 function caption() {
   const rows = step().rows, all = step().why, up = all.filter(why => signOf(why.change) > 0).length, down = all.filter(why => signOf(why.change) < 0).length;
-  const out = columns().pop().out, t = run().samples[rows[0]].t, label = escaped(run().samples[rows[0]].label);
+  const label = escaped(run().samples[rows[0]].label);
   switch (phase()) {
     case "forward": return single() ? `The inputs of sample ${label} go forward: each line carries input × weight, each unit adds up what arrives.` : `${rows.length} samples go forward together.`;
     case "loss": {
-      if (!single() || t.length > 1) return `The loss is <b>${show(step().loss)}</b>.`;
-      const [o, wanted] = showPair(sample().forward[out].o[0], t[0]), sign = signOf(sample().backward[out] ? sample().backward[out].e[0] : "0");
-      return sign ? `The model gave ${o}, <b>${sign < 0 ? "lower" : "higher"}</b> than the expected ${wanted}. The loss is <b>${show(step().loss)}</b>.` : `The model gave ${o}, as expected. The loss is 0: nothing to learn.`;
+      const loss = `The loss is <b>${show(step().loss)}</b>.`;
+      if (!step().outcome) return loss;
+      const [o, wanted] = showPair(step().outcome.o, step().outcome.t), sign = compared(step().outcome.o, step().outcome.t);
+      return (sign ? `The model gave ${o}, <b>${sign < 0 ? "lower" : "higher"}</b> than the expected ${wanted}. ` : `The model gave ${o}, as expected. `) + loss;
     }
     case "backward": {
       const waste = step().not_needed.length ? ` Not needed by any weight, so not computed: ${escaped(step().not_needed.join(", "))}.` : "";
@@ -232,7 +230,7 @@ function sums() {
         return terms ? other.labels.map((to, k) => `through ${escaped(to)}: ${show(terms[j][k])}`) : [];
       });
       const lines = [ways.length > 1 ? `e = ${show(last.e[j])}, of which<br>&nbsp;&nbsp;${ways.join("<br>&nbsp;&nbsp;")}` : `e = ${show(last.e[j])}`];
-      lines.push(slope === null ? `δ = e = <b>${show(own.delta[j])}</b>` : `δ = e × slope = ${inBrackets(last.e[j])} × ${inBrackets(slope)} = <b>${show(own.delta[j])}</b>`);
+      lines.push(slope === null ? `δ = ${activationOf(column) ? "" : "e = "}<b>${show(own.delta[j])}</b>` : `δ = e × slope = ${inBrackets(last.e[j])} × ${inBrackets(slope)} = <b>${show(own.delta[j])}</b>`);
       parts.push(`<h3>${escaped(label)}</h3><div class="sum" tabindex="0" role="region" aria-label="arithmetic of δ of ${escaped(label)}">${lines.join("<br>")}</div>`);
     }));
   }
@@ -249,7 +247,7 @@ function whyCard() {
   const parts = [`<h2>Why ${sign ? "did" : "does"} ${name} <span class="${CLASS[sign]}">${ARROW[sign]} ${WORD[sign]}</span>?</h2>`];
   if (guessed !== undefined) parts.push(`<p><b>${guessed === sign ? "Right." : "Not so."}</b> <span class="soft">${state.right} of ${state.asked} guessed right.</span></p>`);
   parts.push(`<ol class="why">${sentences(why).map(([key, text]) => `<li class="${key.startsWith("move") ? "move" : key === "proof.own" ? "checked" : ""}">${escaped(text)}</li>`).join("")}</ol>`);
-  if (sign && why.delta && why.input !== undefined && run().rule.startsWith("GradientDescent")) {
+  if (sign && why.delta && why.input !== undefined && /^GradientDescent\([^,]*\)$/.test(run().rule)) {
     const [before, after] = showPair(why.before, why.after);
     parts.push(`<div class="sum" tabindex="0" role="region" aria-label="arithmetic of the change">change = − rate × δ${why.input ? " × input" : ""} = <b class="${CLASS[sign]}">${show(why.change, { plus: true })}</b><br>${before} → ${after}</div>`);
   }
