@@ -122,7 +122,7 @@ function diagram() {
   const drawn = layout(), list = edges(drawn), tags = list.filter(edge => edge.block).length <= MOST_TAGS, half = 58, parts = [];
   list.forEach(edge => {
     const [x1, y1] = drawn.place(...edge.from), [x2, y2] = drawn.place(...edge.to), look = edgeLook(edge);
-    const at = 0.34 + 0.17 * (edge.j % 3), [ax, ay] = drawn.upright ? [0, 30] : [half, 0];
+    const at = drawn.shown[edge.to[0]] === 1 ? 0.5 : 0.34 + 0.17 * (edge.j % 3), [ax, ay] = drawn.upright ? [0, 30] : [half, 0];
     const [sx, sy, ex, ey] = [x1 + ax, y1 + ay, x2 - ax, y2 - ay], [tx, ty] = [sx + (ex - sx) * at, sy + (ey - sy) * at];
     const isChosen = edge.why && edge.why === chosen() && state.phase >= 3, wide = Math.max(40, look.text.length * 7.6 + 14);
     const name = edge.why && `${weightName(edge.why)}: ${hidden(edge.why) ? "guess" : look.text}`;
