@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 from fractions import Fraction as F
+from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +168,36 @@ def drawn_net(draw):
         "own-rate": "1/7",
     }
     return learner, blocks, samples, typed
+
+
+SCREENS = Path(__file__).parent / "screens"
+
+
+@pytest.mark.skipif(not FULL, reason="screenshots are compared by scripts/full")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_page_looks_as_it_did(size, dark, folder, opened):
+    """Compared coarsely, in blocks of 16 × 16 pixels, as fonts differ between machines.
+
+    Where the page was meant to change, delete the kept ones, run the test, and look at what it made.
+    """
+    image = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
+    (article,) = articles.load(2)
+    run = explanation(article).data["runs"][0]["id"]
+    for phase in ("forward", "update"):
+        page, _ = opened(folder / "article-2.html", f"#{run}/3/{phase}", size, dark)
+        pixels = image.imread(BytesIO(page.screenshot()))[..., :3]
+        kept = SCREENS / f"{size}-{'dark' if dark else 'light'}-{phase}.png"
+        if not kept.exists():
+            image.imsave(kept, coarse(pixels))
+            pytest.fail(f"{kept} was made: look at it")
+        assert abs(image.imread(kept)[..., :3] - coarse(pixels)).mean() < 0.04, kept
+
+
+def coarse(pixels):
+    """A screenshot by the mean colours of its blocks."""
+    height, width = (n // 16 for n in pixels.shape[:2])
+    return pixels[: height * 16, : width * 16].reshape(height, 16, width, 16, 3).mean((1, 3))
 
 
 def test_a_net_that_the_reader_types_learns_exactly_what_the_library_learns(folder, opened):

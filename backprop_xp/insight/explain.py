@@ -27,7 +27,7 @@ from .labels import Labels
 from .notebook import as_html
 from .page import TITLE, as_page
 from .pictures import picture
-from .text import as_text
+from .text import as_rows, as_text
 from .trace import check_learner
 
 SCHEMA, VERSION = "backprop-xp/explained-updates", "1.0"
@@ -54,6 +54,19 @@ class Explanation:
     def text(self) -> str:
         """Every step as plain text: a table of the weights, why each moved, what became of every sample."""
         return as_text(self.data)
+
+    def table(self) -> list[Json]:
+        """One row for each weight and step, for a data frame: its numbers, fractions or floats, and why.
+
+        >>> import backprop_xp as bp
+        >>> net = bp.chain(1, bp.layers.Linear(1, bias=False))
+        >>> learner = bp.Learner(net, update=bp.GradientDescent("1/10"))
+        >>> w, s = learner.init(backend="exact", weights={"dense1.w": [[1]]})
+        >>> (row,) = bp.explain(learner, w, s, *(bp.asarray([[a]], like=w) for a in (2, 3))).table()
+        >>> row["weight"], row["input"], row["delta"], row["change"], row["share"]
+        ('x1 → dense1', Fraction(2, 1), Fraction(-1, 1), Fraction(1, 5), Fraction(-8, 25))
+        """
+        return as_rows(self.data)
 
     def picture(
         self, kind: str = "diagram", path: str | Path | None = None, *, step: int = -1, run: int = 0

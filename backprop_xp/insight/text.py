@@ -1,9 +1,10 @@
-"""An explanation as plain text: a table of the weights of each step, and why each moved.
+"""An explanation as plain text, a table of the weights of each step and why each moved; and as rows.
 
 It reads the document alone.
 """
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from ..printed import table
@@ -44,6 +45,20 @@ def as_text(data: Json) -> str:
             blocks.append(_effect(run, step))
             blocks += _verdict(run, step)
     return "\n\n".join(blocks)
+
+
+def as_rows(data: Json) -> list[dict[str, Any]]:
+    """One row for each weight that is explained in each step, its numbers as fractions or floats."""
+    found = []
+    for run in data["runs"]:
+        value = Fraction if run["arithmetic"]["exact"] else float
+        for k, step in enumerate(run["steps"]):
+            for why in step["why"]:
+                row = {"run": run["id"], "step": k + 1, "weight": name_of(run, why["block"], why["at"])}
+                for key in ("input", "delta", "grad", "before", "change", "after", "share"):
+                    row[key] = None if why.get(key) is None else value(why[key])
+                found.append(row | {"why": " ".join(sentences(step, why, data["sentences"]))})
+    return found
 
 
 def _heading(run: Json, step: Json, k: int) -> str:
