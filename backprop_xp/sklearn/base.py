@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,7 +22,7 @@ from ..learner import Learner
 from ..losses import Loss
 from ..train import EarlyStop, Validate, fit
 from ..train.watching import Record
-from .place import HOST, check_same_place, floats, moved, rows
+from .place import HOST, backend_of, check_same_place, floats, moved, rows
 from .settings import batch_size, learner_of, net_of
 
 try:
@@ -211,7 +212,9 @@ class Backprop(
     def _batch(self, X: Array, y: Any, sample_weight: Any) -> Batch:  # noqa: N803
         weight = None
         if sample_weight is not None:
-            if get_config()["array_api_dispatch"] and hasattr(sample_weight, "__array_namespace__"):
+            foreign = {backend_of(a).name for a in (X, sample_weight)} != {"numpy"}
+            if foreign and not isinstance(sample_weight, Real):
+                sample_weight = HOST.asarray(sample_weight) if isinstance(sample_weight, list) else sample_weight
                 sample_weight = moved(sample_weight, X)
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         weight = self._weights(y, weight, X)

@@ -58,7 +58,7 @@ def check_same_place(X: Any, like: Array, method: str) -> None:  # noqa: N803 (s
     """
     if not get_config()["array_api_dispatch"]:
         return
-    to, there = backends.of(like), _backend(X)
+    to, there = backends.of(like), backend_of(X)
     if to is there and (to.name == "numpy" or to.device_of(X) == to.device_of(like)):
         return
     msg = (
@@ -68,10 +68,11 @@ def check_same_place(X: Any, like: Array, method: str) -> None:  # noqa: N803 (s
     raise ValueError(msg)
 
 
-def _backend(a: Any) -> Backend:
+def backend_of(a: Any) -> Backend:
+    """The backend of an array; NumPy's for what scikit-learn makes one of NumPy of."""
     try:
         return backends.of(a)
-    except BackpropError:  # lists, frames, objects: scikit-learn makes NumPy arrays of them
+    except BackpropError:  # lists, frames, objects
         return backends.get("numpy")
 
 
