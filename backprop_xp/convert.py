@@ -42,7 +42,8 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise unavailable("PyTorch", "torch", "torch", error) from error
+        missing = unavailable("PyTorch", "torch", "torch", error)
+        raise missing from error
     return torch
 
 
@@ -166,7 +167,9 @@ def from_torch(sequential: Any, **settings: Any) -> tuple[Learner, Array, State]
         BackendUnavailable: Torch is not installed.
     """
     torch = _torch()
-    modules = [each for each in _flat(sequential, torch) if type(each).__name__ not in ("Identity", "Flatten")]
+    modules = [
+        each for each in _flat(sequential, torch) if type(each).__name__ not in ("Identity", "Flatten")
+    ]
     if not modules or not isinstance(modules[0], torch.nn.Linear):
         msg = "a net begins with its features: the first module must be a torch.nn.Linear"
         raise BackpropError(msg)
@@ -257,4 +260,3 @@ def _activation(module: Any) -> Activation:
             return kind(**{here: getattr(module, there) for there, here in settings.items()})  # type: ignore[no-any-return]
     msg = f"this library has no layer for the module {module!r}"
     raise BackpropError(msg)
-

@@ -15,7 +15,8 @@ NETS = {
     "plain": lambda: bp.chain(4, bp.Dense(6, bp.relu), bp.Dense(5, bp.tanh, bias=False), bp.Dense(3)),
     "norms": lambda: bp.chain(
         4, bp.Dense(6), layers.BatchNorm(1e-4, 0.2), layers.Activate(bp.relu), layers.Dropout(0.5),
-        bp.named("late", bp.Dense(5)), layers.LayerNorm(), layers.PReLU(), bp.Dense(2), layers.PReLU(shared=True),
+        bp.named("late", bp.Dense(5)), layers.LayerNorm(), layers.PReLU(), bp.Dense(2),
+        layers.PReLU(shared=True),
     ),
 }  # fmt: skip
 
@@ -26,7 +27,10 @@ def trained(request):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, 4))
     w, s, _ = bp.fit(
-        learner, *learner.init(1, dtype="float64"), bp.data.Stored(x, x[:, : learner.net.outputs[-1][0]]), epochs=2
+        learner,
+        *learner.init(1, dtype="float64"),
+        bp.data.Stored(x, x[:, : learner.net.outputs[-1][0]]),
+        epochs=2,
     )
     return learner, w, s, x
 
@@ -45,7 +49,9 @@ def test_a_sequential_comes_back_with_weights_and_running_statistics(trained):
     kinds = [[type(node.layer) for node in each.net.nodes] for each in (again, learner)]
     assert kinds[0] == kinds[1] or layers.Activate in kinds[1]
     np.testing.assert_array_equal(w2.numpy(), w)
-    np.testing.assert_allclose(again.predict(w2, s2, torch.as_tensor(x)).numpy(), learner.predict(w, s, x), **NEAR)
+    np.testing.assert_allclose(
+        again.predict(w2, s2, torch.as_tensor(x)).numpy(), learner.predict(w, s, x), **NEAR
+    )
 
 
 @pytest.mark.parametrize("f", activations.ALL.values(), ids=activations.ALL)
@@ -65,7 +71,12 @@ def test_what_is_frozen_needs_no_gradient_both_ways():
     learner = bp.Learner(bp.chain(2, bp.Dense(3, bp.relu), bp.Dense(1)).freeze("dense1.w", "dense2"))
     module = convert.to_torch(learner, *learner.init(0))
     needed = {name: p.requires_grad for name, p in module.named_parameters()}
-    assert needed == {"dense1.weight": False, "dense1.bias": True, "dense2.weight": False, "dense2.bias": False}
+    assert needed == {
+        "dense1.weight": False,
+        "dense1.bias": True,
+        "dense2.weight": False,
+        "dense2.bias": False,
+    }
     again, _, _ = convert.from_torch(module)
     assert [b.name for b in again.net.layout.learning] == ["dense1.b"]
 
@@ -86,7 +97,10 @@ def test_the_copies_are_no_views():
         (lambda nn: nn.Linear(2, 1), "expected a torch.nn.Sequential"),
         (lambda nn: nn.Sequential(nn.ReLU(), nn.Linear(2, 1)), "first module must be a torch.nn.Linear"),
         (lambda nn: nn.Sequential(nn.Linear(2, 1), nn.Softplus(beta=2)), "no layer for the module Softplus"),
-        (lambda nn: nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4, bias=False)), "no layer for the module LayerNorm"),
+        (
+            lambda nn: nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4, bias=False)),
+            "no layer for the module LayerNorm",
+        ),
         (lambda nn: nn.Sequential(nn.Linear(2, 4), nn.Bilinear(1, 1, 1)), "no layer for the module Bilinear"),
     ],
 )
@@ -99,7 +113,10 @@ def test_other_modules_are_refused_by_name(module, why):
     ("net", "why"),
     [
         (lambda: bp.chain(2, bp.Dense(2), bp.add("input")), "a Sequential is a chain"),
-        (lambda: bp.chain(layers.Integers(1), layers.Embedding(3, 2), bp.Dense(1)), "no layer of a Sequential"),
+        (
+            lambda: bp.chain(layers.Integers(1), layers.Embedding(3, 2), bp.Dense(1)),
+            "no layer of a Sequential",
+        ),
     ],
 )
 def test_other_nets_are_refused_by_the_layer(net, why):

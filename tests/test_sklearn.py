@@ -58,7 +58,9 @@ def small(**settings):
 # ---------------------------------------------------------------- scikit-learn's tools
 def test_grid_search_over_a_pipeline(flowers):
     pipe = Pipeline([("scale", StandardScaler()), ("net", small())])
-    search = GridSearchCV(pipe, {"net__hidden": [(), (8,)], "net__update": ["adam", bp.updates.Lion(0.01)]}, cv=2)
+    search = GridSearchCV(
+        pipe, {"net__hidden": [(), (8,)], "net__update": ["adam", bp.updates.Lion(0.01)]}, cv=2
+    )
     search.fit(*flowers)
     assert search.best_score_ > 0.9
     assert len(search.cv_results_["params"]) == 4
@@ -180,7 +182,12 @@ def test_settings_that_cannot_be_are_refused(settings, of, why):
 def test_penalty_clip_schedule_and_batch_size_reach_the_learner(line):
     x, y = line
     net = BackpropRegressor(
-        penalty=0.5, clip=bp.updates.ClipByNorm(1), schedule="cosine", batch_size=32, max_iter=2, update="momentum"
+        penalty=0.5,
+        clip=bp.updates.ClipByNorm(1),
+        schedule="cosine",
+        batch_size=32,
+        max_iter=2,
+        update="momentum",
     ).fit(x, y)
     assert net.learner_.penalty == {"*.w": bp.updates.L2(0.5)}
     assert net.learner_.clip == bp.updates.ClipByNorm(1)
@@ -304,7 +311,9 @@ def test_a_fitted_estimator_explains_itself_by_its_names(flowers):
 @pytest.mark.parametrize("kind", ["text", "pair", "several", "numbers"])
 def test_a_file_brings_the_estimator_back(kind, flowers, line, tmp_path):
     x, y = flowers
-    net = small(hidden=[8, bp.layers.LayerNorm()], update={"*.b": bp.Adam(0.1), "*": bp.Adam()}, standardize=True)
+    net = small(
+        hidden=[8, bp.layers.LayerNorm()], update={"*.b": bp.Adam(0.1), "*": bp.Adam()}, standardize=True
+    )
     if kind == "numbers":
         (x, y), net = line, BackpropRegressor(loss=bp.losses.Huber(2.0), max_iter=3, callbacks=[print][:0])
     elif kind == "pair":
@@ -357,7 +366,11 @@ def test_an_mlp_of_scikit_learn_predicts_the_same_here_and_back(kind, flowers, l
 def test_what_scikit_learn_has_no_mlp_for_is_refused(flowers, line):
     with pytest.raises(bp.BackpropError, match="expected a fitted MLPClassifier"):
         from_sklearn(LogisticRegression())
-    for settings in ({"activation": "silu"}, {"hidden": (bp.Dense(3), bp.layers.LayerNorm())}, {"standardize": True}):
+    for settings in (
+        {"activation": "silu"},
+        {"hidden": (bp.Dense(3), bp.layers.LayerNorm())},
+        {"standardize": True},
+    ):
         net = BackpropRegressor(max_iter=1, **settings).fit(*line)
         with pytest.raises(bp.BackpropError, match=r"this net has others"):
             to_sklearn(net)

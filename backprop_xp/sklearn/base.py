@@ -142,11 +142,11 @@ class Backprop(
     @with_callbacks  # type: ignore[misc, untyped-decorator]
     def fit(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         sample_weight: Any = None,
         *,
-        X_val: Any = None,  # noqa: N803
+        X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
@@ -182,7 +182,7 @@ class Backprop(
         calls.end()
         return self
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:  # noqa: N803
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         first = not self.__sklearn_is_fitted__()
         X, y = self._checked(X, y, reset=first, like=None if first else self.weights_)
         if first:
@@ -196,7 +196,7 @@ class Backprop(
         self._train(train, None, 1, None)
         return self
 
-    def _checked(self, X: Any, y: Any, *, reset: bool, like: Array | None) -> tuple[Array, Any]:  # noqa: N803
+    def _checked(self, X: Any, y: Any, *, reset: bool, like: Array | None) -> tuple[Array, Any]:
         """X and y as arrays; X as floats where `like` lies, if that is given."""
         if like is not None:
             check_same_place(X, like, f"{type(self).__name__}.fit")
@@ -209,13 +209,13 @@ class Backprop(
         X = floats(X)
         return (X if like is None else moved(X, like)), y
 
-    def _batch(self, X: Array, y: Any, sample_weight: Any) -> Batch:  # noqa: N803
+    def _batch(self, X: Array, y: Any, sample_weight: Any) -> Batch:
         weight = None
         if sample_weight is not None:
             foreign = {backend_of(a).name for a in (X, sample_weight)} != {"numpy"}
             if foreign and not isinstance(sample_weight, Real):
-                sample_weight = HOST.asarray(sample_weight) if isinstance(sample_weight, list) else sample_weight
-                sample_weight = moved(sample_weight, X)
+                there = backend_of(sample_weight).name != "numpy"
+                sample_weight = moved(sample_weight if there else HOST.asarray(sample_weight), X)
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         weight = self._weights(y, weight, X)
         if weight is not None:
@@ -233,8 +233,8 @@ class Backprop(
         n, share = whole.x.shape[0], self.validation_fraction
         if not 0 < share < 1 or n < 2:
             msg = (
-                f"validation_fraction must be between 0 and 1, and there must be at least 2 rows; got {share} "
-                f"of {n}"
+                "validation_fraction must be between 0 and 1, and there must be at least 2 rows; got "
+                f"{share} of {n}"
             )
             raise BackpropError(msg)
         order = HOST.random.RandomState(seed).permutation(n)
@@ -254,7 +254,7 @@ class Backprop(
         spread = xp.sqrt(xp.sum(v * xp.square(train.x - self.mean_), axis=0))
         self.scale_ = xp.where(spread > 0, spread, xp.ones_like(spread))
 
-    def _scaled(self, X: Array) -> Array:  # noqa: N803
+    def _scaled(self, X: Array) -> Array:
         return (X - self.mean_) / self.scale_ if hasattr(self, "mean_") else X
 
     def _begin(self, train: Batch, units: int, seed: int, *, again: bool) -> None:
@@ -305,17 +305,17 @@ class Backprop(
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
-    def _inputs(self, X: Any, method: str) -> Array:  # noqa: N803
+    def _inputs(self, X: Any, method: str) -> Array:
         check_is_fitted(self)
         check_same_place(X, self.weights_, f"{type(self).__name__}.{method}")
         X = validate_data(self, X, dtype="numeric", reset=False)
         return self._scaled(moved(X, self.weights_))
 
-    def _output(self, X: Any, method: str, *, net_input: bool) -> Array:  # noqa: N803
+    def _output(self, X: Any, method: str, *, net_input: bool) -> Array:
         x = self._inputs(X, method)
         return self.learner_.predict(self.weights_, self.state_, x, net_input=net_input, batch_size=ROWS)
 
-    def transform(self, X: Any) -> Array:  # noqa: N803
+    def transform(self, X: Any) -> Array:
         """The outputs of the last hidden layer, shape (rows, units): what the net has made of X.
 
         Args:
@@ -324,7 +324,7 @@ class Backprop(
         x, name = self._inputs(X, "transform"), self.learner_.net.nodes[-2].name
         return self.learner_.outputs(self.weights_, self.state_, x, name, batch_size=ROWS)[name]
 
-    def explain(self, X: Any, y: Any, **settings: Any) -> Explanation:  # noqa: N803
+    def explain(self, X: Any, y: Any, **settings: Any) -> Explanation:
         """Why each weight would move if the net learnt from these rows now; nothing is changed.
 
         Args:
@@ -372,9 +372,7 @@ class Backprop(
             "fitted": told,
         }
         learner = self.learner_
-        write_model(
-            checked_path(path), learner, encode(learner), self.weights_, self.state_, estimator=about
-        )
+        write_model(checked_path(path), learner, encode(learner), self.weights_, self.state_, estimator=about)
 
     @classmethod
     def load(
@@ -454,11 +452,11 @@ def _as_tuples(value: Any) -> Any:
 class _Calls:
     """scikit-learn's callbacks, told of each epoch after it has ended."""
 
-    def __init__(self, estimator: Backprop, X: Any, y: Any, metadata: Any) -> None:  # noqa: N803
+    def __init__(self, estimator: Backprop, X: Any, y: Any, metadata: Any) -> None:
         self.estimator, self.told = estimator, {"X": X, "y": y, "metadata": metadata}
         self.context: Any = None
         if hasattr(estimator, "_init_callback_context"):
-            self.context = estimator._init_callback_context(max_subtasks=int(estimator.max_iter))  # noqa: SLF001
+            self.context = estimator._init_callback_context(max_subtasks=int(estimator.max_iter))
             self.context.call_on_fit_task_begin(estimator=estimator, **self.told)
 
     @property

@@ -127,7 +127,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
 
     def partial_fit(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         classes: Any = None,
         sample_weight: Any = None,
@@ -221,7 +221,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return names if self._units == len(names) else names[1:]
 
     # ------------------------------------------------------------ predictions
-    def predict(self, X: Any) -> Any:  # noqa: N803
+    def predict(self, X: Any) -> Any:
         """The label of each row; with several at once zeros and ones, shape (rows, classes).
 
         Args:
@@ -246,7 +246,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             classes = to.asarray(own, getattr(to.xp, str(own.dtype)), to.device_of(codes))
         return to.xp.take(classes, codes, axis=0)
 
-    def decision_function(self, X: Any) -> Array:  # noqa: N803
+    def decision_function(self, X: Any) -> Array:
         """What decides, shape (rows,) for two classes, above 0 for the second; else (rows, classes).
 
         Args:
@@ -260,7 +260,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return o[:, 0] if o.shape[1] == 1 else o[:, 1] - o[:, 0]
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+    def predict_proba(self, X: Any) -> Array:
         """The probability of each class, shape (rows, classes).
 
         Args:
@@ -270,7 +270,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return backends.of(logs).xp.exp(logs)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: Any) -> Array:  # noqa: N803
+    def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of the probability of each class, shape (rows, classes); it has no ln 0.
 
         Args:
@@ -278,7 +278,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         """
         return self._log_probabilities(X, "predict_log_proba")
 
-    def _log_probabilities(self, X: Any, method: str) -> Array:  # noqa: N803
+    def _log_probabilities(self, X: Any, method: str) -> Array:
         o = self._output(X, method, net_input=True)
         xp = backends.of(o).xp
         if self.learner_.loss.targets == "distribution":

@@ -68,10 +68,10 @@ def from_sklearn(mlp: Any) -> Any:
         found.feature_names_in_ = mlp.feature_names_in_
     if classifier:
         found.classes_ = mlp.classes_
-        found._several = bool(mlp._label_binarizer.y_type_.startswith("multilabel"))  # noqa: SLF001
+        found._several = bool(mlp._label_binarizer.y_type_.startswith("multilabel"))
     else:
-        found._flat = mlp.n_outputs_ == 1  # noqa: SLF001
-    found._adopt(mlp.coefs_, mlp.intercepts_, int(mlp.n_iter_), list(getattr(mlp, "loss_curve_", [])))  # noqa: SLF001
+        found._flat = mlp.n_outputs_ == 1
+    found._adopt(mlp.coefs_, mlp.intercepts_, int(mlp.n_iter_), list(getattr(mlp, "loss_curve_", [])))
     return found
 
 
@@ -111,8 +111,8 @@ def to_sklearn(estimator: Backprop) -> Any:
         mlp.out_activation_ = "softmax" if estimator.learner_.loss.targets == "distribution" else "logistic"
         _check_outputs(estimator)
         mlp.classes_ = HOST.asarray(estimator.classes_)
-        labels = HOST.eye(len(mlp.classes_), dtype=int) if estimator._several else mlp.classes_  # noqa: SLF001
-        mlp._label_binarizer = LabelBinarizer().fit(labels)  # noqa: SLF001
+        labels = HOST.eye(len(mlp.classes_), dtype=int) if estimator._several else mlp.classes_
+        mlp._label_binarizer = LabelBinarizer().fit(labels)
     elif estimator.learner_.loss == losses.poisson:
         mlp.set_params(loss="poisson")
         mlp.out_activation_ = "exp"
@@ -133,9 +133,8 @@ def _plain(estimator: Backprop) -> list[Dense]:
 def _check_outputs(estimator: BackpropClassifier) -> None:
     """Check that the last layer has the units that scikit-learn's would have."""
     n, kind = estimator.classes_.shape[0], estimator.learner_.loss.targets
-    fits = kind == ("probabilities" if estimator._several or n == 2 else "distribution")  # noqa: SLF001
+    fits = kind == ("probabilities" if estimator._several or n == 2 else "distribution")
     if not fits:
-        msg = (
-            f"scikit-learn's MLP for {n} classes has another loss than {estimator.learner_.loss}: use loss=None"
-        )
+        loss = estimator.learner_.loss
+        msg = f"scikit-learn's MLP for {n} classes has another loss than {loss}: use loss=None"
         raise BackpropError(msg)

@@ -45,7 +45,7 @@ def rows(a: Any, index: Any) -> Any:
     return to.xp.take(a, to.asarray(index, to.xp.int64, to.device_of(a)), axis=0)
 
 
-def check_same_place(X: Any, like: Array, method: str) -> None:  # noqa: N803 (scikit-learn's name)
+def check_same_place(X: Any, like: Array, method: str) -> None:
     """Check that X lies where the weights do, where scikit-learn takes arrays of any library.
 
     Args:

@@ -68,7 +68,7 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
 
     _numeric = True
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One epoch on these rows; the first call begins.
 
         Args:
@@ -78,7 +78,7 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def predict(self, X: Any) -> Array:  # noqa: N803
+    def predict(self, X: Any) -> Array:
         """What is predicted, shape (rows,), or (rows, outputs) where y had columns.
 
         Args:
