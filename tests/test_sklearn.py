@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import backprop_xp as bp
 
 pytest.importorskip("sklearn", minversion="1.8")
 
-from sklearn import config_context, set_config
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_iris, make_regression
@@ -33,6 +34,8 @@ try:
 except ImportError:  # scikit-learn 1.8
     ScoringMonitor = None
 
+ROOT = Path(bp.__file__).parent.parent
+
 
 @parametrize_with_checks([BackpropRegressor(), BackpropClassifier()])
 def test_scikit_learns_checks_pass(estimator, check):
@@ -52,7 +55,7 @@ def line():
 
 
 def small(**settings):
-    return BackpropClassifier((8,), **{"max_iter": 40, "rate": 0.03, "random_state": 0} | settings)
+    return BackpropClassifier(**{"hidden": (8,), "max_iter": 40, "rate": 0.03, "random_state": 0} | settings)
 
 
 # ---------------------------------------------------------------- scikit-learn's tools
@@ -87,7 +90,9 @@ def test_weights_and_validation_rows_are_routed_through_a_pipeline(flowers):
     v = np.where(y == "setosa", 0.0, 1.0)
     with config_context(enable_metadata_routing=True):
         net = small().set_fit_request(sample_weight=True, X_val=True, y_val=True)
-        pipe = make_pipeline(StandardScaler(), net, transform_input=["X_val"])
+        pipe = make_pipeline(
+            StandardScaler().set_fit_request(sample_weight=False), net, transform_input=["X_val"]
+        )
         pipe.fit(x, y, sample_weight=v, X_val=x[::3], y_val=y[::3])
     assert "setosa" not in set(pipe.predict(x))
     assert len(pipe[-1].validation_curve_) == pipe[-1].n_iter_
@@ -100,9 +105,26 @@ def test_scikit_learns_callbacks_see_every_epoch_and_end_a_training(flowers):
         warnings.simplefilter("ignore")  # they are experimental
         net = small(max_iter=5, patience=None).set_callbacks(monitor)
         net.fit(*flowers)
-    log = monitor.get_logs()
-    assert net.n_iter_ == 5
-    assert "accuracy" in str(log)
+    rows = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert net.n_iter_ == len(rows) == 5
+    assert rows[-1]["accuracy"] == net.score(*flowers)
+
+
+class Ends:
+    """A callback of scikit-learn that ends a training after its second epoch."""
+
+    def setup(self, estimator, context):
+        """Nothing."""
+
+    teardown = on_fit_task_begin = setup
+
+    def on_fit_task_end(self, estimator, context):
+        return context.task_name == "epoch" and context.task_id == 1
+
+
+@pytest.mark.skipif(ScoringMonitor is None, reason="scikit-learn 1.8 has no callbacks")
+def test_a_callback_of_scikit_learn_ends_a_training(flowers):
+    assert small().set_callbacks(Ends()).fit(*flowers).n_iter_ == 2
 
 
 def test_a_callback_that_returns_false_ends_the_training(flowers):
@@ -118,13 +140,13 @@ def test_a_pickle_predicts_the_same_in_another_process(flowers, tmp_path):
     path = tmp_path / "net.pickle"
     path.write_bytes(pickle.dumps((net, x)))
     code = f"import pickle; net, x = pickle.load(open({str(path)!r}, 'rb')); print(*net.predict(x))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == net.predict(x).tolist()
 
 
 def test_importing_the_library_does_not_import_scikit_learn():
     code = "import sys, backprop_xp; print('sklearn' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
@@ -199,7 +221,7 @@ def test_losses_by_name_fit_what_they_are_for():
     rng = np.random.default_rng(0)
     x = np.ones((400, 1))
     y = rng.exponential(size=400)
-    settings = {"hidden": (), "rate": 0.05, "max_iter": 600, "batch_size": 400, "tol": 0, "patience": 50}
+    settings = {"hidden": (), "rate": 0.02, "max_iter": 600, "batch_size": 400, "tol": 0, "patience": 50}
     for loss, wanted in (
         ("quantile", np.median(y)), (bp.losses.Quantile(0.9), np.quantile(y, 0.9)), ("poisson", y.mean()),
         (None, y.mean()), ("mean_absolute_error", np.median(y)),
@@ -219,7 +241,7 @@ def test_standardised_inputs_are_the_same_as_a_scaler_before(flowers):
 
 def test_ones_own_validation_rows_end_the_training_and_the_best_weights_stay(line):
     x, y = line
-    net = BackpropRegressor(rate=0.3, max_iter=300, patience=3, random_state=0)
+    net = BackpropRegressor(rate=0.3, max_iter=300, patience=3, tol=0, random_state=0)
     net.fit(x[:60], y[:60], X_val=x[60:], y_val=y[60:], sample_weight_val=np.ones(20))
     assert net.n_iter_ < 300
     assert len(net.validation_curve_) == net.n_iter_
@@ -414,6 +436,5 @@ def test_names_of_columns_are_kept_and_checked(line, tmp_path):
 
 
 def test_an_estimator_shows_itself():
-    set_config(display="diagram")
     assert repr(BackpropClassifier((4,), penalty=0.1)) == "BackpropClassifier(hidden=(4,), penalty=0.1)"
     assert "BackpropClassifier" in BackpropClassifier()._repr_html_()

@@ -20,7 +20,8 @@ _ON_OUTPUTS = (losses.BinaryCrossEntropy, losses.CategoricalCrossEntropy, losses
 
 
 def _has_probabilities(self: Any) -> bool:
-    return bool(self._loss().targets != "signs")
+    loss = losses.ALL.get(self.loss) if isinstance(self.loss, str) else self.loss
+    return bool(getattr(loss, "targets", None) != "signs")
 
 
 class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
