@@ -122,15 +122,14 @@ def _module(node: Node, size: int, torch: Any) -> Any:
 def _parameters(module: Any, node: Node) -> Iterator[tuple[str, Any]]:
     """The parameters of a module, by the names of this library's blocks."""
     names = {Dense: ("w", "b"), PReLU: ("a",), LayerNorm: ("g", "b"), BatchNorm: ("g", "b")}
-    own = names.get(type(node.layer), ())
-    yield from zip(own, (module.weight, getattr(module, "bias", None)), strict=False) if own else ()
+    for name, there in zip(names.get(type(node.layer), ()), ("weight", "bias"), strict=False):
+        if getattr(module, there) is not None:
+            yield name, getattr(module, there)
 
 
 def _fill(module: Any, node: Node, tensors: dict[str, Any], state: list[Any]) -> None:
     for name, parameter in _parameters(module, node):
-        if parameter is not None:
-            value = tensors[name]
-            parameter.data = value.T.contiguous() if name == "w" else value
+        parameter.data = tensors[name].T.contiguous() if name == "w" else tensors[name]
     if state:
         module.running_mean, module.running_var = state
 
@@ -183,10 +182,9 @@ def from_torch(sequential: Any, **settings: Any) -> tuple[Learner, Array, State]
             continue
         module = next(own)
         for name, parameter in _parameters(module, node):
-            if parameter is not None:
-                value = parameter.detach()
-                blocks[f"{node.name}.{name}"] = value.T if name == "w" else value
-                frozen += [f"{node.name}.{name}"] * (not parameter.requires_grad)
+            value = parameter.detach()
+            blocks[f"{node.name}.{name}"] = value.T if name == "w" else value
+            frozen += [f"{node.name}.{name}"] * (not parameter.requires_grad)
         states += [module.running_mean, module.running_var] if isinstance(node.layer, BatchNorm) else []
     first = modules[0].weight
     learner = Learner(net.freeze(*frozen), **settings)

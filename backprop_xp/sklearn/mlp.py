@@ -35,7 +35,7 @@ def from_sklearn(mlp: Any) -> Any:
     >>> from backprop_xp.sklearn import from_sklearn
     >>> import warnings; warnings.simplefilter("ignore")
     >>> X, y = [[0.0], [1.0], [2.0]], [0.0, 2.0, 4.0]
-    >>> mlp = MLPRegressor((3,), max_iter=5, random_state=0).fit(X, y)
+    >>> mlp = MLPRegressor(hidden_layer_sizes=(3,), max_iter=5, random_state=0).fit(X, y)
     >>> bool(abs(from_sklearn(mlp).predict(X) - mlp.predict(X)).max() < 1e-14)
     True
     """
