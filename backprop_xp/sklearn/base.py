@@ -20,6 +20,7 @@ from ..files.units import decode, encode
 from ..insight import Explanation, explain
 from ..learner import Learner
 from ..losses import Loss
+from ..step import State
 from ..train import EarlyStop, Validate, fit
 from ..train.watching import Record
 from .place import HOST, backend_of, check_same_place, floats, moved, rows
@@ -65,12 +66,19 @@ class Batch(NamedTuple):
 
 
 class Backprop(
-    ClassNamePrefixFeaturesOutMixin,
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
-    CallbackSupportMixin,
+    CallbackSupportMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
     """The base of the estimators; see `BackpropRegressor` for the settings."""
+
+    learner_: Learner
+    weights_: Array
+    state_: State
+    n_iter_: int
+    loss_curve_: list[float]
+    validation_curve_: list[float]
 
     def __init__(
         self,
@@ -139,7 +147,7 @@ class Backprop(
         return ("n_features_in_", "n_iter_", "loss_curve_", "validation_curve_")
 
     # ------------------------------------------------------------ fit
-    @with_callbacks  # type: ignore[misc, untyped-decorator]
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(
         self,
         X: Any,

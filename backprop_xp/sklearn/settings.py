@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 from .. import activations, losses, schedules, updates
 from ..activations import Activation
+from ..arrays import as_integer
 from ..errors import BackpropError, listed
 from ..layers import Dense, Dropout
 from ..learner import Learner
 from ..losses import Loss
 from ..net import Net, chain
+from ..number import is_number
 
 SCHEDULES = ("cosine", "one_cycle", "plateau")
 
@@ -20,10 +22,11 @@ def batch_size(given: Any, n: int) -> int:
     """The rows of a step: as many as asked for and there are; "auto" is min(200, n)."""
     if given == "auto":
         return min(200, n)
-    if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
+    size = as_integer(given)
+    if size is None or size < 1:
         msg = f"batch_size must be 'auto' or a positive integer, got {given!r}"
         raise BackpropError(msg)
-    return min(int(given), n)
+    return min(size, n)
 
 
 def loss_of(given: Any, usual: Loss, kinds: Sequence[str], refused: tuple[type, ...] = ()) -> Loss:
@@ -89,7 +92,7 @@ def learner_of(net: Net, loss: Loss, settings: Mapping[str, Any], n: int) -> Lea
         n: rows to train on, for a schedule over all steps.
     """
     penalty = settings["penalty"]
-    if isinstance(penalty, Real) and not isinstance(penalty, bool):
+    if is_number(penalty):
         penalty = {"*.w": updates.L2(float(penalty))} if penalty else None
     return Learner(net, loss, _update(settings, n), penalty=penalty, clip=settings["clip"])
 
