@@ -37,7 +37,7 @@ except ImportError:  # scikit-learn 1.8
 ROOT = Path(bp.__file__).parent.parent
 
 
-@parametrize_with_checks([BackpropRegressor(), BackpropClassifier()])
+@parametrize_with_checks([each(rate=0.05, max_iter=40) for each in (BackpropRegressor, BackpropClassifier)])
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 

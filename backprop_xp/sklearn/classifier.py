@@ -92,7 +92,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         clip: Any = None,
         batch_size: Any = "auto",
         max_iter: Any = 200,
-        patience: Any = 10,
+        patience: Any = 20,
         tol: Any = 1e-4,
         early_stopping: Any = False,
         validation_fraction: Any = 0.1,

@@ -61,7 +61,7 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
 
     >>> from backprop_xp.sklearn import BackpropRegressor
     >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0]
-    >>> model = BackpropRegressor(hidden=(), rate=0.1, max_iter=500, tol=0, random_state=0).fit(X, y)
+    >>> model = BackpropRegressor((), rate=0.1, max_iter=1000, patience=None, random_state=0).fit(X, y)
     >>> model.predict([[10.0]]).round(2)
     array([21.])
     """
