@@ -2,7 +2,8 @@
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
 `bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.files`,
-`bp.insight`, `bp.workers`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
+`bp.insight`, `bp.workers`, `bp.convert`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`; and, for
+scikit-learn, in `backprop_xp.sklearn`, which is imported by its name.
 """
 
 __version__ = "0.1.0"
@@ -10,6 +11,7 @@ __version__ = "0.1.0"
 from . import activations as activations
 from . import arrays as arrays
 from . import backends as backends
+from . import convert as convert
 from . import data as data
 from . import errors as errors
 from . import exact as exact

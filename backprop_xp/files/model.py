@@ -126,6 +126,7 @@ def write_model(
     s: State,
     *,
     run: Any = None,
+    estimator: Any = None,
     more: Sequence[tuple[str, str, Shape, Any]] = (),
 ) -> None:
     """Write a model file.
@@ -137,6 +138,7 @@ def write_model(
         w: the weights.
         s: the state.
         run: of a checkpoint, what its run needs to go on.
+        estimator: of an estimator, what it is besides its learner.
         more: tensors besides those of w and s.
     """
     learner.weights(w)
@@ -144,6 +146,7 @@ def write_model(
     kind = str(w.dtype).rpartition(".")[2]
     told = {"format": FORMAT, "order": ORDER, "rules": RULES, "version": __version__, "dtype": kind}
     told |= {"learner": data} | ({} if run is None else {"run": run})
+    told |= {} if estimator is None else {"estimator": estimator}
     try:
         text = json.dumps(told, separators=(",", ":"), allow_nan=False)
     except ValueError as error:

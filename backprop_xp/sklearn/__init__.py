@@ -1,0 +1,9 @@
+"""Estimators for scikit-learn: nets of this library with `fit` and `predict`, for arrays of any library.
+
+`import backprop_xp` does not import this; `import backprop_xp.sklearn` needs scikit-learn, 1.8 or newer.
+"""
+
+from .classifier import BackpropClassifier as BackpropClassifier
+from .mlp import from_sklearn as from_sklearn
+from .mlp import to_sklearn as to_sklearn
+from .regressor import BackpropRegressor as BackpropRegressor

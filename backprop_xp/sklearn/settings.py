@@ -1,0 +1,115 @@
+"""A learner from the settings of an estimator."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from numbers import Integral
+from typing import Any
+
+from .. import activations, losses, schedules, updates
+from ..activations import Activation
+from ..arrays import as_integer
+from ..errors import BackpropError, listed
+from ..layers import Dense, Dropout
+from ..learner import Learner
+from ..losses import Loss
+from ..net import Net, chain
+from ..number import is_number
+
+SCHEDULES = ("cosine", "one_cycle", "plateau")
+
+
+def batch_size(given: Any, n: int) -> int:
+    """The rows of a step: as many as asked for and there are; "auto" is min(200, n)."""
+    if given == "auto":
+        return min(200, n)
+    size = as_integer(given)
+    if size is None or size < 1:
+        msg = f"batch_size must be 'auto' or a positive integer, got {given!r}"
+        raise BackpropError(msg)
+    return min(size, n)
+
+
+def loss_of(given: Any, usual: Loss, kinds: Sequence[str], refused: tuple[type, ...] = ()) -> Loss:
+    """A loss by name or as it is; `usual` where there is none.
+
+    Args:
+        given: by the user.
+        usual: the loss where nothing is given.
+        kinds: of targets that are there.
+        refused: classes of losses for which the last layer is not made.
+
+    Raises:
+        BackpropError: no such loss, or one for other targets.
+    """
+    known = {name: each for name, each in losses.ALL.items() if _fits(each, kinds, refused)}
+    found = usual if given is None else known.get(given) if isinstance(given, str) else given
+    if not isinstance(found, Loss) or not _fits(found, kinds, refused):
+        msg = f"loss must be {listed(known)}, or such a loss with settings of its own; got {given!r}"
+        raise BackpropError(msg)
+    return found
+
+
+def _fits(loss: Loss, kinds: Sequence[str], refused: tuple[type, ...]) -> bool:
+    return loss.targets in kinds and not isinstance(loss, refused)
+
+
+def net_of(hidden: Any, activation: Any, dropout: Any, features: int, units: int) -> Net:
+    """A net: hidden layers by their widths, or as layers, and a last layer without an activation.
+
+    Args:
+        hidden: widths, and whatever `bp.chain` takes; one width may stand alone.
+        activation: of the widths, by name or as it is; or one for each of them.
+        dropout: the share that is left out after each of the widths.
+        features: the columns of X.
+        units: of the output.
+    """
+    layers = [hidden] if isinstance(hidden, Integral) or not isinstance(hidden, Iterable) else list(hidden)
+    widths = [k for k, each in enumerate(layers) if isinstance(each, Integral)]
+    several = isinstance(activation, (list, tuple))
+    chosen = list(activation) if several else [activation] * len(widths)
+    if len(chosen) != len(widths):
+        msg = f"activation must be one, or one for each of {len(widths)} widths; got {len(chosen)}"
+        raise BackpropError(msg)
+    for k, f in reversed(list(zip(widths, chosen, strict=True))):
+        layers[k : k + 1] = [Dense(layers[k], _activation(f)), *([Dropout(dropout)] if dropout else [])]
+    return chain(features, *layers, Dense(units))
+
+
+def _activation(given: Any) -> Activation:
+    if isinstance(given, str) and given not in activations.ALL:
+        msg = f"activation must be one of {listed(activations.ALL)}, got {given!r}"
+        raise BackpropError(msg)
+    return activations.ALL[given] if isinstance(given, str) else given
+
+
+def learner_of(net: Net, loss: Loss, settings: Mapping[str, Any], n: int) -> Learner:
+    """The learner of a net: its update rule, penalty and clip.
+
+    Args:
+        net: the net.
+        loss: the loss.
+        settings: of the estimator, by name.
+        n: rows to train on, for a schedule over all steps.
+    """
+    penalty = settings["penalty"]
+    if is_number(penalty):
+        penalty = {"*.w": updates.L2(float(penalty))} if penalty else None
+    return Learner(net, loss, _update(settings, n), penalty=penalty, clip=settings["clip"])
+
+
+def _update(settings: Mapping[str, Any], n: int) -> Any:
+    update, rate, schedule = settings["update"], settings["rate"], settings["schedule"]
+    if not isinstance(update, str):
+        return update
+    if update not in updates.ALL:
+        msg = f"update must be one of {listed(updates.ALL)}, or such a rule as it is; got {update!r}"
+        raise BackpropError(msg)
+    if schedule is not None and (not isinstance(schedule, str) or schedule not in SCHEDULES):
+        msg = f"schedule must be one of {listed(SCHEDULES)}, got {schedule!r}: give others as rate="
+        raise BackpropError(msg)
+    if schedule == "plateau":
+        rate = schedules.Plateau(rate)
+    elif schedule is not None:
+        steps = int(settings["max_iter"]) * ceil(n / batch_size(settings["batch_size"], n))
+        rate = schedules.ALL[schedule](rate, steps)
+    return updates.ALL[update](rate)
