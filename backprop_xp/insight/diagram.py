@@ -28,22 +28,21 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A weight, or a connection without one: its ends, its unit, the sign of its change, texts."""
+    """A weight, or a connection without one: its ends, where its text is, the sign of its change."""
 
     x1: float
     y1: float
     x2: float
     y2: float
-    to: int
+    at: float
     sign: int
     text: str
     title: str
 
     @property
     def tag(self) -> tuple[float, float]:
-        """Where the text stands, so that those of neighbours do not meet."""
-        at = 0.34 + 0.17 * (self.to % 3)
-        return self.x1 + at * (self.x2 - self.x1), self.y1 + at * (self.y2 - self.y1)
+        """The point at which the text stands."""
+        return self.x1 + self.at * (self.x2 - self.x1), self.y1 + self.at * (self.y2 - self.y1)
 
 
 class Diagram(NamedTuple):
@@ -99,7 +98,10 @@ def diagram(run: Json, step: Json) -> Diagram:
                         own = why.get((block, i, j)) if dense else None
                         (x1, y1), (x2, y2) = place(start, i), place(c, j)
                         ends = x1 + WIDE / 2, y1, x2 - WIDE / 2, y2
-                        lines.append(Line(*ends, j, *_moved(run, own)))
+                        at = (
+                            0.5 if column[0]["units"] == 1 else 0.34 + 0.17 * (j % 3)
+                        )  # neighbours do not meet
+                        lines.append(Line(*ends, at, *_moved(run, own)))
     if sum(bool(line.text) for line in lines) > MOST_TAGS:
         lines = [line._replace(text="") for line in lines]
     return Diagram(boxes, lines, WIDE + 8 + (len(drawn) - 1) * _ACROSS, height)

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from .diagram import COLOURS, as_svg
-from .text import ARROWS
+from .text import ARROWS, heading
 from .words import name_of, number, pair, sentences, sign_of
 
 MOST_STEPS = 12
@@ -26,9 +26,7 @@ def as_html(data: Json) -> str:
 
 
 def _step(run: Json, step: Json, k: int, table: Mapping[str, str]) -> str:
-    loss, after = map(escape, pair(step["loss"], step["loss_after"]))
-    labels = ", ".join(run["samples"][row]["label"] for row in step["rows"][:3])
-    head = f"<h4>Step {k + 1}: {escape(labels)}, loss {loss} → {after}</h4>"
+    head = f"<h4>{escape(heading(run, step, k)).replace('step', 'Step', 1)}</h4>"
     rows = "".join(_row(run, why) for why in step["why"])
     told = "".join(
         f"<details><summary>Why {escape(name_of(run, why['block'], why['at']))}?</summary><ol>"

@@ -37,7 +37,7 @@ def as_text(data: Json) -> str:
     for run in data["runs"]:
         blocks += [run["title"]] if run["title"] else []
         for k, step in enumerate(run["steps"]):
-            blocks += [_heading(run, step, k), as_table(run, step)]
+            blocks += [heading(run, step, k), as_table(run, step)]
             for why in step["why"]:
                 said = sentences(step, why, data["sentences"])
                 lines = [f"{name_of(run, why['block'], why['at'])}", *(f"  {each}" for each in said)]
@@ -61,7 +61,8 @@ def as_rows(data: Json) -> list[dict[str, Any]]:
     return found
 
 
-def _heading(run: Json, step: Json, k: int) -> str:
+def heading(run: Json, step: Json, k: int) -> str:
+    """A step's number, its samples, and the loss before and after it."""
     rows = [run["samples"][row]["label"] for row in step["rows"]]
     what = f"sample {rows[0]}" if len(rows) == 1 else f"{len(rows)} samples"
     loss, after = pair(step["loss"], step["loss_after"])
