@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import sys
 import warnings
 
@@ -280,7 +279,7 @@ def test_an_error_that_ends_the_training_has_the_best_weights(judged, states):
 
     def callback(record):
         if record.epoch == 3:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
 
     settings = SETTINGS | {"validate": VALIDATE, "stop": bp.train.EarlyStop()}
     with pytest.raises(KeyboardInterrupt) as stopped:
