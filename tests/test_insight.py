@@ -603,6 +603,7 @@ def test_the_command_writes_a_page_and_a_picture(capsys, tmp_path):
     )
     assert (status, out) == (0, "")
     assert f"written: {page}" in err
+    assert "why.xyz cannot be written" in told(capsys, *NEURON, "--picture", "why.xyz")[2]
     assert page.stat().st_size > 30_000
     assert picture.stat().st_size > 5000
 
@@ -648,7 +649,6 @@ def test_the_command_explains_an_article_in_german(capsys):
         ((*NEURON, "--page", "/nowhere/why.html"), "/nowhere/why.html cannot be written"),
         ((*NEURON, "--language", "xx"), "no sentences in 'xx'"),
         ((*NEURON, "--names", "a,b"), "there are 3 inputs, got 2 labels"),
-        ((*NEURON, "--picture", "why.xyz"), "why.xyz cannot be written"),
         ((*NEURON, "--inputs", "1 2 3; 4 5"), "sample 2 has 2 numbers, the first has 3"),
         ((*NEURON, "--activation", "tanh", "--targets", "1e400"), "1e400 is too large for a float"),
     ],
