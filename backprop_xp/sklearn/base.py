@@ -1,5 +1,6 @@
 """What the two estimators share: `fit` is a thin layer over `bp.fit`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from numbers import Real
@@ -70,6 +71,7 @@ class Backprop(
     TransformerMixin,  # type: ignore[misc]
     CallbackSupportMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
+    ABC,
 ):
     """The base of the estimators; see `BackpropRegressor` for the settings."""
 
@@ -126,16 +128,17 @@ class Backprop(
         self.verbose = verbose
 
     # ------------------------------------------------------------ what the two differ in
+    @abstractmethod
     def _read_targets(self, y: Any, classes: Any = None) -> None:
         """Learn from y what kind of targets there are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _targets(self, y: Any, like: Array) -> tuple[Array, int]:
         """The targets in y as the loss takes them, where X lies, and how many output units they need."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _loss(self) -> Loss:
-        raise NotImplementedError
+        """The loss, as it was given or as it is usual."""
 
     def _weights(self, y: Any, weight: Array | None, like: Array) -> Array | None:
         """The weights of rows, with those of their classes."""
