@@ -194,11 +194,12 @@ def test_hidden_layers_are_widths_or_layers_or_both(line):
         ({"early_stopping": True, "validation_fraction": 1}, BackpropRegressor, "must be between 0 and 1"),
         ({"patience": 0}, BackpropRegressor, "patience of EarlyStop"),
         ({"penalty": -1}, BackpropRegressor, "strength of a penalty"),
+        ({"max_iter": 2.7}, BackpropRegressor, "max_iter must be a positive integer, got 2.7"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(settings, of, why):
     with pytest.raises(bp.BackpropError, match=why):
-        of(max_iter=1, **settings).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+        of(**{"max_iter": 1} | settings).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
 
 
 def test_penalty_clip_schedule_and_batch_size_reach_the_learner(line):

@@ -19,6 +19,7 @@ from ..files.model import checked_path, content, read_arrays, to_backend, told, 
 from ..files.safetensors import opened
 from ..files.units import decode, encode
 from ..insight import Explanation, explain
+from ..layers import check_count
 from ..learner import Learner
 from ..losses import Loss
 from ..step import State
@@ -189,7 +190,7 @@ class Backprop(
         self._begin(train, self._units, seed, again=again)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         calls = _Calls(self, X, y, metadata)
-        self._train(train, held_out, int(self.max_iter), calls)
+        self._train(train, held_out, check_count(self.max_iter, "max_iter"), calls)
         calls.end()
         return self
 
