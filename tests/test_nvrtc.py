@@ -104,10 +104,11 @@ def fused(learner, rows):
     (features,), (units,) = learner.net.outputs[0], learner.net.outputs[-1]
     labels = learner.loss.targets == "distribution"
     t = abstract((rows,), np.int32) if labels else abstract((rows, units), np.float32)
+    x = abstract((rows, features), np.int32 if learner.net.categories else np.float32)
     w, s = replace(learner, precision=None).init()
     if learner.precision == "float16":  # which NumPy does not have
         s = s._replace(scale=loss_scale.first_scale(w, xp=np, device=None))
-    return fuse(record(learner.pure, w, s, abstract((rows, features), np.float32), t), 2)
+    return fuse(record(learner.pure, w, s, x, t), 2)
 
 
 def sources(learner, rows):
