@@ -2,8 +2,8 @@
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
 `bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.files`,
-`bp.insight`, `bp.workers`, `bp.convert`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`; and, for
-scikit-learn, in `backprop_xp.sklearn`, which is imported by its name.
+`bp.insight`, `bp.workers`, `bp.convert`, `bp.onnx`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`;
+and, for scikit-learn, in `backprop_xp.sklearn`, which is imported by its name.
 """
 
 __version__ = "0.1.0"
@@ -21,6 +21,7 @@ from . import insight as insight
 from . import layers as layers
 from . import losses as losses
 from . import net as net
+from . import onnx as onnx
 from . import params as params
 from . import schedules as schedules
 from . import step as step
@@ -50,6 +51,7 @@ from .net import concat as concat
 from .net import multiply as multiply
 from .net import named as named
 from .net import residual as residual
+from .onnx import to_onnx as to_onnx
 from .train import fit as fit
 from .train import metrics as metrics
 from .updates import Adam as Adam

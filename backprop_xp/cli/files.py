@@ -1,4 +1,4 @@
-"""The commands for files of models and runs: `resume`, `runs`, `plot` and `show`."""
+"""The commands for files of models and runs: `resume`, `runs`, `plot`, `show` and `export`."""
 
 import argparse
 import shlex
@@ -12,10 +12,12 @@ from .. import terminal
 from ..arrays import Array
 from ..errors import BackpropError, FileError, unavailable
 from ..files import RunDir
-from ..files.model import content, told
+from ..files.atomic import write_whole
+from ..files.model import checked_path, content, load, told
 from ..files.run import is_locked, read_log, read_settings, step_files
 from ..files.safetensors import HASH, opened
 from ..learner import Learner
+from ..onnx import to_onnx
 from ..printed import settings, table
 from ..step import State
 from . import workers
@@ -49,6 +51,16 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
     add("--out", metavar="FILE", help="the picture, .png, .svg or .pdf (default: loss.png in the folder)")
     add = parser("show", show, "tell what is in a model file or a checkpoint")
     add("file", metavar="FILE", help="a file that bp.save or a run wrote")
+    add = parser("export", export, "write what a model file predicts as an ONNX model")
+    add("file", metavar="MODEL", help="a file that bp.save, an estimator's save or a run wrote")
+    add("out", metavar="FILE.onnx", help="the file to write")
+    add(
+        "--opset",
+        type=int,
+        default=17,
+        metavar="N",
+        help="the version of ONNX's operators, 17 to 21 (default: 17)",
+    )
 
 
 def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] | None:
@@ -180,6 +192,32 @@ def show(args: argparse.Namespace) -> int:
     text = terminal.folded("\n".join([net, "", *(f"{name:9}{text}" for name, text in lines)]), hang=9)
     print("".join(each if each.isprintable() or each == "\n" else "?" for each in text))
     return 0 if whole.startswith("as") else 1
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write what a model file predicts as an ONNX model, with the scales and categories of an estimator."""
+    with opened(checked_path(args.file)) as reader:
+        kind = (told(reader).get("estimator") or {}).get("class")
+    if kind in {"BackpropClassifier", "BackpropRegressor"}:
+        try:
+            from .. import sklearn
+        except ImportError as error:
+            library = "scikit-learn"
+            raise unavailable(library, "sklearn", "sklearn", error) from error
+        model = getattr(sklearn, kind).load(args.file).to_onnx(opset=args.opset)
+    else:
+        model = to_onnx(*load(args.file, backend="numpy"), opset=args.opset)
+    write_whole(Path(args.out), [model.SerializeToString()])
+    for what, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
+        print(f"{what:9}{', '.join(map(_told_of, values))}")
+    return 0
+
+
+def _told_of(value: Any) -> str:
+    """An input or output of an ONNX model: its name, dtype and shape."""
+    tensor = value.type.tensor_type
+    kind = {1: "float32", 7: "int64", 8: "text", 11: "float64"}[tensor.elem_type]
+    return f"{value.name} {kind} ({', '.join(d.dim_param or str(d.dim_value) for d in tensor.shape.dim)})"
 
 
 def _of_run(run: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ class Embedding(Layer):
         near = xp.minimum(xp.maximum(flat, 0), self.categories - 1)
         known = xp.expand_dims(near == flat, axis=1)
         rows = xp.where(known, xp.take(p.w, near, axis=0), 0)
-        o = xp.reshape(rows, (x[0].shape[0], x[0].shape[1] * self.width))
+        o = xp.reshape(rows, (-1, x[0].shape[1] * self.width))
         return Flow(o, o), ()
 
     def grad(self, p: Any, flow: Flow, delta: Array, *x: Array, xp: Namespace) -> tuple[Array, ...]:
