@@ -27,6 +27,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from backprop_xp.cli import main
 from backprop_xp.sklearn import BackpropClassifier, BackpropRegressor, from_sklearn, to_sklearn
 
 try:
@@ -436,6 +437,147 @@ def test_names_of_columns_are_kept_and_checked(line, tmp_path):
         net.predict(frame[["b", "a", "c"]])
     net.save(tmp_path / "net")
     assert BackpropRegressor.load(tmp_path / "net").feature_names_in_.tolist() == ["a", "b", "c"]
+
+
+# ---------------------------------------------------------------- frames with categories, sparse matrices
+CITIES = ["Rome", "Oslo", "Lima"]
+
+
+def frame_in(library, n=120, cities=CITIES):
+    """A frame of two columns of text and two of numbers, and y that follows from city and size."""
+    rng = np.random.default_rng(0)
+    size, code = rng.normal(size=n), rng.integers(0, len(cities), n)
+    table = {
+        "size": size.tolist(),
+        "city": [cities[k] for k in code],
+        "noise": rng.normal(size=n).tolist(),
+        "kind": ["b" if k % 2 else None for k in range(n)],
+    }
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    frame = (module.table if library == "pyarrow" else module.DataFrame)(table)
+    return frame, size + np.asarray([-3.0, 0.0, 3.0, 0.0])[code]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_columns_of_text_are_learnt_as_categories(library, tmp_path):
+    frame, y = frame_in(library)
+    net = BackpropRegressor((8,), rate=0.05, random_state=0, standardize=True).fit(frame, y)
+    assert net.categories_ == {"city": ["Lima", "Oslo", "Rome"], "kind": ["b"]}
+    assert net.feature_names_in_.tolist() == ["size", "city", "noise", "kind"]
+    assert net.learner_.net.shapes["embedding1.w"] == (4, 2)
+    assert net.score(frame, y) > 0.95
+    assert net.predict(frame).tolist() == net.predict(frame_in("pandas")[0]).tolist(), "frames are alike"
+    net.save(tmp_path / "net")
+    again = BackpropRegressor.load(tmp_path / "net")
+    assert again.predict(frame).tolist() == net.predict(frame).tolist()
+    assert again.fit(frame, y).categories_ == net.categories_
+
+
+def test_a_category_of_pandas_is_one_whatever_its_type():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame, y = frame_in("pandas")
+    wanted = BackpropRegressor((4,), max_iter=3, random_state=0).fit(frame, y).predict(frame)
+    typed = frame.astype({"city": pandas.CategoricalDtype(CITIES), "kind": "category"})
+    found = BackpropRegressor((4,), max_iter=3, random_state=0).fit(typed, y)
+    assert found.predict(typed).tolist() == found.predict(frame).tolist() == wanted.tolist()
+
+
+def test_an_unknown_category_counts_as_a_vector_of_zeros():
+    frame, y = frame_in("pandas")
+    net = BackpropRegressor((8,), rate=0.05, max_iter=20, random_state=0).fit(frame, y)
+    tables = net.learner_.weights(net.weights_)
+    assert tables["embedding1.w"][-1].tolist() == [0.0, 0.0], "no row of city was missing"
+    assert tables["embedding2.w"][-1].tolist() != [0.0], "kind was missing in every other row: that is learnt"
+    unknown = net.predict(frame.assign(city="Kyiv"))
+    missing = net.predict(frame.assign(city=None).astype({"city": "string"}))
+    assert unknown.tolist() == missing.tolist()
+    assert np.isfinite(unknown).all()
+    other, t = frame_in("pandas", cities=[*CITIES, "Kyiv"])
+    net.fit(frame, y, X_val=other, y_val=t)
+    assert len(net.validation_curve_) == net.n_iter_, "validation rows may have them too"
+
+
+def test_columns_of_text_alone_are_enough():
+    frame, y = frame_in("pandas")
+    for names in (["city"], ["city", "kind"]):
+        net = BackpropClassifier((4,), rate=0.05, random_state=0).fit(frame[names], y > 0)
+        assert net.score(frame[names], y > 0) > 0.8
+        assert net.partial_fit(frame[names], y > 0).predict_proba(frame[names]).shape == (120, 2)
+
+
+def test_categories_are_explained_by_name_and_other_inputs_are_refused():
+    frame, y = frame_in("pandas")
+    net = BackpropRegressor((4,), max_iter=2, random_state=0).fit(frame, y)
+    layers = {each["name"]: each for each in net.explain(frame[:1], y[:1]).data["runs"][0]["net"]["layers"]}
+    assert layers["numbers"]["labels"] == ["size", "noise"]
+    assert layers["category1"]["labels"] == ["city"]
+    with pytest.raises(bp.BackpropError, match="X must be a frame with the columns 'city', 'kind'"):
+        net.predict(np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="feature names"):
+        net.predict(frame[["city", "size", "noise", "kind"]])
+    with pytest.raises(ValueError, match="contains NaN"):
+        net.predict(frame.assign(size=np.nan))
+    with pytest.raises(bp.BackpropError, match="this net has others"):
+        to_sklearn(net)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_frames_of_numbers_are_taken_by_name(library, line):
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    x, y = line
+    columns = dict(zip("abc", x.T.tolist(), strict=True))
+    frame = (module.table if library == "pyarrow" else module.DataFrame)(columns)
+    net = BackpropRegressor(max_iter=2, random_state=0).fit(frame, y)
+    assert net.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert (
+        net.predict(frame).tolist()
+        == BackpropRegressor(max_iter=2, random_state=0).fit(x, y).predict(x).tolist()
+    )
+
+
+@pytest.mark.parametrize("form", ["csr_array", "csc_array", "coo_matrix"])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_sparse_matrix_is_learnt_as_the_dense_one(form, standardize, flowers, monkeypatch):
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    x, y = flowers
+    x = np.where(np.abs(x) < 0.7, 0, x)
+    settings = {"standardize": standardize, "early_stopping": True, "max_iter": 5}
+    dense, own = small(**settings).fit(x, y), small(**settings).fit(getattr(sparse, form)(x), y)
+    np.testing.assert_allclose(own.weights_, dense.weights_, rtol=1e-9, atol=1e-12)  # two ways to a variance
+    monkeypatch.setattr("backprop_xp.sklearn.table.DENSE", 100)
+    for method in ("predict_proba", "transform"):
+        found, wanted = (getattr(own, method)(a) for a in (getattr(sparse, form)(x), x))
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-15)  # products of other shapes
+
+
+# ---------------------------------------------------------------- ONNX
+@pytest.mark.parametrize("kind", ["classes", "pair", "numbers", "categories"])
+def test_an_exported_estimator_predicts_the_same(kind, flowers, line, tmp_path):
+    ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    x, y = flowers
+    if kind == "categories":
+        x, y = frame_in("pandas")
+        net = BackpropRegressor((4,), standardize=True, max_iter=3).fit(x, y)
+        codes = {"category1": [["Lima", "Oslo", "Rome"].index(c) for c in x["city"]]}
+        codes["category2"] = [0 if k == "b" else 1 for k in x["kind"]]
+        feed = {"numbers": x[["size", "noise"]].to_numpy()}
+        feed |= {name: np.asarray(each, "int64")[:, None] for name, each in codes.items()}
+        wanted = net.predict(x)[:, None]
+    elif kind == "numbers":
+        net = BackpropRegressor(loss="poisson", max_iter=3).fit(line[0], np.abs(line[1]))
+        feed, wanted = {"input": line[0]}, net.predict(line[0])[:, None]
+    else:
+        net = small(standardize=True).fit(x, y if kind == "classes" else y == "setosa")
+        feed, wanted = {"input": x}, net.predict_proba(x)[:, 1 if kind == "pair" else 0 :]
+    net.save(tmp_path / "net")
+    assert main(["export", str(tmp_path / "net"), str(tmp_path / "net.onnx")]) == 0
+    session = ort.InferenceSession(tmp_path / "net.onnx")
+    np.testing.assert_allclose(session.run(["prediction"], feed)[0], wanted, rtol=1e-12, atol=1e-13)
+    about = session.get_modelmeta().custom_metadata_map
+    if kind == "classes":
+        assert about["classes"] == '["setosa", "versicolor", "virginica"]'
+    if kind == "categories":
+        assert about["categories"] == '{"city": ["Lima", "Oslo", "Rome"], "kind": ["b"]}'
 
 
 def test_an_estimator_shows_itself():

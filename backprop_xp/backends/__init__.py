@@ -175,4 +175,9 @@ def host(a: Array) -> Any:
 
 def copy(value: Any) -> Any:
     """A copy of every array in a tree."""
-    return mapped(value, lambda a: of(a).committed(of(a).xp.asarray(a, copy=True)))
+
+    def copied(a: Array) -> Array:
+        to = of(a)
+        return to.committed(to.xp.asarray(a, copy=True))
+
+    return mapped(value, copied)

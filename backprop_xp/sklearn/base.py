@@ -2,46 +2,32 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils import check_random_state, check_X_y
+from sklearn.utils.sparsefuncs import mean_variance_axis
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
 from .. import backends
 from ..arrays import Array
-from ..data import Stored
-from ..errors import BackpropError, FileError
-from ..files.model import checked_path, content, read_arrays, to_backend, told, write_model
-from ..files.safetensors import opened
-from ..files.units import decode, encode
+from ..errors import BackpropError
 from ..insight import Explanation, explain
-from ..layers import check_count
+from ..layers import Embedding, check_count
 from ..learner import Learner
 from ..losses import Loss
 from ..step import State
 from ..train import EarlyStop, Validate, fit
-from ..train.watching import Record
+from . import saved
+from .callbacks import CallbackSupportMixin, Calls, with_callbacks
 from .place import HOST, backend_of, check_same_place, floats, moved, rows
 from .settings import batch_size, learner_of, net_of
-
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn 1.8
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """scikit-learn's own callbacks: it has none before 1.9."""
-
-    def with_callbacks(method: Any) -> Any:
-        """The method as it is."""
-        return method
-
+from .steps import compiled_step, few_threads
+from .table import Table, categories_of, check_frame, coded, frame_of, moved_table
 
 ROWS = 1 << 14  # that are predicted at a time
-NOT_SAVED = ("callbacks", "random_state", "verbose")
 
 
 class Batch(NamedTuple):
@@ -53,18 +39,14 @@ class Batch(NamedTuple):
         weight: of rows, None for 1.
     """
 
-    x: Array
+    x: Table
     t: Array
     weight: Array | None
 
-    @property
-    def source(self) -> Stored:
-        """The rows as a source of data."""
-        return Stored(self.x, self.t, weight=self.weight)
-
     def split(self, index: Any) -> "Batch":
         """Some of the rows."""
-        return Batch(*(None if a is None else rows(a, index) for a in self))
+        weight = None if self.weight is None else rows(self.weight, index)
+        return Batch(self.x.split(index), rows(self.t, index), weight)
 
 
 class Backprop(
@@ -82,6 +64,7 @@ class Backprop(
     n_iter_: int
     loss_curve_: list[float]
     validation_curve_: list[float]
+    categories_: dict[str, list[str]]
 
     def __init__(
         self,
@@ -107,26 +90,12 @@ class Backprop(
         random_state: Any = None,
         verbose: Any = False,
     ) -> None:
-        self.hidden = hidden
-        self.activation = activation
-        self.loss = loss
-        self.update = update
-        self.rate = rate
-        self.schedule = schedule
-        self.dropout = dropout
-        self.penalty = penalty
-        self.clip = clip
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.patience = patience
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.callbacks = callbacks
-        self.random_state = random_state
-        self.verbose = verbose
+        self._set(locals())
+
+    def _set(self, given: Mapping[str, Any]) -> None:
+        """The settings as attributes of their names, as scikit-learn wants them."""
+        for name in self._get_param_names():
+            setattr(self, name, given[name])
 
     # ------------------------------------------------------------ what the two differ in
     @abstractmethod
@@ -174,32 +143,31 @@ class Backprop(
             sample_weight_val: their weights.
         """
         again = self.warm_start and self.__sklearn_is_fitted__()
-        X, y = self._checked(X, y, reset=not again, like=self.weights_ if again else None)
+        x, t = self._checked(X, y, reset=not again, like=self.weights_ if again else None)
         if not again:
-            self._read_targets(y)
+            self._read_targets(t)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        whole = train = self._batch(X, y, sample_weight)
+        whole = train = self._batch(x, t, sample_weight)
         held_out = None
         if X_val is not None:
-            X_val, y_val = self._checked(X_val, y_val, reset=False, like=X)
-            held_out = self._batch(X_val, y_val, sample_weight_val)
+            x_val, t_val = self._checked(X_val, y_val, reset=False, like=x.like)
+            held_out = self._batch(x_val, t_val, sample_weight_val)
         elif self.early_stopping:
             train, held_out = self._share(whole, seed)
         if not again:
             self._set_scale(train)
         self._begin(train, self._units, seed, again=again)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        calls = _Calls(self, X, y, metadata)
+        calls = Calls(self, X, y, None if sample_weight is None else {"sample_weight": sample_weight})
         self._train(train, held_out, check_count(self.max_iter, "max_iter"), calls)
         calls.end()
         return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         first = not self.__sklearn_is_fitted__()
-        X, y = self._checked(X, y, reset=first, like=None if first else self.weights_)
+        x, t = self._checked(X, y, reset=first, like=None if first else self.weights_)
         if first:
-            self._read_targets(y, classes)
-        train = self._batch(X, y, sample_weight)
+            self._read_targets(t, classes)
+        train = self._batch(x, t, sample_weight)
         if first:
             self._set_scale(train)
             self._begin(
@@ -208,41 +176,63 @@ class Backprop(
         self._train(train, None, 1, None)
         return self
 
-    def _checked(self, X: Any, y: Any, *, reset: bool, like: Array | None) -> tuple[Array, Any]:
+    def _checked(self, X: Any, y: Any, *, reset: bool, like: Array | None) -> tuple[Table, Any]:
         """X and y as arrays; X as floats where `like` lies, if that is given."""
         if like is not None:
             check_same_place(X, like, f"{type(self).__name__}.fit")
         if y is None:
             msg = f"requires y to be passed, but the target y is None: {type(self).__name__} learns from it"
             raise ValueError(msg)
-        X, y = validate_data(
-            self, X, y, dtype="numeric", multi_output=True, y_numeric=self._numeric, reset=reset
-        )
-        X = floats(X)
-        return (X if like is None else moved(X, like)), y
+        settings = {"dtype": "numeric", "multi_output": True, "y_numeric": self._numeric}
+        found = self._coded(X, reset=reset)
+        if found is None:
+            numbers, y = validate_data(self, X, y, accept_sparse="csr", reset=reset, **settings)
+            found = Table(floats(numbers))
+        else:
+            numbers, y = check_X_y(found.numbers, y, ensure_min_features=0, estimator=self, **settings)
+            found = found._replace(numbers=floats(numbers))
+        return (found if like is None else moved_table(found, like)), y
 
-    def _batch(self, X: Array, y: Any, sample_weight: Any) -> Batch:
-        weight = None
+    def _coded(self, X: Any, *, reset: bool) -> Table | None:
+        """The numbers, unchecked, and codes of a frame that has categories; None for other inputs.
+
+        Args:
+            X: the inputs.
+            reset: whether it is a frame that says what categories there are.
+        """
+        if reset:
+            frame = frame_of(X)
+            self.categories_ = {} if frame is None else categories_of(frame)
+        if not self.categories_:
+            return None
+        frame = check_frame(X, self.categories_)
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        return Table(*coded(frame, self.categories_))
+
+    def _batch(self, x: Table, y: Any, sample_weight: Any) -> Batch:
+        weight, like = None, x.like
         if sample_weight is not None:
-            foreign = {backend_of(a).name for a in (X, sample_weight)} != {"numpy"}
+            foreign = {backend_of(a).name for a in (like, sample_weight)} != {"numpy"}
             if foreign and not isinstance(sample_weight, Real):
                 there = backend_of(sample_weight).name != "numpy"
-                sample_weight = moved(sample_weight if there else HOST.asarray(sample_weight), X)
-            weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        weight = self._weights(y, weight, X)
+                sample_weight = moved(sample_weight if there else HOST.asarray(sample_weight), like)
+            weight = _check_sample_weight(
+                sample_weight, x.numbers, dtype=like.dtype, ensure_non_negative=True
+            )
+        weight = self._weights(y, weight, like)
         if weight is not None:
-            xp = backends.of(X).xp
+            xp = backends.of(like).xp
             total = float(xp.sum(weight))
             if total == 0:
                 msg = "Sample weights must not be all zero; at least one sample weight is positive."
                 raise ValueError(msg)
-            weight = weight * (X.shape[0] / total)
-        t, self._units = self._targets(y, X)
-        return Batch(X, t, weight)
+            weight = weight * (x.n / total)
+        t, self._units = self._targets(y, like)
+        return Batch(x, t, weight)
 
     def _share(self, whole: Batch, seed: int) -> tuple[Batch, Batch]:
         """The rows to train on, and those set aside for validation."""
-        n, share = whole.x.shape[0], self.validation_fraction
+        n, share = whole.x.n, self.validation_fraction
         if not 0 < share < 1 or n < 2:
             msg = (
                 "validation_fraction must be between 0 and 1, and there must be at least 2 rows; got "
@@ -257,26 +247,31 @@ class Backprop(
         """Mean and standard deviation of each column, where inputs are to be standardised."""
         for name in ("mean_", "scale_"):
             self.__dict__.pop(name, None)
-        if not self.standardize:
+        if not self.standardize or not train.x.numbers.shape[1]:
             return
-        xp, v = backends.of(train.x).xp, train.weight
-        v = xp.ones_like(train.x[:, 0]) if v is None else v
-        v = v[:, None] / train.x.shape[0]
-        self.mean_ = xp.sum(v * train.x, axis=0)
-        spread = xp.sqrt(xp.sum(v * xp.square(train.x - self.mean_), axis=0))
-        self.scale_ = xp.where(spread > 0, spread, xp.ones_like(spread))
+        numbers, v = train.x.numbers, train.weight
+        if train.x.is_sparse:
+            self.mean_, variance = mean_variance_axis(numbers, axis=0, weights=v)
+        else:
+            xp = backends.of(numbers).xp
+            v = (xp.ones_like(numbers[:, 0]) if v is None else v)[:, None] / train.x.n
+            self.mean_ = xp.sum(v * numbers, axis=0)
+            variance = xp.sum(v * xp.square(numbers - self.mean_), axis=0)
+        xp = backends.of(variance).xp
+        self.scale_ = xp.where(variance > 0, xp.sqrt(variance), xp.ones_like(variance))
 
-    def _scaled(self, X: Array) -> Array:
-        return (X - self.mean_) / self.scale_ if hasattr(self, "mean_") else X
+    def _scaled(self, x: Table) -> Table:
+        return x._replace(scale=(self.mean_, self.scale_)) if hasattr(self, "mean_") else x
 
     def _begin(self, train: Batch, units: int, seed: int, *, again: bool) -> None:
         """The learner, and its first weights and state; those of before on a warm start."""
-        features = train.x.shape[1]
-        net = net_of(self.hidden, self.activation, self.dropout, features, units)
-        learner = learner_of(net, self._loss(), self.get_params(deep=False), train.x.shape[0])
+        features, counts = train.x.numbers.shape[1], [len(known) for known in self.categories_.values()]
+        net = net_of(self.hidden, self.activation, self.dropout, features, units, counts)
+        learner = learner_of(net, self._loss(), self.get_params(deep=False), train.x.n)
         if not again:
             self.n_iter_, self.loss_curve_, self.validation_curve_ = 0, [], []
-            self.weights_, self.state_ = learner.init(seed, like=train.x)
+            self.weights_, self.state_ = learner.init(seed, like=train.x.like)
+            self._forget_unknown(learner)
         elif learner.net != self.learner_.net:
             msg = "the layers have changed since the last fit: a warm start needs the same net"
             raise BackpropError(msg)
@@ -286,46 +281,70 @@ class Backprop(
         self.learner_ = learner
         self._n_features_out = learner.net.outputs[-2][-1]
 
-    def _train(self, train: Batch, held_out: Batch | None, epochs: int, calls: "_Calls | None") -> None:
-        n = train.x.shape[0]
+    def _forget_unknown(self, learner: Learner) -> None:
+        """The last row of each table of categories, that of unknown ones, begins as zeros."""
+        blocks = learner.weights(self.weights_)
+        for node in learner.net.nodes:
+            if isinstance(node.layer, Embedding):
+                blocks[f"{node.name}.w"][-1, :] = 0
+
+    def _train(self, train: Batch, held_out: Batch | None, epochs: int, calls: Calls | None) -> None:
+        n = train.x.n
         size = batch_size(self.batch_size, n)
         ends = calls is not None and self.patience is not None
         own = [] if calls is None else [calls] * calls.active
-        source = train._replace(x=self._scaled(train.x)).source
-        w, s, history = fit(
-            self.learner_,
-            self.weights_,
-            self.state_,
-            source,
-            epochs=epochs,
-            batch_size=size,
-            shuffle=size < n,
-            progress="auto" if self.verbose else None,
-            validate=None if held_out is None else Validate(
-                held_out._replace(x=self._scaled(held_out.x)).source
-            ),
-            stop=EarlyStop("loss", self.patience, self.tol) if ends else None,
-            callbacks=[*own, *self.callbacks],
-        )  # fmt: skip
+        source = self._source(train)
+        validate = None if held_out is None else self._source(held_out)
+        with few_threads(self.learner_, self.weights_, size):
+            w, s, history = fit(
+                self.learner_,
+                self.weights_,
+                self.state_,
+                source,
+                epochs=epochs,
+                batch_size=size,
+                shuffle=size < n,
+                progress="auto" if self.verbose else None,
+                validate=None if validate is None else Validate(validate),
+                step=compiled_step(self.learner_, self.weights_),
+                stop=EarlyStop("loss", self.patience, self.tol) if ends else None,
+                callbacks=[*own, *self.callbacks],
+            )
         self.weights_, self.state_ = w, s
         self.n_iter_ += len(history)
         self.loss_curve_ = [*self.loss_curve_, *(epoch.loss for epoch in history)]
         found = [epoch.validation for epoch in history if epoch.validation is not None]
         self.validation_curve_ = [*self.validation_curve_, *found]
 
+    def _source(self, batch: Batch) -> Any:
+        return self._scaled(batch.x).source(batch.t, batch.weight, self._units)
+
     # ------------------------------------------------------------ what it has learnt
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
-    def _inputs(self, X: Any, method: str) -> Array:
+    def _inputs(self, X: Any, method: str) -> Table:
         check_is_fitted(self)
         check_same_place(X, self.weights_, f"{type(self).__name__}.{method}")
-        X = validate_data(self, X, dtype="numeric", reset=False)
-        return self._scaled(moved(X, self.weights_))
+        found = self._coded(X, reset=False)
+        if found is None:
+            found = Table(validate_data(self, X, dtype="numeric", accept_sparse="csr", reset=False))
+        else:
+            numbers = check_array(found.numbers, ensure_min_features=0, estimator=self)
+            found = found._replace(numbers=numbers)
+        return self._scaled(moved_table(found, self.weights_))
 
     def _output(self, X: Any, method: str, *, net_input: bool) -> Array:
-        x = self._inputs(X, method)
-        return self.learner_.predict(self.weights_, self.state_, x, net_input=net_input, batch_size=ROWS)
+        def predicted(x: Any) -> Array:
+            w, s = self.weights_, self.state_
+            return self.learner_.predict(w, s, x, net_input=net_input, batch_size=ROWS)
+
+        return self._by_piece(X, method, predicted)
+
+    def _by_piece(self, X: Any, method: str, function: Callable[[Any], Array]) -> Array:
+        """A function of what the net takes, called on all rows; of sparse ones on a few at a time."""
+        found = [function(piece.x) for piece in self._inputs(X, method).pieces()]
+        return found[0] if len(found) == 1 else HOST.concat(found)
 
     def transform(self, X: Any) -> Array:
         """The outputs of the last hidden layer, shape (rows, units): what the net has made of X.
@@ -333,8 +352,12 @@ class Backprop(
         Args:
             X: inputs, shape (rows, features).
         """
-        x, name = self._inputs(X, "transform"), self.learner_.net.nodes[-2].name
-        return self.learner_.outputs(self.weights_, self.state_, x, name, batch_size=ROWS)[name]
+
+        def hidden(x: Any) -> Array:
+            name = self.learner_.net.nodes[-2].name
+            return self.learner_.outputs(self.weights_, self.state_, x, name, batch_size=ROWS)[name]
+
+        return self._by_piece(X, "transform", hidden)
 
     def explain(self, X: Any, y: Any, **settings: Any) -> Explanation:
         """Why each weight would move if the net learnt from these rows now; nothing is changed.
@@ -346,12 +369,14 @@ class Backprop(
         """
         x = self._inputs(X, "explain")
         _, y = self._checked(X, y, reset=False, like=self.weights_)
-        t, _ = self._targets(y, x)
+        t, _ = self._targets(y, x.like)
         labels = {"outputs": self._output_names()} | settings.pop("labels", {})
         if hasattr(self, "feature_names_in_"):
-            labels = {"inputs": [str(name) for name in self.feature_names_in_]} | labels
+            names = [str(name) for name in self.feature_names_in_]
+            numbers = [name for name in names if name not in self.categories_]
+            labels = {"inputs": [*numbers, *self.categories_]} | labels
         labels = {name: each for name, each in labels.items() if each}
-        return explain(self.learner_, self.weights_, self.state_, x, t, labels=labels, **settings)
+        return explain(self.learner_, self.weights_, self.state_, x.x, t, labels=labels, **settings)
 
     def _output_names(self) -> list[str]:
         return []
@@ -369,22 +394,22 @@ class Backprop(
             FileError: it cannot be written, or a setting cannot be told as data.
         """
         check_is_fitted(self)
-        settings = {k: v for k, v in self.get_params(deep=False).items() if k not in NOT_SAVED}
-        told = {name: getattr(self, name) for name in self._kept}
-        for name in ("mean_", "scale_"):
-            if hasattr(self, name):
-                told[name] = backends.host(getattr(self, name)).tolist()
-        for name in ("classes_", "feature_names_in_"):
-            if hasattr(self, name):
-                found = getattr(self, name)
-                told[name] = (found if isinstance(found, HOST.ndarray) else backends.host(found)).tolist()
-        about = {
-            "class": type(self).__name__,
-            "settings": encode(_as_tuples(settings)),
-            "fitted": told,
-        }
-        learner = self.learner_
-        write_model(checked_path(path), learner, encode(learner), self.weights_, self.state_, estimator=about)
+        saved.save(self, path)
+
+    def to_onnx(self, *, opset: int = 17) -> Any:
+        """What the net predicts as an `onnx.ModelProto`; `onnx.save(model, path)` writes it.
+
+        Its input takes the columns of X as they are: it standardises, if the estimator does. Where there
+        are categories the input "numbers" takes the other columns, and "category1", … the code of each: its
+        place in `categories_`, or the number of them for one that is missing or unknown. The output is that
+        of `bp.to_onnx`: probabilities of classes, of two that of the second alone. Classes, names of columns
+        and categories stand in the model's metadata as JSON.
+
+        Args:
+            opset: the version of ONNX's operators, from 17 to 21.
+        """
+        check_is_fitted(self)
+        return saved.exported(self, opset)
 
     @classmethod
     def load(
@@ -408,19 +433,7 @@ class Backprop(
         Raises:
             FileError: the file cannot be read, or holds no such estimator.
         """
-        with opened(checked_path(path)) as reader:
-            about = told(reader).get("estimator")
-            if not isinstance(about, dict) or about.get("class") != cls.__name__:
-                reader.refuse(f"it holds no {cls.__name__}")
-            learner, kind = content(reader, known)
-            tree, _ = read_arrays(reader, learner, kind)
-        try:
-            self = cls(**decode(about["settings"], known))
-            self._take(learner, *to_backend(tree, kind, like, backend, device), about["fitted"])
-        except (KeyError, TypeError, AttributeError) as error:
-            msg = f"{path} does not tell of an estimator as this library writes it: {error}"
-            raise FileError(msg) from error
-        return self
+        return saved.load(cls, path, known, like, backend, device)  # type: ignore[no-any-return]
 
     def _adopt(self, coefs: Any, intercepts: Any, n_iter: int, curve: list[float]) -> None:
         """Take over NumPy's matrices and biases of all layers, and what is known of their training."""
@@ -430,7 +443,7 @@ class Backprop(
         given = dict(zip(net.shapes, values, strict=True))
         self.weights_, self.state_ = self.learner_.init(like=coefs[0], weights=given)
         self._n_features_out, self._units = net.outputs[-2][-1], net.outputs[-1][-1]
-        self.n_iter_, self.loss_curve_, self.validation_curve_ = n_iter, curve, []
+        self.n_iter_, self.loss_curve_, self.validation_curve_, self.categories_ = n_iter, curve, [], {}
 
     def _take(self, learner: Learner, w: Array, s: Any, found: Mapping[str, Any]) -> None:
         """Take over what was learnt: a learner, its weights and state, and attributes by name."""
@@ -441,58 +454,14 @@ class Backprop(
         for name in ("mean_", "scale_"):
             if name in found:
                 setattr(self, name, moved(HOST.asarray(found[name], dtype="float64"), w))
-        if "feature_names_in_" in found:
-            self.feature_names_in_ = HOST.asarray(found["feature_names_in_"], dtype=object)
-        if "classes_" in found:
-            self.classes_ = HOST.asarray(found["classes_"])
+        self.categories_ = dict(found.get("categories_", {}))
+        for name, values in saved.taken_arrays(found).items():
+            setattr(self, name, values)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
+        tags.input_tags.sparse = True
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _as_tuples(value: Any) -> Any:
-    """Settings with tuples in the place of lists, which files do not have."""
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return tuple(map(_as_tuples, value))
-    return {key: _as_tuples(each) for key, each in value.items()} if isinstance(value, dict) else value
-
-
-class _Calls:
-    """scikit-learn's callbacks, told of each epoch after it has ended."""
-
-    def __init__(self, estimator: Backprop, X: Any, y: Any, metadata: Any) -> None:
-        self.estimator, self.told = estimator, {"X": X, "y": y, "metadata": metadata}
-        self.context: Any = None
-        if hasattr(estimator, "_init_callback_context"):
-            self.context = estimator._init_callback_context(max_subtasks=int(estimator.max_iter))
-            self.context.call_on_fit_task_begin(estimator=estimator, **self.told)
-
-    @property
-    def active(self) -> bool:
-        """Whether there are callbacks."""
-        return bool(getattr(self.estimator, "_skl_callbacks", ()))
-
-    def __call__(self, record: Record) -> Any:
-        """An epoch has ended; False ends the training."""
-        epoch = self.context.subcontext(task_name="epoch")
-        epoch.call_on_fit_task_begin(estimator=self.estimator, **self.told)
-        made: Callable[[], dict[str, Any]] = partial(self._fitted, record)
-        stops = epoch.call_on_fit_task_end(
-            estimator=self.estimator, reconstruction_attributes=made, **self.told
-        )
-        return not stops
-
-    def _fitted(self, record: Record) -> dict[str, Any]:
-        w, s = self.estimator.learner_.snapshot(record.w, record.s)
-        return {"weights_": w, "state_": s}
-
-    def end(self) -> None:
-        """The training has ended."""
-        if self.context is not None:
-            self.context.call_on_fit_task_end(
-                estimator=self.estimator, reconstruction_attributes=dict, **self.told
-            )

@@ -102,29 +102,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         random_state: Any = None,
         verbose: Any = False,
     ) -> None:
-        super().__init__(
-            hidden,
-            activation=activation,
-            loss=loss,
-            update=update,
-            rate=rate,
-            schedule=schedule,
-            dropout=dropout,
-            penalty=penalty,
-            clip=clip,
-            batch_size=batch_size,
-            max_iter=max_iter,
-            patience=patience,
-            tol=tol,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            standardize=standardize,
-            warm_start=warm_start,
-            callbacks=callbacks,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
+        self._set(locals())
 
     def partial_fit(
         self,

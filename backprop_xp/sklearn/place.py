@@ -21,8 +21,10 @@ def floats(a: Array) -> Array:
     """An array as numbers with a point: float32 and float64 stay, all others become float64.
 
     So bytes (uint8) are numbers from 0 to 255 here, as scikit-learn has them; a net by itself reads them
-    as x / 255.
+    as x / 255. So with a sparse matrix.
     """
+    if hasattr(a, "tocsr"):
+        return a if a.dtype in (HOST.float32, HOST.float64) else a.astype("float64")
     to = backends.of(a)
     kept = a.dtype in (to.xp.float32, to.xp.float64)
     return a if kept else to.xp.astype(a, to.dtype("float64"))

@@ -9,12 +9,14 @@ from .. import activations, losses, schedules, updates
 from ..activations import Activation
 from ..arrays import as_integer
 from ..errors import BackpropError, listed
-from ..layers import Dense, Dropout
+from ..layers import Dense, Dropout, Embedding, Input, Integers
 from ..learner import Learner
 from ..losses import Loss
-from ..net import Net, chain
+from ..net import Net, chain, concat, named
 from ..number import is_number
+from .table import NUMBERS
 
+WIDEST = 50  # vector of a category; narrower ones have a number for every two categories, and one more
 SCHEDULES = ("cosine", "one_cycle", "plateau")
 
 
@@ -53,15 +55,18 @@ def _fits(loss: Loss, kinds: Sequence[str], refused: tuple[type, ...]) -> bool:
     return loss.targets in kinds and not isinstance(loss, refused)
 
 
-def net_of(hidden: Any, activation: Any, dropout: Any, features: int, units: int) -> Net:
+def net_of(
+    hidden: Any, activation: Any, dropout: Any, features: int, units: int, categories: Sequence[int] = ()
+) -> Net:
     """A net: hidden layers by their widths, or as layers, and a last layer without an activation.
 
     Args:
         hidden: widths, and whatever `bp.chain` takes; one width may stand alone.
         activation: of the widths, by name or as it is; or one for each of them.
         dropout: the share that is left out after each of the widths.
-        features: the columns of X.
+        features: the columns of numbers in X.
         units: of the output.
+        categories: how many each column of categories has, unknown ones not counted.
     """
     layers = [hidden] if isinstance(hidden, Integral) or not isinstance(hidden, Iterable) else list(hidden)
     widths = [k for k, each in enumerate(layers) if isinstance(each, Integral)]
@@ -72,7 +77,18 @@ def net_of(hidden: Any, activation: Any, dropout: Any, features: int, units: int
         raise BackpropError(msg)
     for k, f in reversed(list(zip(widths, chosen, strict=True))):
         layers[k : k + 1] = [Dense(layers[k], _activation(f)), *([Dropout(dropout)] if dropout else [])]
-    return chain(features, *layers, Dense(units))
+    return chain(*_first(features, categories), *layers, Dense(units))
+
+
+def _first(features: int, categories: Sequence[int]) -> list[Any]:
+    """Inputs: numbers, and a table of vectors for each column of categories, side by side."""
+    found: list[Any] = [named(NUMBERS, Input(features))] if features and categories else [features]
+    found, sources = (found, [NUMBERS]) if features else ([], [])
+    for k, count in enumerate(categories, 1):
+        table = Embedding(count + 1, min(WIDEST, count // 2 + 1))
+        found += [named(f"category{k}", Integers(1)), named(f"embedding{k}", table)]
+        sources.append(f"embedding{k}")
+    return [*found, concat(*sources[:-1])] if categories and len(sources) > 1 else found
 
 
 def _activation(given: Any) -> Activation:

@@ -347,7 +347,8 @@ def _watch(record: Record, loop: Loop, early: Stopping | None, calls: Sequence[C
     """Let early stopping and callbacks look at an epoch that has ended; whether it is the best, if known."""
     validated = loop.judge is None or record.validation is not None
     best = None if early is None else validated and early.see(loop.learner, record, loop.at)
-    loop.stopped = loop.stopped or (early is not None and early.ends)
+    if early is not None:
+        loop.stopped, loop.copies = loop.stopped or early.ends, early.kept if best else None
     for call in calls:
         if call(record) is False:
             loop.stopped = True

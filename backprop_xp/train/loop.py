@@ -173,6 +173,8 @@ class Loop:
     workers: Exchange | None = None
     chunk: ChunkLength = field(default_factory=ChunkLength)
     stopped: bool = False
+    own: bool = False  # whether w and s are the loop's own, and no caller's
+    copies: tuple[Array, State] | None = None  # of w and s as they are, where someone made them already
     interrupted: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -186,7 +188,8 @@ class Loop:
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
         while not self.stopped and self.at < self.began + self.epochs * self.batches.steps:
-            with resumable(self.w, self.s):
+            self._keep_good()
+            with resumable(*self.good):
                 found = self._some_epochs()
             with resumable(self.w, self.s):
                 found = self._judged(found)
@@ -217,9 +220,21 @@ class Loop:
                 raise stopped(self.at, None, self.interrupted)
         return (*before, last)
 
+    def _keep_good(self) -> None:
+        """Copies of w and s, to go back to; only before the first step is it the copies that are trained.
+
+        So a compiled step meets its own arrays again, to which it is bound.
+        """
+        self.good, self.seen = (self.w, self.s), self.at
+        copies, self.copies = self.copies or self.learner.snapshot(self.w, self.s), None
+        if self.own:
+            self.good = copies
+        else:
+            self.w, self.s = copies
+        self.own = True
+
     def _some_epochs(self) -> tuple[Epoch, ...]:
         """Train to the end of an epoch, or of several short ones."""
-        self.good, self.seen = (self.w, self.s), self.at
         done, skip = divmod(self.at - self.began, self.batches.steps)
         count = 1 if skip else self._together(done)
         self.number, self.before, self.start = done + 1, 0, perf_counter()
@@ -228,9 +243,8 @@ class Loop:
             self.losses[0], self.rows[0] = self.partial.loss, self.partial.rows
             self.start -= self.partial.seconds
             self.partial = None
-        w, s = self.learner.snapshot(self.w, self.s)
         with interrupts() if self.noted is None else nullcontext(self.noted) as interrupted:
-            self.state = self.step.pack(w, s)
+            self.state = self.step.pack(self.w, self.s)
             self._train(count, skip, interrupted)
             self.w, self.s = self.step.unpack(*self.state)
             self.interrupted = self._agreed(interrupted)
@@ -367,9 +381,9 @@ class Loop:
         """The rows of a source in these ranges, on the device of the weights; kept for the next epoch."""
         if self.data is None or self.data[0] != blocks:
             self.data = None
-            like = leaves(self.w)[0]
+            like = leaves(self.good[0])[0]  # w itself is consumed by steps
             batch = mapped(self.reader(blocks), lambda a: self.step.to_device(like, a))
-            self.step.check(self.w, self.s, *batch)
+            self.step.check(*self.good, *batch)
             self.data = blocks, batch
         return self.data[1]
 
@@ -417,7 +431,7 @@ class Loop:
         speed = self.rows_of_call / (perf_counter() - self.start_of_call)
         left = (self.epochs - self.number - k) * n + n - rows
         loss, smoothed = self.losses[k] / self.rows[k], self.smooth[0] / (self.smooth[1] or 1.0)
-        memory = self.to.used_memory(self.to.device_of(self.w))
+        memory = self.to.used_memory(self.to.device_of(self.good[0]))
         number = self.number + k
         return Report(number, self.epochs, rows, n, loss, speed, left / speed, smoothed, memory=memory)
 

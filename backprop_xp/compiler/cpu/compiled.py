@@ -1,5 +1,6 @@
 """Compiled functions for every library whose arrays lie in memory that NumPy can see."""
 
+import operator
 import warnings
 from typing import Any
 
@@ -29,6 +30,7 @@ class Planned(Compiled):
         super().__init__(*args, **settings)
         self.plans: dict[Any, Plan] = {}
         self.bound: dict[Any, BoundPlan] = {}
+        self.last: dict[int | None, tuple[Any, Any, BoundPlan]] = {}
         self.unrolled: dict[Plan, Unrolled | None] = {}
         self.eager: str | None = None
 
@@ -71,6 +73,18 @@ class Planned(Compiled):
         """
         if self.eager is not None:
             return None
+        n = self.donate + self.hold
+        rows = [(a.shape, a.dtype) if hasattr(a, "dtype") else None for a in args[n:]]
+        before, like, bound = self.last.get(batch, ((), (), None))
+        if len(before) == n and like == rows and all(map(operator.is_, before, args)):
+            return bound  # the very same state, as in most scans of a training
+        bound = self._bind_new(args, batch)
+        if bound is not None and None not in rows and bound.holds(args[: self.donate], args[self.donate : n]):
+            self.last[batch] = tuple(args[:n]), rows, bound
+        return bound
+
+    def _bind_new(self, args: Any, batch: int | None) -> BoundPlan | None:
+        """The same for arguments that may be other ones than those of the last call."""
         state, held, rows = self._parts(args)
         if batch is not None and len({a.shape[0] for a in leaves(rows)}) > 1:
             self.check(*args)
@@ -80,6 +94,7 @@ class Planned(Compiled):
         bound = self.bound.get(key)
         if bound is not None and bound.holds(state, held):
             return bound
+        self.last.clear()
         self.check(*args)
         if key not in self.plans:
             try:
