@@ -31,8 +31,16 @@ FOLDER = Path(__file__).parent / "results" / "estimators"
 PAGE = ROOT / "docs" / "performance.md"
 MARK = "<!-- estimators -->"
 WIDTHS = (100,)
-HEAD = ("table", "rows × columns", "epochs", "ours, ms", "scikit-learn, ms", "×", "cold: ours, scikit-learn, ms",
-        "accuracy (R²): ours, scikit-learn")  # fmt: skip
+HEAD = (
+    "table",
+    "rows × columns",
+    "epochs",
+    "ours, ms",
+    "scikit-learn, ms",
+    "×",
+    "cold: ours, scikit-learn, ms",
+    "accuracy (R²): ours, scikit-learn",
+)
 
 
 class Case(NamedTuple):
@@ -66,14 +74,15 @@ CASES = {
 
 
 def data(name: str) -> tuple[Any, Any]:
-    """The rows of a case, standardised, and their targets."""
+    """The rows of a case, and their targets; numbers are standardised."""
     from sklearn import datasets
 
     own = {"wine": "load_wine", "diabetes": "load_diabetes", "breast cancer": "load_breast_cancer",
            "digits": "load_digits"}.get(name)  # fmt: skip
     x, y = getattr(datasets, own)(return_X_y=True) if own else covertype_shaped(CASES[name].rows)
-    spread_of = x.std(axis=0)
-    return (x - x.mean(axis=0)) / np.where(spread_of > 0, spread_of, 1), y
+    y = (y - y.mean()) / y.std() if name == "diabetes" else y
+    deviation = x.std(axis=0)
+    return (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1), y
 
 
 def covertype_shaped(n: int) -> tuple[Any, Any]:
@@ -96,11 +105,17 @@ def estimators(name: str, seed: int = 0) -> dict[str, Any]:
     case, numbers = CASES[name], name == "diabetes"
     ours = BackpropRegressor if numbers else BackpropClassifier
     theirs = MLPRegressor if numbers else MLPClassifier
-    return {
-        "ours": ours(WIDTHS, rate=case.rate, max_iter=case.epochs, patience=None, random_state=seed),
-        "scikit-learn": theirs(hidden_layer_sizes=WIDTHS, learning_rate_init=case.rate, max_iter=case.epochs, alpha=0.0,
-                               n_iter_no_change=10**9, tol=0.0, random_state=seed),
-    }  # fmt: skip
+    net = ours(WIDTHS, rate=case.rate, max_iter=case.epochs, patience=None, random_state=seed)
+    mlp = theirs(
+        hidden_layer_sizes=WIDTHS,
+        learning_rate_init=case.rate,
+        max_iter=case.epochs,
+        alpha=0.0,
+        n_iter_no_change=10**9,
+        tol=0.0,
+        random_state=seed,
+    )
+    return {"ours": net, "scikit-learn": mlp}
 
 
 def seconds(fit: Callable[[], Any]) -> float:
