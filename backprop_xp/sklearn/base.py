@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 
 from .. import backends
 from ..arrays import Array
-from ..errors import BackpropError
+from ..errors import BackpropError, listed
 from ..insight import Explanation, explain
 from ..layers import Embedding, check_count
 from ..learner import Learner
@@ -206,7 +206,15 @@ class Backprop(
         if not self.categories_:
             return None
         frame = check_frame(X, self.categories_)
-        validate_data(self, X, skip_check_array=True, reset=reset)
+        if reset:
+            self.n_features_in_ = len(frame.columns)
+            self.feature_names_in_ = HOST.asarray(frame.columns, dtype=object)
+        elif frame.columns != (names := self.feature_names_in_.tolist()):
+            msg = (
+                "The feature names should match those that were passed during fit, in the same order: "
+                f"{listed(names)}; got {listed(frame.columns)}"
+            )
+            raise ValueError(msg)
         return Table(*coded(frame, self.categories_))
 
     def _batch(self, x: Table, y: Any, sample_weight: Any) -> Batch:

@@ -102,11 +102,17 @@ def categories_of(frame: Any) -> dict[str, list[str]]:
     """The categories of each column of text, in order, by the name of the column; missing ones left out.
 
     Columns of text are those of strings, of categories and of enumerations.
+
+    Raises:
+        BackpropError: there are some, and a name is not text.
     """
     import narwhals
 
     kinds = (narwhals.String, narwhals.Categorical, narwhals.Enum)
     found = [name for name, kind in frame.schema.items() if isinstance(kind, kinds)]
+    if found and not all(isinstance(name, str) for name in frame.columns):
+        msg = f"columns of a frame with categories have names of text, got {listed(frame.columns)}"
+        raise BackpropError(msg)
     return {name: sorted({text for text in _texts(frame, name) if text is not None}) for name in found}
 
 
