@@ -29,7 +29,7 @@ from .results import ratio, spread
 
 FOLDER = Path(__file__).parent / "results" / "estimators"
 PAGE = ROOT / "docs" / "performance.md"
-MARK = "<!-- estimators -->"
+BEGIN, END = "<!-- estimators -->", "<!-- /estimators -->"
 WIDTHS = (100,)
 HEAD = (
     "table",
@@ -132,7 +132,8 @@ def times(name: str, rounds: int) -> dict[str, Any]:
     (x, y), made = data(name), estimators(name)
 
     def theirs(threads: int) -> None:
-        with threadpool_limits(threads):
+        with threadpool_limits(threads), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of convergence, which is not waited for
             made["scikit-learn"].fit(x, y)
 
     fits: dict[str, Callable[[], Any]] = {
@@ -174,7 +175,9 @@ def accuracy(name: str) -> dict[str, float]:
         kind = KFold if name == "diabetes" else StratifiedKFold
         for train, test in kind(case.folds, shuffle=True, random_state=seed).split(x, y):
             for who, each in estimators(name, seed).items():
-                found[who].append(each.fit(x[train], y[train]).score(x[test], y[test]))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found[who].append(each.fit(x[train], y[train]).score(x[test], y[test]))
     return {who: float(np.mean(scores)) for who, scores in found.items()}
 
 
@@ -213,7 +216,6 @@ def main() -> None:
         "--cold", nargs=2, metavar=("NAME", "WHO"), help="one fit of a new process, in seconds"
     )
     args = parser.parse_args()
-    warnings.simplefilter("ignore")  # of convergence, which is not waited for
     if args.cold:
         name, who = args.cold
         x, y = data(name)
@@ -237,9 +239,9 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{machine.today()}.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(f"{MARK}\n")
-    _, _, after = rest.partition(f"\n{MARK}")
-    PAGE.write_text(f"{before}{MARK}\n{table(found)}\n{MARK}{after}", encoding="utf-8")
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -335,3 +335,22 @@ def test_goals_are_judged():
     assert judged["must", "memory"]["found"] == pytest.approx(0.3)
     assert goals.verdict(judged["must", "memory"]) == "met: 0.3"
     assert goals.verdict(judged["must", "product"]) == "missed: 0.8, 11% short"
+
+
+def test_the_estimators_are_timed_and_scored_on_equal_work(monkeypatch):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    estimators = importlib.import_module("benchmarks.estimators")
+    monkeypatch.setattr(estimators, "CASES", {"diabetes": estimators.Case(442, 2, folds=2, seeds=1)})
+    monkeypatch.setattr(estimators, "_cold", lambda name, who: "0.5")
+    found = estimators.times("diabetes", 2)
+    assert (found["rows"], found["features"]) == (442, 10)
+    assert {len(each) for each in found["seconds"].values()} == {2}
+    found["accuracy"] = estimators.accuracy("diabetes")
+    host = {"processor": "a", "cores": 2}
+    told = estimators.table(
+        {"machine": host, "date": "d", "versions": {}, "rounds": 2, "cases": {"diabetes": found}}
+    )
+    assert "| diabetes | 442 × 10 | 2 |" in told
+    x, y = estimators.covertype_shaped(500)
+    assert (x.shape, set(y)) == ((500, 54), set(range(7)))
+    assert x[:, 10:14].sum(axis=1).tolist() == x[:, 14:].sum(axis=1).tolist() == [1.0] * 500

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from backprop_xp.cli import main
-from backprop_xp.sklearn import BackpropClassifier, BackpropRegressor, from_sklearn, to_sklearn
+from backprop_xp.sklearn import BackpropClassifier, BackpropRegressor, from_sklearn, steps, to_sklearn
 
 try:
     from sklearn.callback import ScoringMonitor
@@ -442,6 +443,39 @@ def test_names_of_columns_are_kept_and_checked(line, tmp_path):
         net.predict(frame[["b", "a", "c"]])
     net.save(tmp_path / "net")
     assert BackpropRegressor.load(tmp_path / "net").feature_names_in_.tolist() == ["a", "b", "c"]
+
+
+# ---------------------------------------------------------------- compiled steps
+class Scaled(bp.losses.HalfSquaredError):
+    """A loss of one's own, whose factor is no field: two of them are equal, and compute other things."""
+
+    def __init__(self, factor):
+        object.__setattr__(self, "factor", factor)
+
+    def error(self, o, t, *, xp):
+        return self.factor * super().error(o, t, xp=xp)
+
+
+def test_equal_fits_of_a_thread_compile_once_and_other_ones_do_not(line, monkeypatch):
+    made = []
+    compiled = bp.Learner.compile
+    monkeypatch.setattr(bp.Learner, "compile", lambda self, *a: made.append(self) or compiled(self, *a))
+    monkeypatch.setattr("backprop_xp.sklearn.steps._kept", steps._Kept())
+
+    def weights(**settings):
+        settings = {"hidden": (4,), "max_iter": 3, "random_state": 0, "update": "gradient_descent"} | settings
+        return BackpropRegressor(**settings).fit(*line).weights_.tolist()
+
+    assert weights() == weights(random_state=0)
+    assert len(made) == 1
+    assert weights(rate=0.02) != weights()
+    assert weights(random_state=1) != weights()
+    assert len(made) == 2
+    assert weights(loss=Scaled(1.0)) == weights() != weights(loss=Scaled(2.0))
+    assert len(made) == 4, "a unit of someone else's is compiled anew"
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(weights).result() == weights()
+    assert len(made) == 5, "a step is for one thread at a time"
 
 
 # ---------------------------------------------------------------- frames with categories, sparse matrices

@@ -8,6 +8,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import backends
+from backprop_xp.compiler.cpu import compiled
 from backprop_xp.losses import HalfSquaredError
 from backprop_xp.train.batches import Batches
 from backprop_xp.train.chunk_length import ChunkLength
@@ -212,6 +213,30 @@ def test_more_epochs_and_more_calls_compile_nothing_more():
     bp.fit(net, w, s, data, batch_size=8, epochs=50, step=step)
     assert 0 < first <= 4
     assert Counted.reads - first <= 2  # chunks of other lengths, as the pace is known by now
+
+
+def test_epochs_train_in_the_same_arrays_to_which_a_plan_is_bound_once(monkeypatch):
+    made, bound = [], compiled.BoundPlan
+    monkeypatch.setattr(compiled, "BoundPlan", lambda *a: made.append(1) or bound(*a))
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), update=bp.Adam())
+    w, s = learner.init(0, dtype="float64")
+    x = np.random.default_rng(0).normal(size=(7, 3))
+    before, source = w.copy(), bp.data.Stored(x, x[:, :2])
+    epochs = bp.train.epochs(learner, w, s, source, epochs=5, batch_size=4)
+    seen = [(trained.w, trained.w.copy()) for trained in epochs]
+    assert len({id(array) for array, _ in seen}) == 1
+    assert len({each.tobytes() for _, each in seen}) == 5
+    assert len(made) == 2, "one for batches of 4 rows, one for those of 3"
+    assert w.tolist() == before.tolist()
+
+
+def test_a_scan_of_the_same_read_only_state_begins_anew_each_time():
+    learner = bp.Learner(bp.chain(3, bp.Dense(2)), update=bp.GradientDescent(0.1))
+    w, s = learner.init(0, dtype="float64")
+    w.flags.writeable = False
+    step, x, index = learner.compile(w), np.ones((4, 3)), np.arange(4)[None]
+    found = [step.scan(w, s, x, x[:, :2], index)[0].tolist() for _ in range(3)]
+    assert found[0] == found[1] == found[2] != w.tolist()
 
 
 def test_threads_train_the_same_learner_side_by_side():
