@@ -285,8 +285,7 @@ class Function:
             text = str(int(np.asarray(value).astype(dtype)))
         if lanes == 1:
             return Register(text, dtype, 1)
-        each = f"{type_of(dtype)} {text}"
-        return Register(f"<{', '.join([each] * lanes)}>", dtype, lanes)
+        return Register(f"splat ({type_of(dtype)} {text})", dtype, lanes)
 
     def binary(self, instruction: str, a: Register, b: Register) -> Register:
         """An instruction on two registers of one type."""

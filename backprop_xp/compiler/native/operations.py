@@ -143,7 +143,7 @@ def extremum(f: Function, name: str, a: Register, b: Register) -> Register:
     if a.dtype.kind == "f":
         first = f.compare("fcmp uge" if greater else "fcmp ule", a, b)  # also where one of them is NaN
         found = f.select(first, a, b)
-        if b.name.startswith(("0x", "<")):  # a constant, which is a number
+        if not b.name.startswith("%"):  # a constant, which is a number
             return found
         return f.select(f.compare("fcmp uno", b, b), b, found)
     kept = compared(f, "greater_equal" if greater else "less_equal", a, b)
