@@ -348,7 +348,7 @@ class Learner:
         return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
     def compile(self, w: Array, *, watch: Iterable[str] = (), native: bool | None = None) -> Compiled:
-        """The step compiled for the library of w: machine code, or recorded and replayed; jitted, or a CUDA graph.
+        """The step compiled for the library of w: machine code or a recorded plan, jitted, or a CUDA graph.
 
         The result is called like `step`, and its `scan` makes many steps in one call. Each set of
         shapes is checked and compiled when it is first used. The result owns buffers: make one for

@@ -34,9 +34,7 @@ class Backend(Library):
         native: bool | None = None,
     ) -> Compiled:
         """A function f(*state, *held, *rows, xp=…) in its fastest form on this library; see `Compiled`."""
-        return Compiled(
-            self, function, donate=donate, hold=hold, carry=carry, check=check, native=native
-        )
+        return Compiled(self, function, donate=donate, hold=hold, carry=carry, check=check, native=native)
 
 
 class Standard(Backend):

@@ -38,10 +38,12 @@ class Compiled:
 
     Attributes:
         compilations: how often the function was compiled, once for each signature.
+        code: whose code runs; other code rounds otherwise, in the last bits.
         any_length: whether scans of other lengths are run without compiling again.
     """
 
     any_length = True
+    code = "the library's"
 
     def __init__(
         self,

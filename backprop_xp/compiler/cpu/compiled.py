@@ -8,6 +8,7 @@ import numpy as np
 from ...errors import BackpropError
 from ..compiled import Compiled, batch_size, check_rows, check_stack
 from ..ir import leaves, mapped, signature
+from ..native import machine
 from ..native.bound import NativeBound, NativePlan
 from ..recorder import NotRecorded, record
 from . import scalar_source
@@ -30,6 +31,8 @@ class Planned(Compiled):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        if self.native:
+            self.code = machine.rounding() or self.code
         self.plans: dict[Any, Plan | NativePlan] = {}
         self.not_native: dict[Any, str] = {}
         self.bound: dict[Any, BoundPlan | NativeBound] = {}
@@ -130,7 +133,11 @@ class Planned(Compiled):
         It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
         """
         plan = bound.plan
-        if isinstance(plan, NativePlan) or self.hold or sum(a.size for a in bound.memory[:1]) > scalar_source.MOST:
+        if (
+            isinstance(plan, NativePlan)
+            or self.hold
+            or sum(a.size for a in bound.memory[:1]) > scalar_source.MOST
+        ):
             return None
         if plan not in self.unrolled:
             try:

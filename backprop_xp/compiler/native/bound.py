@@ -50,7 +50,7 @@ class NativePlan:
         self.module = Module(program, donate, hold, batch, self.target, kinds)
         self.code = machine.Code(self.module.text, self.target)
         self.step = self.code.function("step", _POINTER)
-        self.scan = None
+        self.scan: Any = None
         if batch is not None:
             self.scan = self.code.function("scan", _POINTER, _POINTER, _POINTER, ctypes.c_int64, _POINTER)
         self.results = self.module.fused.results

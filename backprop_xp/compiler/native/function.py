@@ -74,7 +74,7 @@ class Target:
 
     def lanes(self, dtypes: Iterable[Any]) -> int:
         """How many elements of the largest of these types a register holds; bytes count as words."""
-        return self.bytes // max(4, *(np.dtype(each).itemsize for each in dtypes))
+        return self.bytes // max(4, *(int(np.dtype(each).itemsize) for each in dtypes))
 
 
 class Function:

@@ -4,13 +4,12 @@ import ctypes
 import hashlib
 import os
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from .function import Target
 
@@ -39,6 +38,16 @@ def host() -> Target:
     return target(llvm().get_process_triple(), llvm().get_host_cpu_name(), found.flatten())
 
 
+def rounding() -> str | None:
+    """What the last bits of results depend on: registers and fused additions; None without llvmlite."""
+    try:
+        found = host()
+    except ImportError:
+        return None
+    fused = "multiplications and additions fused" if found.fused else "none fused"
+    return f"machine code for registers of {found.bytes} bytes, {fused}"
+
+
 def target(triple: str, cpu: str, features: str) -> Target:
     """A processor by its name and features.
 
@@ -56,8 +65,9 @@ def target(triple: str, cpu: str, features: str) -> Target:
 def gemm() -> dict[str, tuple[int, str]]:
     """By dtype, the address of the product of NumPy's own BLAS and the type of its sizes, if it is found."""
     try:
-        library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # its symbols, and those of what it loads
-    except (AttributeError, OSError):
+        numpy = sys.modules["numpy._core._multiarray_umath"]
+        library = ctypes.CDLL(numpy.__file__ or "")  # its symbols, and those of what it loads
+    except (KeyError, AttributeError, OSError):
         return {}
     found = {}
     for dtype, name in _GEMM.items():

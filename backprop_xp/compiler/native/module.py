@@ -102,13 +102,13 @@ class Module:
         self.packed = 0
         self._functions: dict[str, str] = {}  # their text by what tells them apart
         self._declared: dict[str, str] = {}
-        self.calls = [self._call(kernel) for kernel in self.fused.kernels]
+        self.calls = [call for kernel in self.fused.kernels if (call := self._call(kernel)) is not None]
         used = [place.memory for call in self.calls for place in call.given]
         given = [*self.state, *self.held, *self.rows, *(self.layouts.memory(v) for v in self.results)]
         self.memories: list[Memory] = list(dict.fromkeys([*given, *used]))
         parts = [self._step(), *([] if batch is None else [self._scan(batch)])]
         self.text = "\n\n".join([
-            f'target triple = "{target.triple}"', *sorted(self._declared.values()),
+            f'target triple = "{target.triple}"', *self.declared,
             *self._functions.values(), *parts, "",
         ])  # fmt: skip
 
@@ -117,12 +117,18 @@ class Module:
         given = {*self.state, *self.held, *self.rows, *self.constants}
         return [v for v in self.memories if isinstance(v, int) and v not in given]
 
-    def kernel_text(self, name: str) -> str:
+    def function_text(self, name: str) -> str:
         """The IR of a kernel."""
         return next(text for text in self._functions.values() if f"@{name}(" in text.partition("\n")[0])
 
+    @property
+    def declared(self) -> list[str]:
+        """The declarations of what functions call."""
+        return sorted(self._declared.values())
+
     # ------------------------------------------------------------ kernels
-    def _call(self, kernel: Kernel) -> Call:
+    def _call(self, kernel: Kernel) -> Call | None:
+        """The call of a kernel; None for a concatenation whose parts are all in place."""
         f = Function(self.target)
         given: dict[Place, str] = {}
 
@@ -133,6 +139,8 @@ class Module:
             return pointer(Place(layout.memory, layout.offset * layout.dtype.itemsize))
 
         self._write(f, kernel, parameter, pointer)
+        if not given:
+            return None
         count: dict[Memory, int] = {}
         for place in given:
             count[place.memory] = count.get(place.memory, 0) + 1
@@ -167,9 +175,7 @@ class Module:
         else:
             raise Unknown(op.name)
 
-    def _constant(
-        self, f: Function, op: Op, parameter: Parameter, pointer: Callable[[Place], str]
-    ) -> None:
+    def _constant(self, f: Function, op: Op, parameter: Parameter, pointer: Callable[[Place], str]) -> None:
         """A constant that is changed later: a copy of it."""
         values = self.layouts.values
         like = self.layouts[op.out]

@@ -12,13 +12,14 @@ from .function import Function, Register, Unknown
 _FLOATS = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 _INTEGERS = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITS = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
-_LOGICAL = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
+_LOGICAL = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor",
+            "logical_not": "xor"}  # fmt: skip
 _SHIFTS = frozenset({"bitwise_left_shift", "bitwise_right_shift"})
 _COMPARISONS = {"equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt",
                 "greater_equal": "ge"}  # fmt: skip
 _TESTS = frozenset({"isnan", "isinf", "isfinite", "signbit"})
 _OF_LLVM = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "round": "rint",
-            "copysign": "copysign"}  # fmt: skip
+            "copysign": "copysign", "abs": "fabs"}  # fmt: skip
 _OF_LIBRARY = {
     "pow": "pow", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos", "atan": "atan",
     "atan2": "atan2", "sinh": "sinh", "cosh": "cosh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh",
@@ -58,9 +59,7 @@ def computed(f: Function, op: Op, values: Sequence[Any], get: Get, lanes: int) -
     if name in _COMPARISONS:
         return compared(f, name, *typed(mixed))
     if name in _LOGICAL:
-        return f.binary(_LOGICAL[name], *typed(np.bool_))
-    if name == "logical_not":
-        return f.binary("xor", *typed(np.bool_), f.constant(1, np.bool_, lanes))
+        return f.binary(_LOGICAL[name], *[*typed(np.bool_), f.constant(1, np.bool_, lanes)][:2])
     if name in _TESTS:
         return _test(f, name, typed(mixed)[0])
     kind = mixed if op.inplace else out
@@ -69,41 +68,53 @@ def computed(f: Function, op: Op, values: Sequence[Any], get: Get, lanes: int) -
 
 def _computed(f: Function, name: str, args: list[Register]) -> Register:
     """Operations whose arguments and result are of one type."""
-    a, kind = args[0], args[0].dtype.kind
     if name in ("maximum", "minimum"):
         return extremum(f, name, *args)
     if name == "square":
-        name, args = "multiply", [a, a]
-    if name in _BITS:
-        return f.binary(_BITS[name], *args)
+        name, args = "multiply", [args[0], args[0]]
+    kind = args[0].dtype.kind
+    of_kind = _of_floats if kind == "f" else _of_integers if kind in "iu" else _of_truth
+    found = of_kind(f, name, args)
+    if found is None:
+        msg = f"{name} of {args[0].dtype}"
+        raise Unknown(msg)
+    return found
+
+
+def _of_floats(f: Function, name: str, args: list[Register]) -> Register | None:
+    a = args[0]
+    if name in _FLOATS:
+        return f.binary(_FLOATS[name], *args)
+    if name in math.FORMULAS:
+        return math.function_of(f, name, a)
+    if name in _OF_LLVM:
+        return f.intrinsic(f"llvm.{_OF_LLVM[name]}", *args)
+    if name in _OF_LIBRARY:
+        return f.library(_OF_LIBRARY[name], *args)
+    return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes) if name == "negative" else None
+
+
+def _of_integers(f: Function, name: str, args: list[Register]) -> Register | None:
+    a = args[0]
+    if name in _INTEGERS:
+        return f.binary(_INTEGERS[name], *args)
     if name in _SHIFTS:
         return _shifted(f, name, *args)
-    if name == "bitwise_invert":
-        return f.binary("xor", a, f.constant(1 if kind == "b" else -1, a.dtype, a.lanes))
-    if kind == "f":
-        if name in _FLOATS:
-            return f.binary(_FLOATS[name], *args)
-        if name == "negative":
-            return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)
-        if name == "abs":
-            return f.intrinsic("llvm.fabs", a)
-        if name in math.FORMULAS:
-            return math.function_of(f, name, a)
-        if name in _OF_LLVM:
-            return f.intrinsic(f"llvm.{_OF_LLVM[name]}", *args)
-        if name in _OF_LIBRARY:
-            return f.library(_OF_LIBRARY[name], *args)
-    if kind in "iu":
-        if name in _INTEGERS:
-            return f.binary(_INTEGERS[name], *args)
-        if name == "negative":
-            return f.binary("sub", f.constant(0, a.dtype, a.lanes), a)
-        if name == "abs":
-            return a if kind == "u" else extremum(f, "maximum", a, _computed(f, "negative", [a]))
-        if name in ("remainder", "floor_divide"):
-            return _divided(f, name, *args)
-    msg = f"{name} of {a.dtype}"
-    raise Unknown(msg)
+    if name in ("remainder", "floor_divide"):
+        return _divided(f, name, *args)
+    if name in ("negative", "abs"):
+        minus = f.binary("sub", f.constant(0, a.dtype, a.lanes), a)
+        positive = a if a.dtype.kind == "u" else extremum(f, "maximum", a, minus)
+        return minus if name == "negative" else positive
+    return _of_truth(f, name, args)
+
+
+def _of_truth(f: Function, name: str, args: list[Register]) -> Register | None:
+    a = args[0]
+    if name in _BITS:
+        return f.binary(_BITS[name], *args)
+    all_bits = f.constant(1 if a.dtype == np.bool_ else -1, a.dtype, a.lanes)
+    return f.binary("xor", a, all_bits) if name == "bitwise_invert" else None
 
 
 def converted(f: Function, a: Register, dtype: Any) -> Register:
@@ -114,18 +125,18 @@ def converted(f: Function, a: Register, dtype: Any) -> Register:
     if to == np.bool_:
         zero = f.constant(0, a.dtype, a.lanes)
         return f.compare("fcmp une" if a.dtype.kind == "f" else "icmp ne", a, zero)
-    signed = a.dtype.kind == "i"
-    if to.kind == "f":
-        if a.dtype.kind == "f":
-            return f.convert("fpext" if to.itemsize > a.dtype.itemsize else "fptrunc", a, to)
-        return f.convert("sitofp" if signed else "uitofp", a, to)
-    if a.dtype.kind == "f":
+    if a.dtype.kind == "f" and to.kind != "f":
         return f.intrinsic(f"llvm.fpto{'s' if to.kind == 'i' else 'u'}i.sat", a, dtype=to)
-    if a.dtype == np.bool_ or to.itemsize > a.dtype.itemsize:
-        return f.convert("sext" if signed else "zext", a, to)
-    if to.itemsize < a.dtype.itemsize:
-        return f.convert("trunc", a, to)
-    return Register(a.name, to, a.lanes)
+    wider = to.itemsize > a.dtype.itemsize or a.dtype == np.bool_
+    if to.kind != "f" and not wider and to.itemsize == a.dtype.itemsize:
+        return Register(a.name, to, a.lanes)
+    if a.dtype.kind == "f":
+        instruction = "fpext" if wider else "fptrunc"
+    elif to.kind == "f":
+        instruction = "sitofp" if a.dtype.kind == "i" else "uitofp"
+    else:
+        instruction = "trunc" if not wider else "sext" if a.dtype.kind == "i" else "zext"
+    return f.convert(instruction, a, to)
 
 
 def compared(f: Function, name: str, a: Register, b: Register) -> Register:

@@ -163,10 +163,11 @@ class Product:
             forms.append(_PLAIN if plain else _TRANSPOSED)
             leading.append(each.down if plain else each.across)
         one, zero = (self.f.constant(v, self.dtype).name for v in (1, 0))
+        sizes = f"{integer} {m}, {integer} {n}, {integer} {k}"
         self.f.do(
-            f"call void {gemm}(i32 {_ROW_MAJOR}, i32 {forms[0]}, i32 {forms[1]}, {integer} {m}, {integer} {n}, "
-            f"{integer} {k}, {of} {one}, ptr {self.a.pointer}, {integer} {leading[0]}, ptr {self.b.pointer}, "
-            f"{integer} {leading[1]}, {of} {zero}, ptr {self.c.pointer}, {integer} {self.c.down})"
+            f"call void {gemm}(i32 {_ROW_MAJOR}, i32 {forms[0]}, i32 {forms[1]}, {sizes}, {of} {one}, "
+            f"ptr {self.a.pointer}, {integer} {leading[0]}, ptr {self.b.pointer}, {integer} {leading[1]}, "
+            f"{of} {zero}, ptr {self.c.pointer}, {integer} {self.c.down})"
         )
 
 

@@ -6,6 +6,7 @@ rule) come last. What a row's result is does not depend on the rows beside it.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from .function import Function, Index, Register, Unknown
 from .layouts import Layouts
 from .operations import computed, extremum
 
-_UNROLLED = 512  # operations times columns: so many are written one after another, in registers
+_UNROLLED = 320  # operations times columns: so many are written one after another, in registers
 
 Local = dict[int, Register]
 
@@ -53,7 +54,9 @@ class _Rows:
         by_row = [op for op in kernel.ops if self.values[op.out].ndim]
         self.of_batch = [op for op in kernel.ops if not self.values[op.out].ndim]
         self.sums = [op for op in self.of_batch if op.name in REDUCTIONS]
-        self.lanes = f.target.lanes(self.values[v].dtype for v in (*self.made, *loaded) if self.values[v].ndim)
+        self.lanes = f.target.lanes(
+            self.values[v].dtype for v in (*self.made, *loaded) if self.values[v].ndim
+        )
         self.unrolled = self.shape[1] * len(by_row) <= _UNROLLED
         self._order(by_row)
 
@@ -81,9 +84,9 @@ class _Rows:
     def _has_columns(self, v: int) -> bool:
         return bool(self.values[v].shape == self.shape)
 
-    def _crosses(self, v: int) -> bool:
-        """Whether a value with columns is used in a later loop than the one that has it first."""
-        return self.last.get(v, 0) > self.first[v]
+    def crossing(self) -> list[int]:
+        """The values with columns that are used in a later loop than the one that has them first."""
+        return [v for v, k in self.first.items() if self.last.get(v, 0) > k and self.spans_columns(v)]
 
     # ------------------------------------------------------------ the code
     def write(self) -> None:
@@ -106,65 +109,33 @@ class _Rows:
         return slot
 
     def _block(self, r: Index, width: int, totals: dict[int, str]) -> None:
-        f, values = self.f, self.values
-        of_row: dict[Any, Register] = {}  # by value; what was loaded, by value and the axes it is used with
-        cells: list[Local] = [{} for _ in range(self.shape[1] if self.unrolled else 0)]
-        crossing = {v for v in self.first if self._spans_columns(v) and self._crosses(v)}
-        rooms = {} if self.unrolled else {v: f.slot(values[v].dtype, width, self.shape[1]) for v in crossing}
-
-        def loaded(v: int, ndim: int, j: Index = 0) -> Register:
-            down, across = self._strides(v, ndim)
-            offset = f.plus(f.times(r, down), f.times(j, across))
-            return f.load(self.pointers[v], offset, values[v].dtype, width, down)
-
-        def row(v: int, ndim: int) -> Register:
-            key = v if v in self.made else (v, ndim)
-            if key not in of_row:
-                of_row[key] = loaded(v, ndim)
-            return of_row[key]
-
+        """Some rows side by side, phase after phase."""
+        f, values, block = self.f, self.values, _Block(self, r, width)
         for phase, (before, inside) in enumerate(zip(self.before, self.inside, strict=True)):
             for op in before:
                 ndim = values[op.out].ndim
-                of_row[op.out] = computed(f, op, values, lambda v, ndim=ndim: row(v, ndim), width)  # type: ignore[misc]
+                get = partial(block.of_row, ndim=ndim)
+                block.known[op.out] = computed(f, op, values, get, width)
             for op in inside:  # what is the same in every column is loaded before the loop
                 for v in reads(op):
-                    if not self._spans_columns(v, 2):
-                        row(v, 2)
-            reductions = {op.out: op for op in inside if op.name in REDUCTIONS}
-            slots = {v: self._start(op, width) for v, op in reductions.items()}
-            for j, local in self._columns(cells):
-
-                def get(v: int, j: Index = j, local: Local = local, phase: int = phase) -> Register:
-                    if not self._spans_columns(v, 2):
-                        return row(v, 2)
-                    if v not in local:
-                        stays = v in rooms and self.first[v] < phase
-                        local[v] = f.kept(rooms[v], values[v].dtype, width, j) if stays else loaded(v, 2, j)
-                        if v in rooms and not stays:
-                            f.keep(rooms[v], local[v], j)
-                    return local[v]
-
+                    if not self.spans_columns(v):
+                        block.of_row(v, 2)
+            reductions = [op for op in inside if op.name in REDUCTIONS]
+            slots = {op.out: self._start(op, width) for op in reductions}
+            for j, local in self._columns(block.cells):
                 for op in inside:
-                    if op.out in reductions:
-                        self._combine(op, slots[op.out], get(op.args[0].value))
-                        continue
-                    local[op.out] = computed(f, op, values, get, width)
-                    if op.out in rooms:
-                        f.keep(rooms[op.out], local[op.out], j)
-                    if op.out in self.stored:
-                        down, across = self._strides(op.out, 2)
-                        offset = f.plus(f.times(r, down), f.times(j, across))
-                        f.store(local[op.out], self.pointers[op.out], offset, down)
-            for v, op in reductions.items():
-                of_row[v] = self._end(op, f.kept(slots[v], values[v].dtype, width), self.shape[1])
-        for v in self.stored:
-            if values[v].ndim and not self._has_columns(v):
-                down, _ = self._strides(v, values[v].ndim)
-                f.store(of_row[v], self.pointers[v], f.times(r, down), down)
+                    if op.out in slots:
+                        self._combine(op, slots[op.out], block.of_column(op.args[0].value, j, local, phase))
+                    else:
+                        get = partial(block.of_column, j=j, local=local, phase=phase)
+                        block.made(op.out, computed(f, op, values, get, width), j, local)
+            for op in reductions:
+                total = f.kept(slots[op.out], values[op.out].dtype, width)
+                block.known[op.out] = self._end(op, total, self.shape[1])
+        block.store_rows()
         for op in self.sums:
             total = f.kept(totals[op.out], values[op.out].dtype, width)
-            f.keep(totals[op.out], f.binary("fadd", total, of_row[op.args[0].value]))
+            f.keep(totals[op.out], f.binary("fadd", total, block.known[op.args[0].value]))
 
     def _columns(self, cells: list[Local]) -> Iterator[tuple[Index, Local]]:
         """The columns: each on its own, or in a loop."""
@@ -174,7 +145,7 @@ class _Rows:
         with self.f.loop(self.shape[1]) as j:
             yield j, {}
 
-    def _strides(self, v: int, ndim: int) -> tuple[int, int]:
+    def strides(self, v: int, ndim: int) -> tuple[int, int]:
         """Strides from row to row and from column to column, in an operation of so many axes."""
         if ndim == 0:
             return 0, 0
@@ -183,11 +154,11 @@ class _Rows:
         down, across = self.layouts[v].over(self.shape)
         return down, across
 
-    def _spans_columns(self, v: int, ndim: int = 2) -> bool:
+    def spans_columns(self, v: int) -> bool:
         """Whether a value differs from column to column."""
         if v in self.made:
             return self._has_columns(v)
-        return len(self.values[v].shape) > 0 and self._strides(v, ndim)[1] != 0
+        return self.values[v].ndim > 0 and self.strides(v, 2)[1] != 0
 
     # ------------------------------------------------------------ reductions
     def _start(self, op: Op, width: int) -> str:
@@ -231,6 +202,73 @@ class _Rows:
         for v in self.stored:
             if not values[v].ndim:
                 f.store(local[v], self.pointers[v], 0)
+
+
+class _Block:
+    """Some rows side by side: what is known of them.
+
+    Args:
+        rows: the kernel.
+        r: the first row.
+        width: how many.
+
+    Attributes:
+        known: what is the same in every column, by value; what was loaded, by value and axes.
+        cells: of each column what is known, where columns are written one after another.
+    """
+
+    def __init__(self, rows: _Rows, r: Index, width: int) -> None:
+        self.rows, self.r, self.width = rows, r, width
+        self.f, self.values = rows.f, rows.values
+        self.known: dict[Any, Register] = {}
+        self.cells: list[Local] = [{} for _ in range(rows.shape[1] if rows.unrolled else 0)]
+        crossing = [] if rows.unrolled else rows.crossing()
+        self.rooms = {v: self.f.slot(self.values[v].dtype, width, rows.shape[1]) for v in crossing}
+
+    def _at(self, v: int, ndim: int, j: Index) -> tuple[Index, int]:
+        down, across = self.rows.strides(v, ndim)
+        return self.f.plus(self.f.times(self.r, down), self.f.times(j, across)), down
+
+    def _loaded(self, v: int, ndim: int, j: Index = 0) -> Register:
+        offset, down = self._at(v, ndim, j)
+        return self.f.load(self.rows.pointers[v], offset, self.values[v].dtype, self.width, down)
+
+    def of_row(self, v: int, ndim: int) -> Register:
+        """A value that is the same in every column."""
+        key = v if v in self.rows.made else (v, ndim)
+        if key not in self.known:
+            self.known[key] = self._loaded(v, ndim)
+        return self.known[key]
+
+    def of_column(self, v: int, j: Index, local: Local, phase: int) -> Register:
+        """A value in a column; one of an earlier loop was put aside."""
+        if not self.rows.spans_columns(v):
+            return self.of_row(v, 2)
+        if v not in local:
+            if v in self.rooms and self.rows.first[v] < phase:
+                local[v] = self.f.kept(self.rooms[v], self.values[v].dtype, self.width, j)
+            else:
+                local[v] = self._loaded(v, 2, j)
+                if v in self.rooms:
+                    self.f.keep(self.rooms[v], local[v], j)
+        return local[v]
+
+    def made(self, v: int, a: Register, j: Index, local: Local) -> None:
+        """Note a result in a column; put it aside, or store it."""
+        local[v] = a
+        if v in self.rooms:
+            self.f.keep(self.rooms[v], a, j)
+        if v in self.rows.stored:
+            offset, down = self._at(v, 2, j)
+            self.f.store(a, self.rows.pointers[v], offset, down)
+
+    def store_rows(self) -> None:
+        """Store what each row has one of."""
+        for v in self.rows.stored:
+            ndim = self.values[v].ndim
+            if ndim and self.values[v].shape != self.rows.shape:
+                offset, down = self._at(v, ndim, 0)
+                self.f.store(self.known[v], self.rows.pointers[v], offset, down)
 
 
 def horizontal(f: Function, name: str, a: Register) -> Register:
