@@ -121,15 +121,22 @@ def _exp(d: _Doubles, x: Register) -> Register:
     return d.mul(d.mul(p, d.power_of_two(half)), d.power_of_two(rest))
 
 
-def _expm1(d: _Doubles, x: Register) -> Register:
-    """(2ⁿ − 1 + 2ⁿ r) + 2ⁿ r² q(r), all halved until the end so that 2ⁿ does not overflow."""
+def _expm1_parts(d: _Doubles, x: Register) -> tuple[Register, Register]:
+    """½ (2ⁿ − 1 + 2ⁿ r) rounded, and what is left: ½ 2ⁿ r² q(r) and the rounding error.
+
+    Halved, so that 2ⁿ does not overflow.
+    """
     n, r, missing = d.reduced(d.within(x, -40.0, 710.0))
     tail = d.fma(d.mul(r, r), d.polynomial(r, _EXP[d.size]), d.fma(missing, r, missing))
     scale = d.power_of_two(d.f.binary("sub", n, d.whole(1)))
     big, small = d.sub(scale, 0.5), d.mul(scale, r)
     total = d.add(big, small)
-    lost = d.sub(small, d.sub(total, big))
-    found = d.mul(d.add(total, d.fma(scale, tail, lost)), 2.0)
+    return total, d.fma(scale, tail, d.sub(small, d.sub(total, big)))
+
+
+def _expm1(d: _Doubles, x: Register) -> Register:
+    """The sum of both parts, twice."""
+    found = d.mul(d.add(*_expm1_parts(d, x)), 2.0)
     found = d.where(x, "oge", 710.0, inf, found)
     return d.where(d.f.intrinsic("llvm.fabs", x), "olt", _TINY, x, found)
 
@@ -182,10 +189,20 @@ def _log1p(d: _Doubles, x: Register) -> Register:
 
 
 def _tanh(d: _Doubles, x: Register) -> Register:
-    """t / (t + 2) with t = e²ˣ − 1 of |x|; the sign is that of x."""
+    """t / (t + 2) with t = e²ˣ − 1 of |x|; the sign is that of x.
+
+    In float64 the quotient q is corrected by what rounding took from t and from t + 2.
+    """
     size = d.f.intrinsic("llvm.fabs", x)
-    t = _expm1(d, d.mul(d.within(size, 0.0, 22.0), 2.0))
-    found = d.div(t, d.add(t, 2.0))
+    total, rest = _expm1_parts(d, d.mul(d.within(size, 0.0, 22.0), 2.0))
+    half = d.add(total, rest)  # t / (t + 2) = ½ t / (½ t + 1)
+    below = d.add(half, 1.0)
+    found = d.div(half, below)
+    if d.size == np.dtype(np.float64).itemsize:
+        lost = d.sub(rest, d.sub(half, total))
+        one = d.sub(below, half)
+        lost_below = d.add(d.add(d.sub(1.0, one), d.sub(half, d.sub(below, one))), lost)
+        found = d.add(found, d.div(d.sub(lost, d.mul(found, lost_below)), below))
     found = d.where(size, "olt", _TINY, size, found)
     return d.f.intrinsic("llvm.copysign", found, x)
 
