@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("llvmlite", reason="machine code needs llvmlite, of the extra fast")
 
 import backprop_xp as bp
-from backprop_xp import activations, backends, layers, losses, updates
+from backprop_xp import activations, layers, losses, updates
 from backprop_xp.backends import get
 from backprop_xp.compiler.cpu.compiled import Planned
 from backprop_xp.compiler.ir import abstract, leaves
@@ -52,7 +52,21 @@ def ulps(found, exact):
 # ---------------------------------------------------------------- operations
 def special(kind):
     info = np.finfo(kind)
-    one = [0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 1e-3, 88.0, 1e10, info.tiny, info.smallest_subnormal, info.max, np.inf]
+    one = [
+        0.0,
+        0.5,
+        1.0,
+        1.5,
+        2.5,
+        3.0,
+        1e-3,
+        88.0,
+        1e10,
+        info.tiny,
+        info.smallest_subnormal,
+        info.max,
+        np.inf,
+    ]
     return np.asarray([*one, *(-v for v in one), np.nan], dtype=kind)
 
 
@@ -93,7 +107,14 @@ def test_operations_on_integers_are_numpys(kind):
 
     def all_of_them(a, b, amount, *, xp):
         found = [getattr(xp, name)(a, amount if "shift" in name else b) for name in INTEGER]
-        return *found, xp.bitwise_invert(a), xp.astype(a, xp.float64), xp.astype(a, xp.uint8), a << 3, (a >> 2) & 5
+        return (
+            *found,
+            xp.bitwise_invert(a),
+            xp.astype(a, xp.float64),
+            xp.astype(a, xp.uint8),
+            a << 3,
+            (a >> 2) & 5,
+        )
 
     step = compiled(all_of_them)
     found = step(a, b, amount)
@@ -102,7 +123,9 @@ def test_operations_on_integers_are_numpys(kind):
         want = all_of_them(a, b, amount, xp=np)
     for k, (mine, numpys) in enumerate(zip(found, want, strict=True)):
         assert mine.dtype == numpys.dtype
-        np.testing.assert_array_equal(mine, numpys, err_msg=(*INTEGER, "invert", "float", "byte", "<<", "&")[k])
+        np.testing.assert_array_equal(
+            mine, numpys, err_msg=(*INTEGER, "invert", "float", "byte", "<<", "&")[k]
+        )
 
 
 SHAPES = {  # what a reduction is of, and over which axes
@@ -129,7 +152,9 @@ def test_reductions_are_numpys_but_for_the_order_of_a_sum(kind, rng=np.random.de
     assert is_native(step)
     for mine, numpys in zip(found, want, strict=True):
         assert mine.shape == numpys.shape
-        np.testing.assert_allclose(mine, numpys, rtol=1e-5 if kind == "float32" else 1e-13, atol=1e-3 if kind == "float32" else 1e-11)
+        np.testing.assert_allclose(
+            mine, numpys, rtol=1e-5 if kind == "float32" else 1e-13, atol=1e-3 if kind == "float32" else 1e-11
+        )
 
 
 def test_what_moves_elements_is_numpys(rng=np.random.default_rng(0)):
@@ -194,7 +219,9 @@ def test_functions_differ_by_two_units_in_the_last_place_at_most(kind):
             assert worst.max() <= (1 if kind == "float32" else 2), (name, x[np.argmax(worst)], worst.max())
             zero = np.asarray([0.0, -0.0], dtype=kind)
             if name not in ("exp", "log"):
-                assert np.signbit(found[np.isin(x, zero)]).tolist() == np.signbit(x[np.isin(x, zero)]).tolist()
+                assert (
+                    np.signbit(found[np.isin(x, zero)]).tolist() == np.signbit(x[np.isin(x, zero)]).tolist()
+                )
 
 
 # ---------------------------------------------------------------- products
@@ -240,7 +267,9 @@ def test_a_large_product_is_numpys_blas(rng=np.random.default_rng(0)):
     if not machine.gemm():
         pytest.skip("NumPy's BLAS is not one whose products can be called by address")
     a, b = rng.normal(size=(200, 300)).astype("float32"), rng.normal(size=(300, 100)).astype("float32")
-    step = compiled(lambda a, b, *, xp: (xp.matmul(a, b), xp.matmul(xp.matrix_transpose(b), xp.matrix_transpose(a))))
+    step = compiled(
+        lambda a, b, *, xp: (xp.matmul(a, b), xp.matmul(xp.matrix_transpose(b), xp.matrix_transpose(a)))
+    )
     found = step(a, b)
     assert is_native(step)
     np.testing.assert_allclose(found[0], a @ b, rtol=1e-4, atol=1e-3)
@@ -253,10 +282,18 @@ def listed():
     """Learners that together have every activation, layer, loss and rule."""
     ends = {"binary_cross_entropy": bp.sigmoid, "poisson": activations.softplus, "negative_log_likelihood": activations.log_softmax,
             "categorical_cross_entropy": activations.softmax}  # fmt: skip
-    acts, rules, bounds = list(activations.ALL.items()), list(updates.ALL.items()), (None, bp.updates.ClipByNorm(0.5), bp.updates.ClipByValue(0.1))
+    acts, rules, bounds = (
+        list(activations.ALL.items()),
+        list(updates.ALL.items()),
+        (None, bp.updates.ClipByNorm(0.5), bp.updates.ClipByValue(0.1)),
+    )
     between = (layers.BatchNorm(), layers.LayerNorm(), layers.Dropout(0.3), layers.PReLU(), None)
     for k in range(max(len(acts), len(losses.ALL), len(rules))):
-        (act, f), (rule, update), (name, loss) = acts[k % len(acts)], rules[k % len(rules)], list(losses.ALL.items())[k % len(losses.ALL)]
+        (act, f), (rule, update), (name, loss) = (
+            acts[k % len(acts)],
+            rules[k % len(rules)],
+            list(losses.ALL.items())[k % len(losses.ALL)],
+        )
         extra = [between[k % 5]] if between[k % 5] else []
         last = bp.Dense(3, ends[name]) if name in ends else bp.Dense(3)
         net = bp.chain(6, bp.Dense(9, f), *extra, bp.Dense(5), last)
@@ -275,8 +312,283 @@ def test_steps_of_every_unit_are_close_to_float64(learner, batch):
         own = [a.astype("float32") if a.dtype.kind == "f" else a for a in (x, t)]
         found = step.scan(w, s, *own, INDEX)
         assert not native or is_native(step)
-        errors.append(max(np.abs(a - b).max() for a, b in zip((found[0], found[2]), (exact[0], exact[2]), strict=True)))
+        errors.append(
+            max(np.abs(a - b).max() for a, b in zip((found[0], found[2]), (exact[0], exact[2]), strict=True))
+        )
     assert errors[0] <= 4 * errors[1] + 1e-6, errors
 
 
 INDEX = np.random.default_rng(1).integers(0, 11, (6, 5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("net", ["of three layers", "tiny"])
+def test_fifty_steps_are_as_close_to_float64_as_numpys(net, kind, rng=np.random.default_rng(0)):
+    learner = RUNS[net]
+    x, t, index = rows(learner, 200, rng, 50, 12)
+    w64, s64 = learner.init(dtype="float64")
+    exact = learner.compile(w64, native=False).scan(w64, s64, x, t, index)
+    errors = []
+    for native in (True, False):
+        w, s = learner.init(dtype=kind)
+        step = learner.compile(w, native=native)
+        found = step.scan(w, s, *(a.astype(kind) if a.dtype.kind == "f" else a for a in (x, t)), index)
+        assert not native or is_native(step)
+        errors.append(np.sqrt(np.mean((found[0] - exact[0]) ** 2)))
+    assert errors[0] <= 1.5 * errors[1] + (1e-15 if kind == "float64" else 1e-9), errors
+
+
+RUNS = {
+    "of three layers": bp.Learner(
+        bp.chain(32, bp.Dense(40, bp.relu), layers.Dropout(0.2), bp.Dense(64, bp.tanh), bp.Dense(10)),
+        bp.softmax_cross_entropy, updates.AdamW(), clip=updates.ClipByNorm(1.0),
+    ),
+    "tiny": bp.Learner(bp.chain(2, bp.Dense(2, bp.sigmoid), bp.Dense(1, bp.sigmoid)), losses.mean_squared_error, bp.GradientDescent(0.5)),
+}  # fmt: skip
+
+
+def rows(learner, n, rng, steps, batch):
+    width, units = (
+        2 if len(learner.net.layout.blocks) == 4 else 32,
+        1 if len(learner.net.layout.blocks) == 4 else 10,
+    )
+    batch = 1 if units == 1 else batch
+    t = rng.uniform(size=(n, 1)) if units == 1 else rng.integers(0, units, n).astype("int32")
+    return rng.normal(size=(n, width)), t, rng.integers(0, n, (steps, batch))
+
+
+@pytest.mark.parametrize("net", list(RUNS))
+def test_bits_do_not_depend_on_how_a_scan_is_cut_nor_on_the_run(
+    net, monkeypatch, rng=np.random.default_rng(0)
+):
+    learner = RUNS[net]
+    x, t, index = rows(learner, 100, rng, 40, 12)
+    x, t = x.astype("float32"), t.astype("float32") if t.dtype.kind == "f" else t
+    results = []
+    for cuts, chunk in (((40,), 0.05), ((40,), 0.0), ((1, 2, 17, 40), 0.05)):
+        monkeypatch.setattr(bound, "_CHUNK", chunk)
+        w, s = learner.init(seed=3)
+        step, found, start = learner.compile(w), [], 0
+        for stop in cuts:
+            w, s, loss = step.scan(w, s, x, t, index[start:stop])
+            found.append(loss)
+            start = stop
+        assert is_native(step)
+        results.append([np.concatenate(found).tobytes(), *(np.asarray(a).tobytes() for a in leaves((w, s)))])
+    w, s = learner.init(seed=3)
+    step = learner.compile(w)
+    for row in index:
+        w, s, _ = step(w, s, x[row], t[row])
+    results.append([results[0][0], *(np.asarray(a).tobytes() for a in leaves((w, s)))])
+    assert all(each == results[0] for each in results)
+
+
+def test_nan_and_infinity_reach_the_loss_and_the_weights():
+    for net in RUNS.values():
+        x, t, index = rows(net, 20, np.random.default_rng(0), 3, 4)
+        x[:, 0] = np.nan
+        w, s = net.init()
+        w, s, loss = net.compile(w).scan(
+            w, s, x.astype("float32"), t.astype("float32") if t.dtype.kind == "f" else t, index
+        )
+        assert np.isnan(loss).all()
+        assert np.isnan(w).any()
+
+
+def test_bytes_categories_and_weights_of_rows_run_natively(rng=np.random.default_rng(0)):
+    net = bp.chain(layers.Integers(2), layers.Embedding(7, 3), bp.Dense(4))
+    learner = bp.Learner(net, bp.softmax_cross_entropy)
+    other = bp.Learner(bp.chain(6, bp.Dense(4)), bp.softmax_cross_entropy)
+    t, weight = rng.integers(0, 4, 30).astype("int32"), rng.uniform(size=30).astype("float32")
+    given = (
+        (learner, rng.integers(0, 7, (30, 2)).astype("int32")),
+        (other, rng.integers(0, 255, (30, 6)).astype("uint8")),
+    )
+    for each, x in given:
+        index, found = rng.integers(0, 30, (9, 5)), []
+        for native in (True, False):
+            w, s = each.init()
+            step = each.compile(w, native=native)
+            found.append(step.scan(w, s, x, t, weight, index))
+            assert not native or is_native(step)
+        np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
+
+
+def test_halves_predictions_and_evaluations_run_natively(rng=np.random.default_rng(0)):
+    learner = RUNS["of three layers"]
+    w, s = learner.init()
+    x, t = rng.normal(size=(12, 32)).astype("float32"), rng.integers(0, 10, 12).astype("int32")
+    first = np.zeros((), "int32")
+    calls = {
+        "gradient": (learner.compile_gradient(w), (w, s, first, x, t)),
+        "predict": (learner.compile_predict(w), (w, s, x)),
+        "evaluate": (learner.compile_evaluate(w, predictions=True), (w, s, x, t)),
+        "value": (learner.compile_value_and_grad(w), (w, s, x, t)),
+    }
+    for compiled_one, args in calls.values():
+        found, want = compiled_one(*args), compiled_one.function(*args, xp=np)
+        assert is_native(compiled_one)
+        for mine, eager in zip(leaves(found), leaves(want), strict=True):
+            np.testing.assert_allclose(mine, eager, rtol=1e-4, atol=1e-5)
+    gradient = calls["gradient"][0](w, s, first, x, t)
+    apply = learner.compile_apply(w)
+    new = apply(w.copy(), *learner.init()[1:], gradient)
+    assert is_native(apply)
+    assert np.isfinite(new[0]).all()
+
+
+def test_torch_tensors_go_through_the_same_door():
+    torch = pytest.importorskip("torch", reason="Torch is not installed")
+    learner = bp.Learner(bp.chain(6, bp.Dense(9, bp.relu), layers.Dropout(0.3), bp.Dense(3)))
+    w, s = learner.init(backend="torch")
+    x, t = torch.ones(20, 6), torch.zeros(20, 3)
+    step = learner.compile(w)
+    new, _, loss = step.scan(w, s, x, t, np.arange(20).reshape(4, 5))
+    assert is_native(step)
+    assert new is w
+    w, s = learner.init(backend="torch")
+    want = learner.compile(w, native=False).scan(w, s, x, t, np.arange(20).reshape(4, 5))
+    torch.testing.assert_close(new, want[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(loss, want[2])
+
+
+# ---------------------------------------------------------------- targets
+@ON_X86
+@pytest.mark.parametrize("only", list(ONLY))
+def test_older_processors_compute_the_same_but_for_rounding(only, monkeypatch, rng=np.random.default_rng(0)):
+    monkeypatch.setattr(machine, "host", lambda: ONLY[only])
+    monkeypatch.setattr(machine, "_folder", lambda: None)
+    for net, learner in RUNS.items():
+        x, t, index = rows(learner, 60, rng, 10, 12)
+        found = []
+        for native in (True, False):
+            w, s = learner.init(dtype="float64")
+            step = learner.compile(w, native=native)
+            found.append(step.scan(w, s, x, t, index))
+            assert not native or is_native(step)
+        np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-9, atol=1e-12, err_msg=net)
+
+
+@ON_X86
+@pytest.mark.parametrize("only", list(ONLY))
+def test_functions_are_as_exact_on_older_processors(only, monkeypatch):
+    x = samples("float32", 3000)
+    monkeypatch.setattr(machine, "_folder", lambda: None)
+    with np.errstate(all="ignore"):
+        exact = x.astype("float64")
+        for name, found in zip(
+            FUNCTIONS, in_machine_code("float32", ONLY[only], monkeypatch)(x), strict=True
+        ):
+            assert ulps(found, getattr(np, name)(exact)).max() <= 1, name
+
+
+def test_code_for_arm_is_verified_and_compiled():
+    import llvmlite.binding
+
+    llvmlite.binding.initialize_all_targets()
+    llvmlite.binding.initialize_all_asmprinters()
+    arm = machine.target("aarch64-unknown-linux-gnu", "generic", "+neon")
+    assert isinstance(arm, Target)
+    assert (arm.bytes, arm.registers, arm.fused) == (16, 32, True)
+    learner = RUNS["of three layers"]
+    w, s = learner.abstract("float32")
+    given = abstract((12, 32), "float32"), abstract((12,), "int32")
+    module = Module(record(learner.pure, w, s, *given), 2, 0, 12, arm, {"float32": "i64"})
+    assert machine.object_code(module.text, arm)[:4] == b"\x7fELF"
+    product = next(call.function for call in module.calls if call.kernel.kind == "matmul")
+    text = module.function_text(product).replace("internal ", "")
+    assert "fmla" in machine.assembly("\n".join([*module.declared, text]), arm)
+
+
+# ---------------------------------------------------------------- fallback
+def small():
+    learner = bp.Learner(bp.chain(6, bp.Dense(9, bp.relu), bp.Dense(3)))
+    w, s = learner.init()
+    return learner, w, s, np.ones((5, 6), "float32"), np.zeros((5, 3), "float32")
+
+
+def test_an_operation_without_code_falls_back_and_says_so():
+    step = compiled(lambda a, *, xp: xp.logaddexp(a, a) * 2)
+    found = step(np.ones(5))
+    assert list(step.not_native.values()) == ["Unknown: logaddexp of float64"]
+    np.testing.assert_allclose(found, 2 * np.logaddexp(1.0, 1.0) * np.ones(5))
+
+
+def test_what_llvm_refuses_falls_back_and_says_so(monkeypatch):
+    def refused(*_):
+        raise RuntimeError("LLVM IR parsing error")
+
+    monkeypatch.setattr(machine, "Code", refused)
+    learner, w, s, x, t = small()
+    step = learner.compile(w)
+    step(w, s, x, t)
+    assert list(step.not_native.values()) == ["RuntimeError: LLVM IR parsing error"]
+
+
+def test_without_llvmlite_numpys_calls_run_as_before(monkeypatch):
+    def missing():
+        raise ImportError("no module named llvmlite")
+
+    learner, w, s, x, t = small()
+    off = learner.compile(w, native=False)
+    want = off(w.copy(), *learner.init()[1:], x, t)[0]
+    assert list(off.not_native.values()) == ["it is turned off"]
+    monkeypatch.setattr(machine, "llvm", missing)
+    monkeypatch.setattr(machine, "host", machine.host.__wrapped__)
+    step = learner.compile(w)
+    assert step.code == off.code == "the library's"
+    assert step(w, s, x, t)[0].tobytes() == want.tobytes()
+    assert "llvmlite is not installed" in str(learner.program(x, t))
+
+
+def test_the_variable_turns_machine_code_off(monkeypatch):
+    monkeypatch.setenv("BACKPROP_XP_NATIVE", "0")
+    learner, w, s, x, t = small()
+    step = learner.compile(w)
+    step(w, s, x, t)
+    assert list(step.not_native.values()) == ["it is turned off"]
+    again = learner.compile(w, native=True)
+    again(w, s, x, t)
+    assert is_native(again)
+
+
+# ---------------------------------------------------------------- what is kept
+def test_object_code_is_kept_in_a_folder_of_the_user_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = "define void @step(ptr %memory) {\n  ret void\n}\n"
+    assert not machine.Code(text, HOST).cached
+    assert machine.Code(text, HOST).cached
+    (file,) = (tmp_path / "backprop_xp" / "native").iterdir()
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert not machine.Code(text, HOST).cached, "what is damaged is compiled again"
+    file.parent.chmod(0o777)
+    assert not machine.Code(text, HOST).cached, "others could write there"
+
+
+def test_a_run_goes_on_with_the_kernels_it_began_with(monkeypatch, tmp_path):
+    learner, source = small()[0], bp.data.Teacher(seed=1, n=40, features=6, outputs=3)
+
+    def train(epochs, **settings):
+        with bp.RunDir(tmp_path, **settings) as run:
+            w, s = run.restore(learner) or learner.init(seed=7)
+            return bp.fit(learner, w, s, source, epochs=epochs, run=run)
+
+    train(1)
+    monkeypatch.setenv("BACKPROP_XP_NATIVE", "0")
+    with pytest.raises(
+        bp.errors.FileError, match=r'kernels was "machine code for registers.* now "the library\'s"'
+    ):
+        train(2)
+    assert len(train(2, allow_other_bits=True)[2]) == 2
+
+
+def test_a_program_shows_its_machine_code():
+    learner, *_, x, t = small()
+    program = learner.program(x, t)
+    assert f"as machine code: {program.native.summary}" in str(program)
+    (first, *_) = program.native.kernels("dense1: net")
+    assert first in str(program.native)
+    assert "llvm.fma" in program.native.ir(first) or not HOST.fused
+    assert first in program.native.assembly(first)
+    with pytest.raises(bp.BackpropError, match="there is no kernel 'k99'"):
+        program.native.ir("k99")

@@ -2,7 +2,7 @@
 
 import ctypes
 import time
-from math import prod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,13 @@ import numpy as np
 from ...library import Library
 from ..bound import Bound
 from ..ir import Program
-from ..memory import Pool, aligned
+from ..memory import Pool, aligned, buffer
 from ..placement import last_uses
 from . import machine
-from .function import Target
+from .function import Target, Unknown
+from .layouts import Layout
 from .module import Module
+from .unrolled import Unrolled
 
 _CHUNK = 0.05  # seconds of a scan between two moments at which Python can act
 _GROWTH = 8  # of a chunk, while it is shorter
@@ -44,44 +46,46 @@ class NativePlan:
     """
 
     def __init__(self, program: Program, donate: int, hold: int, batch: int | None) -> None:
-        self.target: Target = machine.host()
-        found = machine.gemm()
-        kinds = {dtype: integer for dtype, (_, integer) in found.items()}
-        self.module = Module(program, donate, hold, batch, self.target, kinds)
-        self.code = machine.Code(self.module.text, self.target)
+        target, found = machine.host(), machine.gemm()
+        integers = {dtype: integer for dtype, (_, integer) in found.items()}
+        self.module = written(program, donate, hold, batch, target, integers)
+        self.code = machine.Code(self.module.text, target)
         self.step = self.code.function("step", _POINTER)
         self.scan: Any = None
         if batch is not None:
             self.scan = self.code.function("scan", _POINTER, _POINTER, _POINTER, ctypes.c_int64, _POINTER)
-        self.results = self.module.fused.results
+        self.results = self.module.tree
+        self.multiplications = self.module.multiplications
         self.pack = aligned(self.module.packed)
         self.addresses = {f"gemm.{dtype}": address for dtype, (address, _) in found.items()}
         self.buffers: dict[int, Any] = dict(self.module.constants)
         self._allocate()
-        self.multiplications = max(map(self._multiplications, self.module.calls), default=0)
-
-    def _multiplications(self, call: Any) -> int:
-        op, values = call.kernel.ops[0], self.module.layouts.values
-        if op.name != "matmul":
-            return 0
-        return int(prod(values[op.args[0].value].shape) * values[op.out].shape[-1])
 
     def _allocate(self) -> None:
         """A buffer for every memory of its own, shared by those that do not live at the same time."""
-        module, values = self.module, self.module.layouts.values
-        pool, own = Pool(), set(module.buffers())
-        touched = [{p.memory for p in call.given if p.memory in own} for call in module.calls]
-        kept = {module.layouts.memory(v) for v in module.results}
+        module, pool = self.module, Pool()
+        own = module.buffers()
         for v in module.rows:
-            self.buffers[v] = pool.take(v, values[v])
-        for v in own & kept:
-            self.buffers[v] = pool.take(v, values[v])
-        for mine, ending in zip(touched, last_uses(touched, kept), strict=True):
-            for v in sorted(mine):
-                if v not in self.buffers:
-                    self.buffers[v] = pool.take(v, values[v])
+            self.buffers[v] = buffer(module.values[v])
+        kept = {each.memory for each in module.where}
+        for v in own.keys() & kept:
+            self.buffers[v] = buffer(own[v])
+        touched = [{p.memory for p in call.given if p.memory in own} - kept for call in module.calls]
+        for mine, ending in zip(touched, last_uses(touched), strict=True):
+            for v in sorted(mine - self.buffers.keys()):
+                self.buffers[v] = pool.take(v, own[v])
             for v in sorted(ending):
                 pool.release(v)
+
+
+def written(
+    program: Program, donate: int, hold: int, batch: int | None, target: Target, gemm: Mapping[str, str]
+) -> Module | Unrolled:
+    """The IR of a program: in a straight line where it is short, else as kernels."""
+    try:
+        return Unrolled(program, donate, hold, batch, target)
+    except Unknown:
+        return Module(program, donate, hold, batch, target, gemm)
 
 
 class NativeBound(Bound):
@@ -105,15 +109,14 @@ class NativeBound(Bound):
         arrays |= dict(zip((*module.state, *module.held), (*self.memory, *self.read), strict=True))
         self._arrays = arrays
         self.rows = [arrays[v] for v in module.rows]
-        self.out = [self._view(v) for v in module.results]
+        self.out = [self._view(each) for each in module.where]
         known = {**plan.addresses, "pack": plan.pack.ctypes.data}
         addresses = [known[m] if isinstance(m, str) else arrays[m].ctypes.data for m in module.memories]
         self._table = np.asarray(addresses, dtype=np.uintp)
         self._at = self._table.ctypes.data
         self._steps = 1  # of a scan, in about the time of a chunk
 
-    def _view(self, value: int) -> Any:
-        like = self.plan.module.layouts[value]
+    def _view(self, like: Layout) -> Any:
         memory = self._arrays[like.memory]
         size = like.dtype.itemsize
         flat = memory.reshape(-1)[like.offset :]

@@ -99,6 +99,11 @@ class Function:
         """What stands between the braces."""
         return "\n".join(["entry:", *self._head, *self._body, "  ret void"])
 
+    @property
+    def length(self) -> int:
+        """The instructions so far."""
+        return len(self._body)
+
     # ------------------------------------------------------------ lines
     def name(self) -> str:
         """A new name."""

@@ -73,6 +73,8 @@ class Module:
         fused: the program as kernels.
         calls: its kernels in order.
         constants: arrays that depend on no input, by number of value.
+        tree: of the results beside the state.
+        where: their layouts.
         packed: bytes for packed panels.
         memories: the order of the table.
         text: the IR.
@@ -93,18 +95,20 @@ class Module:
         self.target, self.gemm = target, gemm
         self.fused = fuse(program, donate)
         self.layouts = Layouts(self.fused)
+        self.values = self.layouts.values
         program = self.fused.program
         self.constants: dict[int, Any] = dict(program.constants)
         self.state = [ref.value for ref in refs(program.inputs[:donate])]
         self.held = [ref.value for ref in refs(program.inputs[donate : donate + hold])]
         self.rows = [ref.value for ref in refs(program.inputs[donate + hold :])]
-        self.results = [ref.value for ref in refs(self.fused.results)]
+        self.tree = self.fused.results
+        self.where = [self.layouts[ref.value] for ref in refs(self.tree)]
         self.packed = 0
         self._functions: dict[str, str] = {}  # their text by what tells them apart
         self._declared: dict[str, str] = {}
         self.calls = [call for kernel in self.fused.kernels if (call := self._call(kernel)) is not None]
         used = [place.memory for call in self.calls for place in call.given]
-        given = [*self.state, *self.held, *self.rows, *(self.layouts.memory(v) for v in self.results)]
+        given = [*self.state, *self.held, *self.rows, *(each.memory for each in self.where)]
         self.memories: list[Memory] = list(dict.fromkeys([*given, *used]))
         parts = [self._step(), *([] if batch is None else [self._scan(batch)])]
         self.text = "\n\n".join([
@@ -112,10 +116,21 @@ class Module:
             *self._functions.values(), *parts, "",
         ])  # fmt: skip
 
-    def buffers(self) -> list[int]:
-        """The values for whose memory the module needs a buffer."""
+    def buffers(self) -> dict[int, Any]:
+        """By memory an abstract array: what it needs buffers for, besides those of the rows."""
         given = {*self.state, *self.held, *self.rows, *self.constants}
-        return [v for v in self.memories if isinstance(v, int) and v not in given]
+        return {v: self.layouts.values[v] for v in self.memories if isinstance(v, int) and v not in given}
+
+    @property
+    def multiplications(self) -> int:
+        """Of the largest product."""
+        values, largest = self.layouts.values, 0
+        for call in self.calls:
+            op = call.kernel.ops[0]
+            if op.name == "matmul":
+                n = prod(values[op.args[0].value].shape) * values[op.out].shape[-1]
+                largest = max(largest, int(n))
+        return largest
 
     def function_text(self, name: str) -> str:
         """The IR of a kernel."""
@@ -234,7 +249,7 @@ class Module:
         likes = [self.layouts[v] for v in self.rows]
         sources, targets = (
             [f.let(f"load ptr, ptr {f.pointer(table, 8 * k, np.uint8)}, align 8") for k in range(n)]
-            for table, n in (("%rows", len(self.rows)), ("%results", len(self.results)))
+            for table, n in (("%rows", len(self.rows)), ("%results", len(self.where)))
         )
         with f.loop("%steps") as s:
             with f.loop(batch) as r:
@@ -245,8 +260,7 @@ class Module:
                     own = f.pointer(pointers[like.memory], f.times(r, size), np.uint8)
                     f.do(f"call void @{memcpy}(ptr {own}, ptr {given}, i64 {size}, i1 false)")
             f.do("call void @step(ptr %memory)")
-            for v, target in zip(self.results, targets, strict=True):
-                like = self.layouts[v]
+            for like, target in zip(self.where, targets, strict=True):
                 own = f.pointer(pointers[like.memory], like.offset, like.dtype)
                 there: Index = f.times(s, prod(like.shape))
                 copy(f, own, like, f.pointer(target, there, like.dtype), contiguous(like.shape))
