@@ -57,7 +57,7 @@ def target(triple: str, cpu: str, features: str) -> Target:
     there = {each[1:] for each in features.split(",") if each.startswith("+")}
     if not triple.startswith(("x86_64", "i686", "amd64")):
         return Target(triple, cpu, features, 16, 32, fused=triple.startswith(("aarch64", "arm64")))
-    wide, registers = (64, 32) if "avx512f" in there else (32 if "avx" in there else 16, 16)
+    wide, registers = (64, 32) if "avx512f" in there else (32 if there & {"avx", "avx2"} else 16, 16)
     return Target(triple, cpu, features, wide, registers, "fma" in there)
 
 
