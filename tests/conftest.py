@@ -7,8 +7,6 @@ import shutil
 os.environ["JAX_ENABLE_X64"] = "1"  # before anything imports jax; float32 is still what is asked for
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Torch's idle threads do not spin on cores others need
 os.environ.pop("BACKPROP_XP_BACKEND", None)
-# Tests of bits are of NumPy's calls, which round as eager code does; test_native.py turns machine code on.
-os.environ.setdefault("BACKPROP_XP_NATIVE", "0")
 
 from collections.abc import Iterator
 from contextlib import nullcontext

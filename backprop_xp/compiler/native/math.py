@@ -118,12 +118,13 @@ class _Doubles:
 
 
 def _exp(d: _Doubles, x: Register) -> Register:
-    """2ⁿ (1 + r + r² q(r)), scaled in two parts: the last rounding is that of a subnormal result."""
-    n, r, missing = d.reduced(d.within(x, *((-746.0, 710.0) if d.size == 8 else (-104.0, 89.0))))
+    """2ⁿ (1 + r + r² q(r)); in float64 scaled in two parts, so that a subnormal result is rounded once."""
+    if d.size == 4:  # no such power of two is subnormal in float64, and the sum has bits to spare
+        n, r, _ = d.reduced(d.within(x, -104.0, 89.0))
+        return d.mul(d.polynomial(r, (1.0, 1.0, *_EXP[d.size])), d.power_of_two(n))
+    n, r, missing = d.reduced(d.within(x, -746.0, 710.0))
     tail = d.fma(d.mul(r, r), d.polynomial(r, _EXP[d.size]), missing)
     p = d.add(d.add(r, tail), 1.0)
-    if d.size == 4:  # no such power is subnormal in float64
-        return d.mul(p, d.power_of_two(n))
     half = d.f.binary("ashr", n, d.whole(1))
     rest = d.f.binary("sub", n, half)
     return d.mul(d.mul(p, d.power_of_two(half)), d.power_of_two(rest))
