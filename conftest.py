@@ -1,4 +1,4 @@
-"""Before any test: a flag of SciPy that is read at its import, no machine code, and which doctests there are."""
+"""Before any test: a flag that SciPy reads at its import, no machine code, and which doctests there are."""
 
 import os
 from importlib.util import find_spec
