@@ -553,6 +553,8 @@ def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     if names:
         each = "; ".join(f"{name} was {_short(old.get(name))}, now {_short(new.get(name))}" for name in names)
         msg = f"{path} cannot go on bit for bit: {each}. Use the settings of before, or another folder"
+        if names == ["kernels"]:
+            msg += "; bp.RunDir(…, allow_other_bits=True) goes on with other last bits"
         raise FileError(msg)
 
 

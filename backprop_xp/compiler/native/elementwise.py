@@ -33,6 +33,8 @@ def nest(
     Yields:
         For each piece of code: the offset of each operand, its stride along the lanes, and the lanes.
     """
+    if not prod(shape):
+        return
     shape, strides = merged(shape, strides)
     if not shape:
         yield [0] * len(strides), [0] * len(strides), 1
@@ -87,8 +89,6 @@ def elementwise(f: Function, kernel: Kernel, layouts: Layouts, parameter: Parame
     """
     values = layouts.values
     shape = values[kernel.ops[0].out].shape
-    if not prod(shape):
-        return
     made = {op.out for op in kernel.ops if not op.inplace}
     changed = dict.fromkeys(op.out for op in kernel.ops if op.inplace)
     stored = [*kernel.makes, *(v for v in changed if v not in kernel.makes)]

@@ -41,7 +41,7 @@ def type_of(dtype: Any, lanes: int = 1) -> str:
     ('float', '<8 x i1>')
     """
     name = np.dtype(dtype).name
-    if name not in _TYPES:
+    if name not in _TYPES or not np.dtype(dtype).isnative:
         msg = f"values of {name}"
         raise Unknown(msg)
     return _TYPES[name] if lanes == 1 else f"<{lanes} x {_TYPES[name]}>"

@@ -14,6 +14,7 @@ from typing import Any
 from .function import Target
 
 _GEMM = {"float32": "cblas_sgemm", "float64": "cblas_dgemm"}
+VERSION = 1  # of what is generated: another one rounds otherwise
 _KEPT = 512  # object files in the cache; of more, those unused for longest go
 
 
@@ -45,7 +46,7 @@ def rounding() -> str | None:
     except ImportError:
         return None
     fused = "multiplications and additions fused" if found.fused else "none fused"
-    return f"machine code for registers of {found.bytes} bytes, {fused}"
+    return f"machine code {VERSION}, registers of {found.bytes} bytes, {fused}"
 
 
 def target(triple: str, cpu: str, features: str) -> Target:

@@ -138,6 +138,9 @@ def cumulative_sum(f: Function, op: Op, layouts: Layouts, parameter: Parameter) 
     axis = op.kw.get("axis", 0) % len(source.shape)
     given, result = parameter(source), parameter(out)
     n = source.shape[axis]
+    if not n:
+        msg = f"cumulative_sum of {source.dtype}{list(source.shape)}"
+        raise Unknown(msg)
     rest = source.shape[:axis] + source.shape[axis + 1 :]
     step, own = source.over(source.shape), contiguous(out.shape)
     others = [each[:axis] + each[axis + 1 :] for each in (step, own)]
