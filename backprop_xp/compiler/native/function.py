@@ -7,6 +7,7 @@ stack slots, which LLVM turns into registers; so no text here knows a phi.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ class Register(NamedTuple):
         return type_of(self.dtype, self.lanes)
 
 
+@cache
 def type_of(dtype: Any, lanes: int = 1) -> str:
     """The type of a register.
 
@@ -47,6 +49,7 @@ def type_of(dtype: Any, lanes: int = 1) -> str:
     return _TYPES[name] if lanes == 1 else f"<{lanes} x {_TYPES[name]}>"
 
 
+@cache
 def type_in_memory(dtype: Any, lanes: int = 1) -> str:
     """The same in memory, where a truth value is a byte."""
     return type_of("uint8" if np.dtype(dtype) == np.bool_ else dtype, lanes)
