@@ -347,8 +347,8 @@ class Learner:
         check_writable((w, *s.rule.moments))
         return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
-    def compile(self, w: Array, *, watch: Iterable[str] = ()) -> Compiled:
-        """The step compiled for the library of w: recorded and replayed, jitted, or a CUDA graph.
+    def compile(self, w: Array, *, watch: Iterable[str] = (), native: bool | None = None) -> Compiled:
+        """The step compiled for the library of w: machine code or a recorded plan, jitted, or a CUDA graph.
 
         The result is called like `step`, and its `scan` makes many steps in one call. Each set of
         shapes is checked and compiled when it is first used. The result owns buffers: make one for
@@ -357,6 +357,8 @@ class Learner:
         Args:
             w: the weights; only their library matters.
             watch: as for `step`.
+            native: whether it becomes machine code, on NumPy and on Torch's CPU, where llvmlite is installed;
+                None for what the environment's BACKPROP_XP_NATIVE says, which is yes unless it is 0.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -371,7 +373,7 @@ class Learner:
 
         function = step if names else self.pure
         carry = self._carry if self.order == "together" else None
-        return self._to(w).compile(function, donate=2, carry=carry, check=self.check)
+        return self._to(w).compile(function, donate=2, carry=carry, check=self.check, native=native)
 
     def compile_gradient(self, w: Array, *, rows: int | None = None) -> Compiled:
         """The first half of a step, `gradient(w, s, first, *batch) -> Gradient`, in its fastest form.

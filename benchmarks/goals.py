@@ -11,6 +11,7 @@ _TORCH = ("torch eager", "torch fused", "torch compile")
 _EAGER, _COMPILE, _GRAPH, _SCAN = ("torch eager",), ("torch compile",), ("torch graph",), ("jax scan",)
 _FUSED, _JIT, _PLAIN, _LOADER = ("torch fused",), ("jax jit",), ("plain numpy",), ("torch DataLoader",)
 _NUMPY, _JAX, _FILE = "ours numpy", "ours jax", "ours numpy file"
+_NATIVE = "ours native"
 _FIT, _SCANS, _SKLEARN = "ours numpy fit", ("ours numpy scans",), ("scikit-learn fit",)
 _CUPY, _MANY, _OWN_EAGER = "ours cupy", "ours cupy 256 a graph", ("ours cupy eager",)
 
@@ -49,14 +50,23 @@ GOALS: tuple[Goal, ...] = (
     Goal("W0/300", _FIT, "times", _SKLEARN, must=2, goal=4, stretch=10),
     Goal("W0/1347", _FIT, "times", _SKLEARN, must=1.3, goal=4, stretch=10),
     Goal("W0/10000", _FIT, "times", _SKLEARN, must=2, goal=4, stretch=10),
+    Goal("W0/300", f"{_NATIVE} fit", "times", _SKLEARN, goal=4, stretch=10),
+    Goal("W0/1347", f"{_NATIVE} fit", "times", _SKLEARN, goal=4, stretch=10),
+    Goal("W0/10000", f"{_NATIVE} fit", "times", _SKLEARN, goal=4, stretch=10),
+    Goal("W1a", _NATIVE, "times", _SCAN, must=1.3, goal=1.5, stretch=2),
+    Goal("W1b", _NATIVE, "times", _SCAN, must=1.1, goal=1.2, stretch=2),
     Goal("W1", _NUMPY, "times", _PLAIN, must=2.5, goal=25),
     Goal("W1", _NUMPY, "times", _EAGER, goal=150),
     Goal("W1", _JAX, "times", _SCAN, must=0.95),
+    Goal("W2", _NATIVE, "times", _SCAN, must=2.2, goal=2.5, stretch=3),
+    Goal("W2", _NATIVE, "times", _TORCH, must=18, goal=23),
     Goal("W2", _NUMPY, "times", _TORCH, must=5, goal=6.5),
     Goal("W2", _NUMPY, "times", _PLAIN, must=1.8),
     Goal("W2", _NUMPY, "times", _JIT, goal=1, stretch=1.5),
     Goal("W2", _JAX, "times", _SCAN, goal=1),
     Goal("W2", _JAX, "times", _TORCH, goal=15),
+    Goal("W3", _NATIVE, "times", _SCAN, must=1.08, goal=1.12, stretch=1.2),
+    Goal("W3", _NATIVE, "times", _FUSED, must=2, goal=2.3),
     Goal("W3", _NUMPY, "times", _FUSED, must=0.8),
     Goal("W3", _JAX, "times", _FUSED, must=1.2, goal=1.28),
     Goal("W3", "ours torch", "times", _FUSED, must=1),
@@ -66,6 +76,8 @@ GOALS: tuple[Goal, ...] = (
     Goal("W5", _FILE, "times", _LOADER, must=1.25),
     Goal("W5", _FILE, "times", ("ours numpy in memory",), goal=0.95, stretch=0.99),
     Goal("W5", _FILE, "megabytes", must=100),
+    Goal("W6", _NATIVE, "times", _SCAN, must=1.5, goal=1.8, stretch=2),
+    Goal("W6", _NATIVE, "times", _TORCH, must=8, goal=10),
     Goal("W6", _NUMPY, "times", _TORCH, must=4, goal=5),
     Goal("W6", _NUMPY, "times", _PLAIN, must=1.4),
     Goal("W6", _NUMPY, "times", _JIT, goal=1, stretch=1.3),

@@ -28,6 +28,7 @@ _CPU = {  # the works that are drawn; of a GPU all are
 }  # fmt: skip
 _PANELS = {
     "cpu": {
+        "NumPy, machine code": ("ours native", "ours native fit", "ours native file"),
         "NumPy backend": ("ours numpy", "ours numpy fit", "ours numpy file"),
         "JAX backend": ("ours jax",),
     },
@@ -58,11 +59,13 @@ def draw(found: dict[str, Any], to: Path) -> list[Path]:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    panels, drawn = _PANELS[found["device"]], set()
+    took_part = {name for each in shown for name in each["ratios"]}
+    panels = {title: ours for title, ours in _PANELS[found["device"]].items() if took_part & set(ours)}
+    drawn: set[str] = set()
     with plt.rc_context(_STYLE):
-        size = (10, 1.1 + 0.92 * len(shown))
-        figure, axes = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True,
-                                    layout="constrained")  # fmt: skip
+        size = (max(10, 5 * len(panels)), 1.1 + 0.92 * len(shown))
+        figure, (axes,) = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True,
+                                       squeeze=False, layout="constrained")  # fmt: skip
         for axis, (title, ours) in zip(axes, panels.items(), strict=True):
             drawn |= _panel(axis, shown, ours)
             axis.set_title(f"backprop_xp, {title}", fontsize=11, fontweight="bold")

@@ -31,9 +31,10 @@ class Backend(Library):
         hold: int = 0,
         carry: Carry | None = None,
         check: Function | None = None,
+        native: bool | None = None,
     ) -> Compiled:
         """A function f(*state, *held, *rows, xp=…) in its fastest form on this library; see `Compiled`."""
-        return Compiled(self, function, donate=donate, hold=hold, carry=carry, check=check)
+        return Compiled(self, function, donate=donate, hold=hold, carry=carry, check=check, native=native)
 
 
 class Standard(Backend):

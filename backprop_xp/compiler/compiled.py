@@ -1,5 +1,6 @@
 """The interface of a compiled function. In this base class it is not compiled: it runs eagerly."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -32,13 +33,17 @@ class Compiled:
         carry: two functions of the library's arrays, from the state to the form that a scan keeps
             between its steps and back, or None where it is the same.
         check: called with all arguments before their signature is met for the first time.
+        native: whether it may become machine code, on libraries in the host's memory; None for what
+            BACKPROP_XP_NATIVE says, which is yes unless it is 0.
 
     Attributes:
         compilations: how often the function was compiled, once for each signature.
+        code: whose code runs; other code rounds otherwise, in the last bits.
         any_length: whether scans of other lengths are run without compiling again.
     """
 
     any_length = True
+    code = "the library's"
 
     def __init__(
         self,
@@ -49,10 +54,12 @@ class Compiled:
         hold: int = 0,
         carry: Carry | None = None,
         check: Function | None = None,
+        native: bool | None = None,
     ) -> None:
         self.library, self.function = library, function
         self.donate, self.hold, self.carry = donate, hold, carry
         self.check: Function = check or (lambda *_: None)
+        self.native = os.environ.get("BACKPROP_XP_NATIVE") != "0" if native is None else native
         self.compilations = 0
 
     def __repr__(self) -> str:

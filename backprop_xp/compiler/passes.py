@@ -1,12 +1,16 @@
 """A step as the compiler sees it, after each of its passes: to be printed and read."""
 
+import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
+from ..errors import BackpropError
 from .cpu.plan import Plan
 from .cuda.fusion import fuse
 from .ir import VIEWS, Program
 from .listing import Listing
+from .native.listing import MachineCode
 from .placement import concat_in_place, write_back
 from .simplify import common_subexpressions, dead_code, fold_constants
 
@@ -39,6 +43,16 @@ class StepProgram:
             program = self.passes[name] = each(program)
         self.plan = Plan(recorded, donate=2, hold=0)
         self._kernels = fuse(recorded, donate=2).kernels
+        self._recorded = recorded
+
+    @cached_property
+    def native(self) -> MachineCode:
+        """The step as machine code for this processor: its kernels, their LLVM IR and assembly.
+
+        Raises:
+            BackpropError: there is none, and why.
+        """
+        return MachineCode(self._recorded, donate=2)
 
     def __getitem__(self, name: str) -> Listing:
         """The listing of the program after a pass."""
@@ -52,9 +66,19 @@ class StepProgram:
         return "\n".join([
             "operations, pass by pass: " + ", ".join(counts),
             f"on a CPU: {len(self.plan.calls)} NumPy calls, buffers of {size:,} bytes",
+            *self._about_native(),
             f"on a GPU: {len(self._kernels)} kernels",
             str(Listing(program, columns)),
         ])  # fmt: skip
+
+    def _about_native(self) -> list[str]:
+        """A line on machine code, or on why there is none; nothing where it is turned off."""
+        if os.environ.get("BACKPROP_XP_NATIVE") == "0":
+            return []
+        try:
+            return [f"as machine code: {self.native.summary}"]
+        except BackpropError as why:
+            return [str(why)]
 
     def _buffers(self, program: Program) -> dict[int, str]:
         """Where each value lies on the CPU: in the state, in a larger vector, or in a shared buffer."""

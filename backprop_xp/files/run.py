@@ -24,6 +24,7 @@ from typing import Any
 
 from .. import __version__, backends
 from ..arrays import Array
+from ..compiler.compiled import Compiled
 from ..errors import FileError
 from ..layers import check_count
 from ..learner import Learner
@@ -71,6 +72,8 @@ class RunDir:
         command: settings of the command that trains, to be kept in run.json.
         workers: those who train together, as for `bp.fit`. Worker 0 alone locks, reads and writes; the
             others get what it restores, and their RunDir does nothing else.
+        allow_other_bits: go on although other kernels run now than before (with or without machine code, or
+            on a processor with other registers), which round otherwise in the last bits.
 
     Attributes:
         damaged: checkpoints that did not verify when `restore` looked for the newest, and why.
@@ -101,8 +104,10 @@ class RunDir:
         saved: Callable[[int], Any] | None = None,
         command: Mapping[str, Any] | None = None,
         workers: Exchange | None = None,
+        allow_other_bits: bool = False,
     ) -> None:
         self.path = checked_path(path)
+        self._other_bits = allow_other_bits
         self.keep = check_count(keep, "the number of checkpoints that are kept")
         self._count, self._unit = parse_every(every)
         self.longest = LONGEST
@@ -253,8 +258,11 @@ class RunDir:
         if self._step is None:
             self._begin_anew(w, at if began is None else began, given)
             return Resumed(self._began)
-        old = self._settings if self._run is None else self._run["settings"]
-        _refuse_other(self.path, old or {}, given)
+        old = (self._settings if self._run is None else self._run["settings"]) or {}
+        old = {"kernels": Compiled.code} | old  # before there was machine code, nothing was written down
+        if self._other_bits:
+            old["kernels"] = given["kernels"]
+        _refuse_other(self.path, old, given)
         if at != self._step or began not in (None, self._began):
             msg = (
                 f"the run in {self.path} began at step {self._began} and goes on at step {self._step}, with "
@@ -545,6 +553,8 @@ def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     if names:
         each = "; ".join(f"{name} was {_short(old.get(name))}, now {_short(new.get(name))}" for name in names)
         msg = f"{path} cannot go on bit for bit: {each}. Use the settings of before, or another folder"
+        if names == ["kernels"]:
+            msg += "; bp.RunDir(…, allow_other_bits=True) goes on with other last bits"
         raise FileError(msg)
 
 

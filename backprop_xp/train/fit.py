@@ -147,13 +147,14 @@ def _loop(
     forwards = getattr(source, "forwards", False)
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards)
     resumed = Resumed(first)
-    settings = _settings(shared, source, batches)
+    step = step or learner.compile(w)
+    settings = _settings(shared, source, batches) | {"kernels": step.code}
     if run is not None:
         resumed = run.begin(learner, w, s, settings | {"began": began})
     if workers is not None:
         resumed = _agreed(workers, learner, resumed, settings | {"epochs": epochs, "run": run is not None})
         step = SharedStep(shared, w, workers)
-    step, show = step or learner.compile(w), show or (lambda _: None)
+    show = show or (lambda _: None)
     loop = Loop(
         learner,
         step,

@@ -21,6 +21,7 @@ _EPSILON = 3.0  # for contenders that add Adam's ε to the root before its corre
 _SMALL = ("W1", "W2", "W3", "W4")
 _STORED = (*_SMALL, "W6")
 _REGULAR = ("W9",)
+_LLVM = ("llvmlite",)
 _GPU = ("G1", "G2", "G2'", "G3", "G3d", "G4", "G4'")
 _STREAMS = ("G5", "G5u8")
 _CPU, _CUDA, _BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
@@ -99,6 +100,7 @@ CONTENDERS: tuple[Contender, ...] = (
     _ours(
         "numpy", (), (*_STORED, *_REGULAR, *_GPU, *_STREAMS), _CPU
     ),  # in quick runs all works are on the processor
+    _ours("native", _LLVM, (*_STORED, *_REGULAR), _CPU, native=True),
     _ours("cupy", (), (*_GPU, *_STREAMS), _CUDA, backend="cupy"),
     _ours("cupy 256 a graph", (), ("G4",), _CUDA, backend="cupy", steps_of_a_graph=256),
     _ours("cupy eager", (), ("G1", "G2", "G4"), _CUDA, backend="cupy", eager=True),
@@ -106,6 +108,8 @@ CONTENDERS: tuple[Contender, ...] = (
     _ours("jax", ("jax",), (*_STORED, *_REGULAR, *_GPU), _BOTH, backend="jax"),
     _ours("torch", ("torch",), (*_STORED, *_REGULAR, *_GPU), _BOTH, backend="torch"),
     Contender("ours numpy fit", ".ours:Fit", (), ("W0",)),
+    Contender("ours native fit", ".ours:Fit", _LLVM, ("W0",), options={"native": True}),
+    Contender("ours native file", ".ours:FromFile", _LLVM, ("W5",), options={"native": True}),
     Contender("ours numpy scans", ".ours:Scans", (), ("W0",)),
     Contender("ours numpy file", ".ours:FromFile", (), ("W5",)),
     Contender("ours numpy in memory", ".ours:FromFile", (), ("W5",), options={"memory": True}),

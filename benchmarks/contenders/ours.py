@@ -38,11 +38,12 @@ class Ours:
         eager: use `learner.step`, one call for each step.
         steps_of_a_graph: how many, if not the library's own number.
         resident: keep rows on the GPU, also those of a work that streams them.
+        native: run machine code; it is left out where it is not asked for, to be seen beside it.
     """
 
     def __init__(
         self, work: Work, data: Data, threads: int, backend: str = "numpy", eager: bool = False,
-        steps_of_a_graph: int = 0, resident: bool = False,
+        steps_of_a_graph: int = 0, resident: bool = False, native: bool = False,
     ) -> None:  # fmt: skip
         if steps_of_a_graph:
             internals.set_steps_of_a_graph(steps_of_a_graph)
@@ -57,7 +58,8 @@ class Ours:
         arrays = [np.array(data.x), np.array(data.t)] + [work.row_weights] * work.regular
         self.batch = [a if self.on_host else self.put(a) for a in arrays]
         self.index: dict[int, Any] = {}
-        self.compiled = self.learner.compile(self.w)
+        self.native = native
+        self.compiled = self.learner.compile(self.w, native=native)
         self.w, self.s = self.compiled.pack(self.w, self.s)  # the form that scans keep, as rivals keep theirs
         self.checked = first(work, data, dropout=False, **where) if work.regular else None
 
@@ -96,7 +98,8 @@ class Ours:
         if self.checked is None:
             return self.run(steps)
         learner, w, s = self.checked
-        return self.to.to_host(learner.compile(w).scan(w, s, *self.batch, self.rows(steps))[2])
+        step = learner.compile(w, native=self.native)
+        return self.to.to_host(step.scan(w, s, *self.batch, self.rows(steps))[2])
 
     def step_by_step(self, steps: int) -> Any:
         losses, size = [], self.work.batch
@@ -119,6 +122,8 @@ class Ours:
         found: dict[str, Any] = {}
         if getattr(self.compiled, "eager", None):
             found["eager because"] = self.compiled.eager
+        if self.native and self.compiled.not_native:
+            found["not native because"] = ", ".join(self.compiled.not_native.values())
         if self.to.name == "cupy":
             import cupy
 
@@ -158,9 +163,11 @@ class FromFile:
 
     window = 4096
 
-    def __init__(self, work: Work, data: Data, threads: int, memory: bool = False) -> None:
+    def __init__(
+        self, work: Work, data: Data, threads: int, memory: bool = False, native: bool = False
+    ) -> None:
         self.learner, self.w, self.s = first(work, data, backend="numpy")
-        self.work = work
+        self.work, self.step = work, self.learner.compile(self.w, native=native)
         self.arrays: Callable[[], tuple[Any, Any]] = lambda: mapped(data.folder)
         if memory:
             stored, self.window = (np.array(data.x), np.array(data.t)), work.rows
@@ -169,7 +176,8 @@ class FromFile:
     def run(self, steps: int) -> Any:
         batch, units = self.work.batch, self.work.widths[-1]
         source = Rows(self.arrays, steps * batch, units, self.window)
-        done = bp.fit(self.learner, self.w, self.s, source, batch_size=batch, shuffle=False)  # as others read
+        done = bp.fit(self.learner, self.w, self.s, source, batch_size=batch, shuffle=False,
+                      step=self.step)  # fmt: skip  # in order, as others read
         self.w, self.s = done.w, done.s
         return [done.history[-1].loss]
 
@@ -177,9 +185,9 @@ class FromFile:
 class Fit:
     """One `bp.fit` of many epochs, from the first weights in every run; the step is compiled before."""
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None:
+    def __init__(self, work: Work, data: Data, threads: int, native: bool = False) -> None:
         self.learner, self.w, self.s = first(work, data, backend="numpy")
-        self.work, self.step = work, self.learner.compile(self.w)
+        self.work, self.step = work, self.learner.compile(self.w, native=native)
         self.source = bp.data.Stored(np.array(data.x), np.array(data.t), units=work.widths[-1])
 
     def run(self, steps: int, shuffle: bool = True) -> Any:
@@ -196,8 +204,8 @@ class Fit:
 class Scans(Fit):
     """The same epochs as the fewest scans of one order, made in advance: what `fit` adds is left out."""
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None:
-        super().__init__(work, data, threads)
+    def __init__(self, work: Work, data: Data, threads: int, native: bool = False) -> None:
+        super().__init__(work, data, threads, native)
         self.made: dict[tuple[int, bool], list[Any]] = {}
 
     def orders(self, steps: int, shuffle: bool) -> list[Any]:

@@ -9,6 +9,8 @@ import numpy as np
 from ...errors import BackpropError
 from ..compiled import Compiled, batch_size, check_rows, check_stack
 from ..ir import leaves, mapped, signature
+from ..native import machine
+from ..native.bound import NativeBound, NativePlan
 from ..recorder import NotRecorded, record
 from . import scalar_source
 from .blas_threads import fitted
@@ -23,14 +25,19 @@ class Planned(Compiled):
     Plans hold buffers: a compiled function is for one thread at a time.
 
     Attributes:
+        plans: the plan of each signature: machine code, or NumPy calls.
+        not_native: for each signature that has no machine code, why.
         eager: why the function runs eagerly, where it cannot be recorded.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.plans: dict[Any, Plan] = {}
-        self.bound: dict[Any, BoundPlan] = {}
-        self.last: dict[int | None, tuple[Any, Any, BoundPlan]] = {}
+        if self.native:
+            self.code = machine.rounding() or self.code
+        self.plans: dict[Any, Plan | NativePlan] = {}
+        self.not_native: dict[Any, str] = {}
+        self.bound: dict[Any, BoundPlan | NativeBound] = {}
+        self.last: dict[int | None, tuple[Any, Any, BoundPlan | NativeBound]] = {}
         self.unrolled: dict[Plan, Unrolled | None] = {}
         self.eager: str | None = None
 
@@ -64,7 +71,7 @@ class Planned(Compiled):
                 bound.scan(rows, index, out)
         return self._returned(bound, out)
 
-    def _bind(self, args: Any, batch: int | None) -> BoundPlan | None:
+    def _bind(self, args: Any, batch: int | None) -> BoundPlan | NativeBound | None:
         """The plan of this signature, bound to state and held arguments; None where there cannot be one.
 
         Args:
@@ -83,7 +90,7 @@ class Planned(Compiled):
             self.last[batch] = tuple(args[:n]), rows, bound
         return bound
 
-    def _bind_new(self, args: Any, batch: int | None) -> BoundPlan | None:
+    def _bind_new(self, args: Any, batch: int | None) -> BoundPlan | NativeBound | None:
         """The same for arguments that may be other ones than those of the last call."""
         state, held, rows = self._parts(args)
         if batch is not None and len({a.shape[0] for a in leaves(rows)}) > 1:
@@ -98,37 +105,54 @@ class Planned(Compiled):
         self.check(*args)
         if key not in self.plans:
             try:
-                self.plans[key] = self._plan(args, batch)
+                self.plans[key] = self._plan(args, batch, key)
             except NotRecorded as why:
                 self.eager = str(why)
                 warnings.warn(f"{why}; this step runs eagerly", RuntimeWarning, stacklevel=3)
                 return None
             self.compilations += 1
-        bound = self.bound[key] = BoundPlan(self.plans[key], state, held, self.library)
+        plan = self.plans[key]
+        if isinstance(plan, NativePlan):
+            bound = NativeBound(plan, state, held, self.library)
+        else:
+            bound = BoundPlan(plan, state, held, self.library)
+        self.bound[key] = bound
         return bound
 
-    def _plan(self, args: Any, batch: int | None) -> Plan:
+    def _plan(self, args: Any, batch: int | None, key: Any) -> Plan | NativePlan:
         state, held, rows = mapped(self._parts(args), self.library.to_host)
         if batch is not None:
             first = np.zeros(batch, dtype=int)
             rows = mapped(rows, lambda a: a[first])
         xp = self.library.xp
         word = self.library.to_host(xp.zeros((), dtype=getattr(xp, "word", xp.uint32)))
-        return Plan(record(self.function, *state, *held, *rows, word=word.dtype), self.donate, self.hold)
+        program = record(self.function, *state, *held, *rows, word=word.dtype)
+        if not self.native:
+            self.not_native[key] = "it is turned off"
+        else:
+            try:
+                return NativePlan(program, self.donate, self.hold, batch)
+            except Exception as why:  # whatever fails there, NumPy's calls do the same
+                self.not_native[key] = f"{type(why).__name__}: {why}"
+        return Plan(program, self.donate, self.hold)
 
-    def _returned(self, bound: BoundPlan, out: list[Any]) -> Any:
+    def _returned(self, bound: BoundPlan | NativeBound, out: list[Any]) -> Any:
         """State and results in the form in which the function returns them."""
         each = iter(self.library.from_host(a)[()] if a.ndim == 0 else self.library.from_host(a) for a in out)
         results = mapped(bound.plan.results, lambda _: next(each))
         return (*bound.state, *results) if self.donate else results
 
-    def _unrolled(self, bound: BoundPlan) -> Unrolled | None:
+    def _unrolled(self, bound: BoundPlan | NativeBound) -> Unrolled | None:
         """The scan in single numbers, where the net is small enough for that to be faster.
 
         It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
         """
         plan = bound.plan
-        if self.hold or sum(a.size for a in bound.memory[:1]) > scalar_source.MOST:
+        if (
+            isinstance(plan, NativePlan)
+            or self.hold
+            or sum(a.size for a in bound.memory[:1]) > scalar_source.MOST
+        ):
             return None
         if plan not in self.unrolled:
             try:

@@ -4,19 +4,19 @@ The source is written and compiled once for a plan. To bind it is to give its na
 caller's own for the state, which changes in place, and for what is held.
 """
 
-import operator
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from ...library import Library
-from ..ir import Ref, leaves, mapped
+from ..bound import Bound
+from ..ir import Ref
 from .lower import Call
 from .plan import BLOCK, Plan
 
 
-class BoundPlan:
+class BoundPlan(Bound):
     """A plan bound to a state and to held arguments.
 
     Args:
@@ -26,21 +26,15 @@ class BoundPlan:
         library: of their arrays.
 
     Attributes:
-        state: the state as it is returned.
-        memory: its arrays, as NumPy sees them.
         rows: the buffers of the rows.
         out: the buffers of the results beside the state.
     """
 
     def __init__(self, plan: Plan, state: Any, held: Any, library: Library) -> None:
-        self.plan, self.held = plan, held
-        self.memory: list[Any] = []
-        self.state = mapped(state, lambda a: library.from_host(self._writable(library.to_host(a)), a))
-        self._given = leaves((self.state, held))
-        where = [np.asarray(library.to_host(a)) for a in leaves(held)]
-        self._copied = not all(a.flags.c_contiguous for a in where)
+        super().__init__(state, held, library)
+        self.plan = plan
         arrays: dict[int, Any] = dict(plan.buffers)
-        own = (*self.memory, *map(np.ascontiguousarray, where))
+        own = (*self.memory, *self.read)
         arrays |= {
             r.value: a.reshape(plan.values[r.value].shape)
             for r, a in zip((*plan.state, *plan.held), own, strict=True)
@@ -54,21 +48,6 @@ class BoundPlan:
         names = plan.source.bound(arrays)
         exec(plan.source.code, names)  # made here, from the program
         self.run, self.scan = names.pop("run"), names.pop("scan")  # no cycle: buffers go when it goes
-
-    def holds(self, state: Any, held: Any) -> bool:
-        """Whether these are the state and the held arguments that it is bound to."""
-        if self._copied:
-            return False
-        if all(map(operator.is_, (*state, *held), (*self.state, *self.held))):
-            return True
-        given = leaves((state, held))
-        return len(given) == len(self._given) and all(map(operator.is_, given, self._given))
-
-    def _writable(self, a: Any) -> Any:
-        """The memory of a state: the array itself, unless it cannot change in place."""
-        own = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
-        self.memory.append(a if own else np.array(a))
-        return self.memory[-1]
 
     def _make(self, value: int, arrays: dict[int, Any]) -> Any:
         if value not in arrays:

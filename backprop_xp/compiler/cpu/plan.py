@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..ir import VIEWS, Aliases, Op, Program, Ref, apply, refs
+from ..memory import Pool, buffer
 from ..placement import concat_in_place, copied_parts, last_uses, write_back
 from ..simplify import simplify
 from .lower import Call, Lowering
-from .memory import Pool, buffer
 
 BLOCK = 32768  # elements: the vectors of an update rule, so long, stay in the second-level cache
 

@@ -53,7 +53,8 @@ def fuse(program: Program, donate: int) -> Fused:
     ops = _gate_from_output([op for op in program.ops if op.name not in VIEWS], aliases)
     returned = Op("return", tuple(refs(results)), {}, -1)  # the last reader, in no group
     groups = _groups(ops, returned, program, aliases)
-    kernels = [_kernel(group, [*ops, returned], aliases) for group in groups]
+    memory = {id(op): _memory_read(op, aliases) for op in (*ops, returned)}
+    kernels = [_kernel(group, memory) for group in groups]
     can_write = {op.out for each in kernels if each.kind in WRITES_INTO for op in each.ops}
     program = concat_in_place(program, lambda op: op.name in WRITES_INTO and op.out in can_write)
     kernels = [_without_parts_in_place(kernel, program, aliases) for kernel in kernels]
@@ -163,11 +164,10 @@ def _memory_read(op: Op, aliases: Aliases) -> set[int]:
 
 
 # ---------------------------------------------------------------- kernels
-def _kernel(group: list[Op], ops: list[Op], aliases: Aliases) -> Kernel:
-    inside, needed = set(map(id, group)), set()
-    for op in ops:
-        if id(op) not in inside:
-            needed |= _memory_read(op, aliases)
+def _kernel(group: list[Op], memory: dict[int, set[int]]) -> Kernel:
+    """A group as a kernel, given the memory that each operation reads."""
+    inside = set(map(id, group))
+    needed = {m for op, read in memory.items() if op not in inside for m in read}
     made = [op.out for op in group if not op.inplace]
     given = dict.fromkeys(v for op in group for v in reads(op) if v not in made)
     return Kernel(tuple(group), tuple(given), tuple(v for v in made if v in needed))

@@ -1,0 +1,48 @@
+"""What binding a compiled function to a state and to held arguments means, whatever runs it."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from ..library import Library
+from .ir import leaves, mapped
+
+
+class Bound:
+    """A state that changes in place, and held arguments that are read where they are.
+
+    Args:
+        state: the state; changed in place from now on.
+        held: the held arguments.
+        library: of their arrays.
+
+    Attributes:
+        state: the state as it is returned.
+        memory: its arrays, as NumPy sees them.
+        read: those of the held arguments, their elements in order.
+    """
+
+    def __init__(self, state: Any, held: Any, library: Library) -> None:
+        self.held = held
+        self.memory: list[Any] = []
+        self.state = mapped(state, lambda a: library.from_host(self._writable(library.to_host(a)), a))
+        self._given = leaves((self.state, held))
+        where = [np.asarray(library.to_host(a)) for a in leaves(held)]
+        self._copied = not all(a.flags.c_contiguous for a in where)
+        self.read = [np.ascontiguousarray(a) for a in where]
+
+    def holds(self, state: Any, held: Any) -> bool:
+        """Whether these are the state and the held arguments that it is bound to."""
+        if self._copied:
+            return False
+        if all(map(operator.is_, (*state, *held), (*self.state, *self.held))):
+            return True
+        given = leaves((state, held))
+        return len(given) == len(self._given) and all(map(operator.is_, given, self._given))
+
+    def _writable(self, a: Any) -> Any:
+        """The memory of a state: the array itself, unless it cannot change in place."""
+        own = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
+        self.memory.append(a if own else np.array(a))
+        return self.memory[-1]

@@ -1,0 +1,95 @@
+"""Where each value lies: in which memory, from which element on, with which strides."""
+
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..cuda.fusion import Fused
+from ..ir import apply
+
+
+class Layout(NamedTuple):
+    """Where a value lies.
+
+    Attributes:
+        memory: the number of the value that owns the memory.
+        offset: of the first element, in elements.
+        shape: of the value.
+        strides: in elements.
+        dtype: of the elements.
+    """
+
+    memory: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its elements lie side by side, in order."""
+        return all(
+            n == 1 or s == own
+            for n, s, own in zip(self.shape, self.strides, contiguous(self.shape), strict=True)
+        )
+
+    def over(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Its strides where it is broadcast to a shape, 0 along the axes it lacks."""
+        own = [0 if n == 1 else s for n, s in zip(self.shape, self.strides, strict=True)]
+        return (*[0] * (len(shape) - len(own)), *own)
+
+
+class Layouts:
+    """The layouts of a program's values.
+
+    Args:
+        fused: the program.
+    """
+
+    def __init__(self, fused: Fused) -> None:
+        self.fused, self.values = fused, fused.program.values
+        self._known: dict[int, Layout] = {}
+
+    def memory(self, value: int) -> int:
+        """The value that owns the memory: what a view shows, and the vector a slice is part of."""
+        return self[value].memory
+
+    def lies_in(self, value: int, other: int) -> None:
+        """Let a value lie in the memory of another."""
+        self._known[value] = self[other]
+
+    def __getitem__(self, value: int) -> Layout:
+        if value not in self._known:
+            self._known[value] = self._found(value)
+        return self._known[value]
+
+    def _found(self, value: int) -> Layout:
+        like = self.values[value]
+        if value in self.fused.views:
+            op = self.fused.views[value]
+            source = self[op.args[0].value]
+            whole = _at_zero(source.shape, source.strides, source.dtype)
+            view = apply(op.name, (whole, *op.args[1:]), op.kw)
+            moved = (view.ctypes.data - whole.ctypes.data) // source.dtype.itemsize if view.size else 0
+            strides = tuple(s // source.dtype.itemsize for s in view.strides)
+            return Layout(source.memory, source.offset + moved, view.shape, strides, source.dtype)
+        where = self.fused.program.slices.get(value)
+        whole, start = (value, 0) if where is None else (where.whole, where.start)
+        memory, offset = (value, 0) if where is None else (self[whole].memory, self[whole].offset)
+        return Layout(memory, offset + start, like.shape, contiguous(like.shape), like.dtype)
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of elements that lie side by side.
+
+    >>> contiguous((2, 3, 4))
+    (12, 4, 1)
+    """
+    return tuple(prod(shape[k + 1 :]) for k in range(len(shape)))
+
+
+def _at_zero(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
+    """An array for its strides alone; it has no memory that could be read."""
+    steps = [s * dtype.itemsize for s in strides]
+    return np.lib.stride_tricks.as_strided(np.zeros((), dtype), shape, steps)
