@@ -61,6 +61,11 @@ class Jax(Backend):
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or JAX arrays, as a JAX array."""
+        if isinstance(data, numpy.ndarray) and dtype in (
+            None,
+            data.dtype,
+        ):  # one copy, where there would be two
+            return self.jax.device_put(numpy.asarray(data), device, may_alias=False)
         if not isinstance(data, self.jax.Array):  # a copy: JAX may share memory that a NumPy step writes into
             data = numpy.array(data)
         return self.xp.asarray(data, dtype=dtype, device=device)

@@ -82,6 +82,12 @@ class Jitted(Compiled):
         """The state in its own form, from either."""
         return self._unpack(*state) if self._changes(self._unpack, state) else state
 
+    def to_device(self, like: Array, a: Array) -> Array:
+        """Rows for many scans; on the processor once the steps under way are made, which hold earlier rows."""
+        if getattr(like.device, "platform", "") == "cpu":
+            like.block_until_ready()
+        return super().to_device(like, a)
+
     def _check_there(self, args: Any) -> None:
         """Check that no argument was consumed."""
         if any(getattr(a, "is_deleted", _no)() for a in self._leaves(args)):

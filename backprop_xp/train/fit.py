@@ -145,7 +145,7 @@ def _loop(
     each = each or validate is not None or learner.pure.plateau is not None
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     forwards = getattr(source, "forwards", False)
-    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards)
+    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards, shared.shards)
     resumed = Resumed(first)
     settings = _settings(shared, source, batches)
     if run is not None:
@@ -206,7 +206,7 @@ def _settings(learner: Learner, source: Any, batches: Batches) -> dict[str, Any]
         "forwards": bool(batches.forwards),
         "seed": batches.seed,
         "shards": learner.shards,
-    }
+    } | ({"by_shard": True} if batches.by_shard else {})
 
 
 def fit(

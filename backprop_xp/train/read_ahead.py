@@ -17,6 +17,9 @@ class ReadAhead:
     read before. The thread starts only once rows have been read that lie in NumPy's memory: other
     libraries have devices and streams that belong to a thread.
 
+    Attributes:
+        on_host: the rows that were read last lie in NumPy's memory.
+
     >>> with ReadAhead(lambda k: backends.get("numpy").xp.full(2, k)) as reader:
     ...     for k in range(3):
     ...         rows = reader(k)
@@ -29,7 +32,7 @@ class ReadAhead:
 
     def __init__(self, read: Callable[[Any], Any]) -> None:
         self._read = read
-        self._on_host = False
+        self.on_host = False
         self._pool: ThreadPoolExecutor | None = None
         self._next: tuple[Any, Future[Any]] | None = None
 
@@ -45,12 +48,12 @@ class ReadAhead:
         """What `read` returns for a place, from the thread if it was read ahead."""
         there, self._next = self._next, None
         found = there[1].result() if there is not None and there[0] == place else self._read(place)
-        self._on_host = all(backends.of(a).name == "numpy" for a in leaves(found))
+        self.on_host = all(backends.of(a).name == "numpy" for a in leaves(found))
         return found
 
     def ahead(self, place: Hashable | None) -> None:
         """Begin to read a place, if there is one; to be called when the rows before are no longer held."""
-        if place is None or not self._on_host:
+        if place is None or not self.on_host:
             return
         self._pool = self._pool or ThreadPoolExecutor(1, "backprop-xp-reader")
         self._next = place, self._pool.submit(copy_context().run, self._read, place)

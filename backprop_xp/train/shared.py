@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..compiler.compiled import Compiled, batch_size
 from ..compiler.cpu.blas_threads import fitted
 from ..errors import BackpropError
 from ..learner import Learner
-from ..step import Gradient, State
+from ..step import Gradient, State, cuts
 from ..workers import Exchange, owned
 
 
@@ -92,17 +91,15 @@ class SharedStep(Compiled):
         return w, s, to.asarray(found, w.dtype, to.device_of(w))
 
     def _step(self, w: Array, s: State, rows: Any, index: Array) -> tuple[Array, State, float]:
-        n, to, shards = index.shape[0], self.library, self.learner.shards
-        ends = [n * k // shards for k in range(shards + 1)]
-        cuts = [(i, j) for i, j in pairwise(ends) if i < j]
+        to, parts = self.library, cuts(index.shape[0], self.learner.shards)
         if not self.compared:
             self.compared = True
-            self._compare(w, s, rows, index, cuts[0])
-        own = owned(self.workers.rank, self.workers.size, len(cuts))
+            self._compare(w, s, rows, index, parts[0])
+        own = owned(self.workers.rank, self.workers.size, len(parts))
         learning = sum(b.stop - b.start for b in self.learner.net.layout.learning)
         out = backends.get("numpy").xp.empty(learning + 2, dtype=str(w.dtype).rpartition(".")[2])
-        vectors = self._vectors(w, s, rows, index, [cuts[k] for k in own], out)
-        found = self.workers.sum(vectors, len(cuts), out)
+        vectors = self._vectors(w, s, rows, index, [parts[k] for k in own], out)
+        found = self.workers.sum(vectors, len(parts), out)
         g, loss = (to.asarray(a, w.dtype, to.device_of(w)) for a in (found[:-2], found[-2]))
         value = float(found[-2])
         self.ended = bool(found[-1] > 0) or not isfinite(value)
@@ -110,11 +107,11 @@ class SharedStep(Compiled):
         return w, s, value
 
     def _vectors(
-        self, w: Array, s: State, rows: Any, index: Array, cuts: list[tuple[int, int]], like: Array
+        self, w: Array, s: State, rows: Any, index: Array, parts: list[tuple[int, int]], like: Array
     ) -> Iterator[Array]:
         """The gradient, loss and word of each of some shards."""
         to, xp, size = self.library, self.library.xp, index.shape[0]
-        for k, (i, j) in enumerate(cuts):
+        for k, (i, j) in enumerate(parts):
             part = _taken(rows, index[i:j], xp)
             g, loss, _ = self.gradients[size](w, s, self._first(i, w), *part)
             vector = backends.get("numpy").xp.empty_like(like)
