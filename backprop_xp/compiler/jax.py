@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import numpy
+
 from ..arrays import Array
 from ..errors import BackpropError, consumed, no_memory
 from ..library import Library
@@ -30,7 +32,7 @@ class Jitted(Compiled):
 
     def __init__(self, library: Library, jax: Any, function: Any, **settings: Any) -> None:
         super().__init__(library, function, **settings)
-        n, xp = self.donate, library.xp
+        self._jax, n, xp = jax, self.donate, library.xp
         self._leaves = jax.tree_util.tree_leaves  # in C: short scans end before Python walks a tree
         self._shapes = jax.eval_shape
         self._not_traced = (
@@ -82,10 +84,12 @@ class Jitted(Compiled):
         """The state in its own form, from either."""
         return self._unpack(*state) if self._changes(self._unpack, state) else state
 
-    def to_device(self, like: Array, a: Array) -> Array:
-        """Rows for many scans; on the processor once the steps under way are made, which hold earlier rows."""
+    def to_device(self, like: Array, a: Array, *, fresh: bool = False) -> Array:
+        """Rows for many scans; on the processor after the steps under way, which hold earlier rows."""
         if getattr(like.device, "platform", "") == "cpu":
             like.block_until_ready()
+            if fresh and isinstance(a, numpy.ndarray) and a.dtype.itemsize <= 4:  # kept as they are
+                a = self._jax.device_put(a, like.device, may_alias=True)
         return super().to_device(like, a)
 
     def _check_there(self, args: Any) -> None:

@@ -28,7 +28,7 @@ from .batches import LARGEST_ORDER, Batches, Piece, Window
 from .chunk_length import ChunkLength
 from .evaluate import read_rows
 from .progress import Report, Show
-from .read_ahead import ReadAhead
+from .read_ahead import ReadAhead, zeros
 from .shared import SharedStep
 
 Wanted = tuple[int, tuple[Piece, ...]]
@@ -381,7 +381,8 @@ class Loop:
         if self.data is None or self.data[0] != wanted:
             self.data = None
             like = leaves(self.state)[0]
-            batch = mapped(self.reader(wanted), lambda a: self.step.to_device(like, a))
+            fresh = len(wanted[1]) > 1  # made of pieces, and held by nobody else
+            batch = mapped(self.reader(wanted), lambda a: self.step.to_device(like, a, fresh=fresh))
             self.step.check(self.w, self.s, *batch)
             self.data = wanted, batch
         return self.data[1]
@@ -395,8 +396,7 @@ class Loop:
             return first
         if any(backends.of(a).name != "numpy" for a in leaves(first)):
             return _joined([first, *(part for _, part in parts)])
-        zeros = backends.get("numpy").xp.zeros  # which take no memory until they are written
-        found = mapped(first, lambda a: zeros((n, *a.shape[1:]), dtype=a.dtype))
+        found = mapped(first, lambda a: zeros((n, *a.shape[1:]), a.dtype))
         for at, part in chain([(begins, first)], parts):
             _put(found, part, at)
         return found

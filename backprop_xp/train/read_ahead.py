@@ -1,12 +1,15 @@
 """One thread that reads the rows wanted next, while the caller uses those it has."""
 
+import mmap
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
+from math import prod
 from typing import Any
 
 from .. import backends
-from ..arrays import leaves
+from ..arrays import Array, leaves
 
 
 class ReadAhead:
@@ -57,3 +60,22 @@ class ReadAhead:
             return
         self._pool = self._pool or ThreadPoolExecutor(1, "backprop-xp-reader")
         self._next = place, self._pool.submit(copy_context().run, self._read, place)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of NumPy in pages of its own, which take no memory until they are written, nor afterwards.
+
+    What malloc is given back it may keep, in pieces between others.
+
+    >>> zeros((2, 3), "float32").tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    host = backends.get("numpy").xp
+    size = prod(shape) * host.dtype(dtype).itemsize
+    if not size or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return host.zeros(shape, dtype=dtype)
+    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # not every kernel has them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return host.frombuffer(pages, dtype=dtype).reshape(shape)
