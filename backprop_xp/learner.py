@@ -23,7 +23,7 @@ from .checks import (
     check_vector,
     check_writable,
 )
-from .compiler.compiled import Carry, Compiled
+from .compiler.compiled import Carry, Compiled, Function
 from .compiler.ir import abstract
 from .compiler.passes import StepProgram
 from .compiler.recorder import record
@@ -369,7 +369,10 @@ class Learner:
         def step(w: Array, s: State, *batch: Any, xp: Namespace) -> Any:
             return self.pure(w, s, *batch, xp=xp, watch=names)
 
-        function = step if names else self.pure
+        return self.compile_step(w, step if names else self.pure)
+
+    def compile_step(self, w: Array, function: Function) -> Compiled:
+        """A step of another form, f(w, s, *batch, xp=…) -> (w, s, …), compiled as `compile` compiles it."""
         carry = self._carry if self.order == "together" else None
         return self._to(w).compile(function, donate=2, carry=carry, check=self.check)
 
