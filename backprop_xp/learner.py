@@ -46,7 +46,7 @@ from .number import number
 from .params import join
 from .printed import settings
 from .shapes import check_shapes
-from .step import Gradient, Reduction, State, Step
+from .step import Reduction, State, Step
 from .updates import Averaged, Clip, GradientDescent, Penalty, RuleState, Update
 
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
@@ -376,17 +376,22 @@ class Learner:
         carry = self._carry if self.order == "together" else None
         return self._to(w).compile(function, donate=2, carry=carry, check=self.check)
 
-    def compile_gradient(self, w: Array, *, rows: int | None = None) -> Compiled:
+    def compile_gradient(self, w: Array, *, rows: int | None = None, packed: bool = False) -> Compiled:
         """The first half of a step, `gradient(w, s, first, *batch) -> Gradient`, in its fastest form.
 
         Args:
             w: the weights; their library, and nothing else, is looked at.
             rows: of the whole batch, where gradients of parts of it are to be added up by `step.total`;
                 `first`, a 0-d integer array, is the row of it with which a part begins.
+            packed: return one vector: g, the loss, and a 0 that leaves room for a word.
         """
 
-        def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Gradient:
-            return self.pure.gradient(w, s, *batch, xp=xp, rows=rows, first=first)
+        def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Any:
+            found = self.pure.gradient(w, s, *batch, xp=xp, rows=rows, first=first)
+            if not packed:
+                return found
+            loss = xp.reshape(found.loss, (1,))
+            return xp.concat([*leaves(found.g), loss, 0 * loss])
 
         def check(w: Array, s: State, first: Array, *batch: Any) -> None:  # noqa: ARG001
             self.check(w, s, *batch)

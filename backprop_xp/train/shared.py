@@ -128,7 +128,7 @@ class SharedStep(Compiled):
         size, host = batch_size(index), backends.get("numpy").xp
         index, losses = self.index_to_device(tuple(rows), index), []
         if size not in self.gradients:
-            self.gradients[size] = self.learner.compile_gradient(w, rows=size)
+            self.gradients[size] = self.learner.compile_gradient(w, rows=size, packed=True)
         with fitted(0):
             for k in range(index.shape[0]):
                 w, s, loss = self._step(w, s, rows, index[k, :])
@@ -146,7 +146,7 @@ class SharedStep(Compiled):
             self._compare(w, s, rows, index, parts[0])
         own = owned(self.workers.rank, self.workers.size, len(parts))
         memory = self.memory
-        out = memory.xp.empty(self._length, dtype=getattr(memory.xp, self._dtype(w)))
+        out = memory.xp.empty(self._length, dtype=getattr(memory.xp, str(w.dtype).rpartition(".")[2]))
         vectors = self._vectors(w, s, rows, index, [parts[k] for k in own])
         found = self.workers.sum(vectors, len(parts), out)
         value, word = map(float, memory.to_host(found[-2:]))
@@ -155,25 +155,18 @@ class SharedStep(Compiled):
         w, s, _ = self.apply(w, s, Gradient(g, loss, s.layers))
         return w, s, value
 
-    @staticmethod
-    def _dtype(w: Array) -> str:
-        return str(w.dtype).rpartition(".")[2]
-
     def _vectors(
         self, w: Array, s: State, rows: Any, index: Array, parts: list[tuple[int, int]]
     ) -> Iterator[Array]:
         """The gradient, loss and word of each of some shards."""
-        to, size = self.library, index.shape[0]
+        to, compute = self.library, self.gradients[index.shape[0]]
         for k, (i, j) in enumerate(parts):
-            part = _taken(rows, index[i:j], to.xp)
-            g, loss, _ = self.gradients[size](w, s, self._first(i, w), *part)
-            word = float(self.wish and k == 0)
-            if self.memory is to and to.name != "numpy":  # stays on the device
-                last = to.xp.full((1,), word, dtype=w.dtype)
-                yield to.xp.concat([g, to.xp.reshape(loss, (1,)), last])
-                continue
-            vector = backends.get("numpy").xp.empty(self._length, dtype=self._dtype(w))
-            vector[:-2], vector[-2], vector[-1] = to.to_host(g), to.to_host(loss), word
+            vector = compute(w, s, self._first(i, w), *_taken(rows, index[i:j], to.xp))
+            if self.memory is not to:
+                vector = to.to_host(vector)
+                vector = vector if vector.flags.writeable else vector.copy()
+            if self.wish and k == 0:
+                vector[-1] = 1
             yield vector
 
     def _first(self, i: int, w: Array) -> Array:
