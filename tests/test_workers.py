@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 import backprop_xp as bp
 from backprop_xp import cli, nccl, workers
-from backprop_xp.files.run import is_locked, step_files
-from backprop_xp.step import Gradient, total
+from backprop_xp.files.folder import is_locked, step_files
+from backprop_xp.step import Gradient, cuts, total
+from backprop_xp.train.fit import _loop as made_loop
 
 ROOT = Path(__file__).resolve().parent.parent
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -87,6 +88,45 @@ def test_one_worker_has_the_bits_of_a_step_in_shards(batch_size):
     assert SCRIPT.bits(other[:2]) != SCRIPT.bits(want[:2])
     own = fitted(small(shards=8), batch_size=batch_size, workers=workers.Alone(shards=2))
     assert SCRIPT.bits(own[:2]) == SCRIPT.bits(want[:2])
+
+
+class Counted(bp.data.Sliced):
+    """Rows in windows of small blocks, and how many were read in training."""
+
+    def rows(self, start, stop):
+        self.read = getattr(self, "read", 0) + stop - start
+        return super().rows(start, stop)
+
+
+def test_a_worker_reads_its_own_part_of_a_window_and_has_the_same_bits():
+    x, t = np.random.default_rng(0).standard_normal((2, 512, 3)).astype("float32")
+    found, read = [], []
+    for own in (None, (0, 2), (1, 2)):
+        source = Counted(x, t[:, :1], window=64, block=4)
+        loop, _ = made_loop(
+            small(), *small().init(3), source, epochs=2, batch_size=16, shuffle=True, show=None, step=None,
+            each=True, validate=None, began=None, workers=workers.Alone(),
+        )  # fmt: skip
+        usual = loop.batches.pieces
+        if own:
+            loop.batches.pieces = lambda window, _=None, own=own, usual=usual: usual(window, own)
+        loop.own_rows, taken = True, []
+        step = loop.step._step
+
+        def noted(w, s, rows, index, own=own, step=step, taken=taken):
+            parts = cuts(index.shape[0], 8)
+            mine = workers.owned(*(own or (0, 1)), len(parts))
+            taken.append([np.asarray(rows[0])[index[slice(*parts[k])]] for k in mine])
+            return step(w, s, rows, index)
+
+        loop.step._step = noted
+        list(loop.records())
+        found.append(taken)
+        read.append(source.read)
+    whole, first, second = found
+    for a, b, c in zip(whole, first, second, strict=True):
+        assert np.array_equal(np.concatenate(a), np.concatenate(b + c))
+    assert read == [1024, 512, 512]
 
 
 # ---------------------------------------------------------------- what is refused

@@ -12,8 +12,8 @@ from .. import terminal
 from ..arrays import Array
 from ..errors import BackpropError, FileError, unavailable
 from ..files import RunDir
+from ..files.folder import is_locked, read_log, read_settings, step_files
 from ..files.model import content, told
-from ..files.run import is_locked, read_log, read_settings, step_files
 from ..files.safetensors import HASH, opened
 from ..learner import Learner
 from ..printed import settings, table
