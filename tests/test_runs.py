@@ -278,6 +278,17 @@ def test_a_disk_that_is_full_ends_the_training_with_a_named_error(
     assert same(train(tmp_path)[0][:2], whole[:2])
 
 
+def test_a_training_that_fills_a_small_disk_loses_nothing():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "scripts" / "full_disk.py")],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the run went on to the same bits" in done.stdout
+
+
 def test_a_log_line_that_was_not_finished_and_later_ones_are_left_out(tmp_path):
     with pytest.raises(Stop):
         train(tmp_path, stop=20)
