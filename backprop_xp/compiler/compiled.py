@@ -36,9 +36,11 @@ class Compiled:
     Attributes:
         compilations: how often the function was compiled, once for each signature.
         any_length: whether scans of other lengths are run without compiling again.
+        shares_pages: whether fresh rows whose memory begins with a page are taken as they are.
     """
 
     any_length = True
+    shares_pages = False
 
     def __init__(
         self,

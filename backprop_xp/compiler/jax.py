@@ -29,6 +29,7 @@ class Jitted(Compiled):
     """
 
     any_length = False
+    shares_pages = True
 
     def __init__(self, library: Library, jax: Any, function: Any, **settings: Any) -> None:
         super().__init__(library, function, **settings)

@@ -28,7 +28,7 @@ from .batches import LARGEST_ORDER, Batches, Piece, Window
 from .chunk_length import ChunkLength
 from .evaluate import read_rows
 from .progress import Report, Show
-from .read_ahead import ReadAhead, zeros
+from .read_ahead import ReadAhead, pages
 from .shared import SharedStep
 
 Wanted = tuple[int, tuple[Piece, ...]]
@@ -396,7 +396,9 @@ class Loop:
             return first
         if any(backends.of(a).name != "numpy" for a in leaves(first)):
             return _joined([first, *(part for _, part in parts)])
-        found = mapped(first, lambda a: zeros((n, *a.shape[1:]), a.dtype))
+        some = sum(stop - start for _, start, stop in pieces) < n
+        made = pages if some or self.step.shares_pages else backends.get("numpy").xp.empty
+        found = mapped(first, lambda a: made((n, *a.shape[1:]), a.dtype))
         for at, part in chain([(begins, first)], parts):
             _put(found, part, at)
         return found

@@ -62,20 +62,20 @@ class ReadAhead:
         self._next = place, self._pool.submit(copy_context().run, self._read, place)
 
 
-def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array of NumPy in pages of its own, which take no memory until they are written, nor afterwards.
+def pages(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros in pages of their own, which take no memory until they are written, nor once they are gone.
 
-    What malloc is given back it may keep, in pieces between others.
+    Memory that malloc is given back it may keep, in pieces between others.
 
-    >>> zeros((2, 3), "float32").tolist()
+    >>> pages((2, 3), "float32").tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     host = backends.get("numpy").xp
     size = prod(shape) * host.dtype(dtype).itemsize
     if not size or not hasattr(mmap, "MAP_ANONYMOUS"):
         return host.zeros(shape, dtype=dtype)
-    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # not every kernel has them
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return host.frombuffer(pages, dtype=dtype).reshape(shape)
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return host.frombuffer(memory, dtype=dtype).reshape(shape)
