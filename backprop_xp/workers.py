@@ -344,9 +344,8 @@ def devices(count: int | None = None, shards: int = SHARDS) -> Devices:
     """Several devices of this machine, on JAX: one process, one compiled step, in which each computes shards.
 
     The result has the same bits for 1, 2, 4, … devices, and other ones than that of processes. Weights, state
-    and rows have a copy on each device. On virtual
-    devices of a processor also set XLA_FLAGS=--xla_cpu_multi_thread_eigen=false: then XLA does not cut large
-    products by its threads.
+    and rows have a copy on each device. On virtual devices of a processor also set
+    XLA_FLAGS=--xla_cpu_multi_thread_eigen=false: then XLA does not cut large products by its threads.
 
     Args:
         count: how many, a power of two; None for all there are.
