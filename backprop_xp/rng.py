@@ -37,8 +37,9 @@ def constant(value: int, dtype: Any, *, xp: Namespace) -> int:
     return value - (1 << 32) if signed and value >= 1 << 31 else value
 
 
-def _rotate(x: Array, r: int) -> Array:
-    return (x << r) | ((x >> (32 - r)) & ((1 << r) - 1))
+def _rotate(x: Array, r: int, signed: bool) -> Array:
+    high = x >> (32 - r)
+    return (x << r) | (high & ((1 << r) - 1) if signed else high)
 
 
 def threefry(key: tuple[Any, Any], counter: tuple[Array, Array], *, xp: Namespace) -> tuple[Array, Array]:
@@ -66,10 +67,11 @@ def threefry(key: tuple[Any, Any], counter: tuple[Array, Array], *, xp: Namespac
     )
     keys = (k0, k1, k0 ^ k1 ^ constant(_PARITY, dtype, xp=xp))
     x0, x1 = x0 + keys[0], x1 + keys[1]
+    signed = xp.isdtype(dtype, "signed integer")  # whose shift to the right copies the sign
     for block in range(5):
         for turn in range(4):
             x0 = x0 + x1
-            x1 = _rotate(x1, _ROTATIONS[4 * (block % 2) + turn]) ^ x0
+            x1 = _rotate(x1, _ROTATIONS[4 * (block % 2) + turn], signed) ^ x0
         x0 = x0 + keys[(block + 1) % 3]
         x1 = x1 + keys[(block + 2) % 3] + (block + 1)
     return x0, x1
