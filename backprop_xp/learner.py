@@ -23,7 +23,7 @@ from .checks import (
     check_vector,
     check_writable,
 )
-from .compiler.compiled import Carry, Compiled
+from .compiler.compiled import Carry, Compiled, Function
 from .compiler.ir import abstract
 from .compiler.passes import StepProgram
 from .compiler.recorder import record
@@ -46,7 +46,7 @@ from .number import number
 from .params import join
 from .printed import settings
 from .shapes import check_shapes
-from .step import Gradient, Reduction, State, Step
+from .step import Reduction, State, Step
 from .updates import Averaged, Clip, GradientDescent, Penalty, RuleState, Update
 
 _SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
@@ -371,21 +371,29 @@ class Learner:
         def step(w: Array, s: State, *batch: Any, xp: Namespace) -> Any:
             return self.pure(w, s, *batch, xp=xp, watch=names)
 
-        function = step if names else self.pure
+        return self.compile_step(w, step if names else self.pure)
+
+    def compile_step(self, w: Array, function: Function) -> Compiled:
+        """A step of another form, f(w, s, *batch, xp=…) -> (w, s, …), compiled as `compile` compiles it."""
         carry = self._carry if self.order == "together" else None
         return self._to(w).compile(function, donate=2, carry=carry, check=self.check, native=native)
 
-    def compile_gradient(self, w: Array, *, rows: int | None = None) -> Compiled:
+    def compile_gradient(self, w: Array, *, rows: int | None = None, packed: bool = False) -> Compiled:
         """The first half of a step, `gradient(w, s, first, *batch) -> Gradient`, in its fastest form.
 
         Args:
             w: the weights; their library, and nothing else, is looked at.
             rows: of the whole batch, where gradients of parts of it are to be added up by `step.total`;
                 `first`, a 0-d integer array, is the row of it with which a part begins.
+            packed: return one vector: g, the loss, and a 0 that leaves room for a word.
         """
 
-        def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Gradient:
-            return self.pure.gradient(w, s, *batch, xp=xp, rows=rows, first=first)
+        def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Any:
+            found = self.pure.gradient(w, s, *batch, xp=xp, rows=rows, first=first)
+            if not packed:
+                return found
+            loss = xp.reshape(found.loss, (1,))
+            return xp.concat([*leaves(found.g), loss, 0 * loss])
 
         def check(w: Array, s: State, first: Array, *batch: Any) -> None:  # noqa: ARG001
             self.check(w, s, *batch)

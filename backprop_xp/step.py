@@ -98,6 +98,18 @@ def total(parts: Sequence[Gradient]) -> Gradient:
     return Gradient(g, first.loss + second.loss, second.layers)
 
 
+def cuts(rows: int, shards: int) -> list[tuple[int, int]]:
+    """The rows i to j − 1 of each shard of a batch, (i, j); fewer rows than shards are one shard each.
+
+    >>> cuts(20, 8)
+    [(0, 2), (2, 5), (5, 7), (7, 10), (10, 12), (12, 15), (15, 17), (17, 20)]
+    >>> cuts(2, 8)
+    [(0, 1), (1, 2)]
+    """
+    ends = [rows * k // shards for k in range(shards + 1)]
+    return [(i, j) for i, j in pairwise(ends) if i < j]
+
+
 def decode_inputs(x: Any, dtype: Any, *, xp: Namespace) -> Any:
     """Inputs as the net reads them: bytes (uint8) as x / 255, numbers from 0 to 1; others unchanged.
 
@@ -222,16 +234,15 @@ class Step:
 
     def _in_shards(self, w: Array, s: State, *batch: Any, xp: Namespace, watched: Watched | None) -> Gradient:
         rows = leaves(batch)[0].shape[0]
-        ends = [rows * k // self.shards for k in range(self.shards + 1)]
-        cuts = [(i, j) for i, j in pairwise(ends) if i < j]
-        seen = [] if watched is None else [watched.fresh() for _ in cuts]
+        parts = cuts(rows, self.shards)
+        seen = [] if watched is None else [watched.fresh() for _ in parts]
 
         def part(k: int, i: int, j: int) -> Gradient:
             own = mapped(batch, lambda a: a[i:j, ...])
             here = seen[k] if seen else None
             return self.gradient(w, s, *own, xp=xp, rows=rows, first=i, watched=here)
 
-        found = total([part(k, i, j) for k, (i, j) in enumerate(cuts)])
+        found = total([part(k, i, j) for k, (i, j) in enumerate(parts)])
         if watched is not None:
             watched.see_parts(seen, xp=xp)
         return found

@@ -13,13 +13,14 @@ import os
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn, Protocol, cast
 
 from . import backends
 from .arrays import Array, mapped
 from .errors import BackpropError, unavailable
 from .layers import check_count
+from .nccl import Nccl, connected
 
 SHARDS = 8
 _SPINS = 2000  # looks before a worker sleeps between them
@@ -42,11 +43,14 @@ class Exchange(Protocol):
     size: int
     shards: int
 
+    def memory(self, w: Array) -> Any:
+        """The backend of the vectors that are summed: NumPy, or that of the weights w, on their device."""
+
     def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
         """The sum of the vectors of all parts along the fixed tree, on every worker.
 
         Args:
-            vectors: those of the parts that this worker owns, in order, in NumPy's memory; consumed.
+            vectors: those of the parts that this worker owns, in order, of the backend `memory`; consumed.
             parts: how many there are, on all workers.
             out: is overwritten with the sum.
         """
@@ -128,6 +132,10 @@ class Alone:
     def __repr__(self) -> str:
         return f"Alone(shards={self.shards})"
 
+    def memory(self, w: Array) -> Any:
+        """NumPy."""
+        return backends.get("numpy")
+
     def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
         """The sum of all vectors along the fixed tree."""
         out[...] = tree_sum(0, parts, _from(iter(vectors)))
@@ -146,6 +154,36 @@ class Alone:
         raise BackpropError(message)
 
 
+class Devices(Alone):
+    """The devices of one process, on JAX; see `devices`, which makes it."""
+
+    def __init__(self, shards: int, count: int | None) -> None:
+        super().__init__(shards)
+        self.jax = cast("Any", backends.get("jax"))
+        self.mesh = self.jax.mesh(None if count is None else check_count(count, "the number of devices"))
+        self.count = int(self.mesh.size)
+
+    def __repr__(self) -> str:
+        return f"Devices({self.count}, shards={self.shards})"
+
+    def broadcast(self, arrays: Any) -> Any:
+        """The arrays, with a copy on every device.
+
+        Raises:
+            BackpropError: they are not JAX's.
+        """
+
+        def sent(a: Array) -> Array:
+            if not self.jax.owns(a):
+                msg = (
+                    f"devices() is for arrays of JAX, got {backends.of(a).name}: learner.init(backend='jax')"
+                )
+                raise BackpropError(msg)
+            return self.jax.on_all(self.mesh, a)
+
+        return mapped(arrays, sent)
+
+
 class Mpi:
     """The workers of an MPI communicator; see `mpi`, which makes it.
 
@@ -157,10 +195,19 @@ class Mpi:
         self.rank, self.size = int(self._comm.rank), int(self._comm.size)
         self.shards = check_count(shards, "the number of shards")
         self._met = False
+        self._nccl: Nccl | None = None
         self._buffers: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
         return f"Mpi(worker {self.rank} of {self.size}, shards={self.shards}, patience={self._patience:g})"
+
+    def memory(self, w: Array) -> Any:
+        """NumPy; or CuPy, where each worker has a GPU of its own, by NCCL, which nobody has tried yet."""
+        to: Any = backends.of(w)
+        if to.name == "cupy" and self.size > 1:
+            self._meet()
+            self._nccl = connected(to.cupy, to.device_of(w), self, self._silent, self._patience)
+        return to if self._nccl is not None else backends.get("numpy")
 
     def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
         """The sum along the fixed tree: each worker finishes its slice of the vector, and all get all."""
@@ -170,16 +217,17 @@ class Mpi:
             return out
         key = parts, out.shape, str(out.dtype)
         if key not in self._buffers:
-            self._buffers[key] = _Buffers(self.rank, self.size, parts, out)
-        to = self._buffers[key]
-        for k, (first, last) in enumerate(to.each[self.rank]):
-            to.whole[: out.size] = tree_sum(first, last, given)
-            to.send[:, k, :] = to.whole.reshape(self.size, -1)
-        self._wait(self._comm.Ialltoallv([to.send, to.counts_out], [to.received, to.counts_in]))
-        part = tree_sum(0, parts, lambda first, last: to.rows.get((first, last)))
-        self._wait(self._comm.Iallgather(part, to.whole))
-        out[...] = to.whole[: out.size]
-        return out
+            self._buffers[key] = Buffers(self.rank, self.size, parts, out)
+        return self._buffers[key].sum(given, self if self._nccl is None else self._nccl, out)
+
+    def swap(self, send: Array, received: Array, counts: Sequence[int]) -> None:
+        """Row k of `send` goes to worker k, whose numbers come in its place, `counts[k]` of them."""
+        to = [send, [send.size // self.size] * self.size]
+        self._wait(self._comm.Ialltoallv(to, [received, counts]))
+
+    def collect(self, part: Array, whole: Array) -> None:
+        """The parts of all workers, one after the other."""
+        self._wait(self._comm.Iallgather(part, whole))
 
     def broadcast(self, arrays: Any) -> Any:
         """A tree of arrays as worker 0 has it, each in its library and on its device."""
@@ -243,26 +291,71 @@ class Mpi:
             if looks > _SPINS:
                 time.sleep(_NAP)
                 if time.monotonic() > until:
-                    self.end(
-                        f"no word from another worker for {patience:g} s: it ended or hangs; all are ended, "
-                        "the last checkpoint is good (steps that take longer need a longer patience=)"
-                    )
+                    self._silent(patience)
+
+    def _silent(self, patience: float | None = None) -> NoReturn:
+        self.end(
+            f"no word from another worker for {patience or self._patience:g} s: it ended or hangs; all are "
+            "ended, the last checkpoint is good (steps that take longer need a longer patience=)"
+        )
 
 
-class _Buffers:
-    """The memory of one kind of sum."""
+class Buffers:
+    """The memory of one kind of sum, and the sum.
+
+    Args:
+        rank: the number of this worker.
+        size: how many there are.
+        parts: of the tree.
+        like: a vector; its library, length and dtype are used.
+    """
 
     def __init__(self, rank: int, size: int, parts: int, like: Array) -> None:
-        xp = backends.get("numpy").xp
-        self.each = [nodes(0, parts, owned(k, size, parts)) for k in range(size)]
+        self.xp = xp = backends.of(like).xp
+        self.parts, self.own = parts, nodes(0, parts, owned(rank, size, parts))
+        every = [nodes(0, parts, owned(k, size, parts)) for k in range(size)]
         part = -(-like.size // size)
-        self.send = xp.zeros((size, len(self.each[rank]), part), dtype=like.dtype)
+        self.send = xp.zeros((size, len(self.own), part), dtype=like.dtype)
         self.whole = xp.zeros(part * size, dtype=like.dtype)
-        self.counts_out = [len(self.each[rank]) * part] * size
-        self.counts_in = [len(own) * part for own in self.each]
-        self.received = xp.zeros(sum(self.counts_in), dtype=like.dtype)
-        rows = self.received.reshape(-1, part)
-        self.rows = dict(zip([node for own in self.each for node in own], rows, strict=True))
+        self.counts = [len(each) * part for each in every]
+        self.received = xp.zeros(sum(self.counts), dtype=like.dtype)
+        order = [node for each in every for node in each]
+        self.rows = {node: self.received[k * part : (k + 1) * part] for k, node in enumerate(order)}
+
+    def sum(self, given: Callable[[int, int], Array], carrier: Any, out: Array) -> Array:
+        """The sum over the tree, of whose single parts this worker's are given.
+
+        Args:
+            given: as for `tree_sum`.
+            carrier: has `swap` and `collect`.
+            out: is overwritten with it.
+        """
+        for k, (first, last) in enumerate(self.own):
+            self.whole[: out.size] = tree_sum(first, last, given)
+            self.send[:, k, :] = self.xp.reshape(self.whole, (self.send.shape[0], -1))
+        carrier.swap(self.send, self.received, self.counts)
+        part = tree_sum(0, self.parts, lambda first, last: self.rows.get((first, last)))
+        carrier.collect(part, self.whole)
+        out[...] = self.whole[: out.size]
+        return out
+
+
+def devices(count: int | None = None, shards: int = SHARDS) -> Devices:
+    """Several devices of this machine, on JAX: one process, one compiled step, in which each computes shards.
+
+    The result has the same bits for 1, 2, 4, … devices, and other ones than that of processes. Weights, state
+    and rows have a copy on each device. On virtual devices of a processor also set
+    XLA_FLAGS=--xla_cpu_multi_thread_eigen=false: then XLA does not cut large products by its threads.
+
+    Args:
+        count: how many, a power of two; None for all there are.
+        shards: parts of a batch, where the learner has the default of `shards=1`; a multiple of `count`.
+
+    Raises:
+        BackendUnavailable: JAX is not installed.
+        BackpropError: there are fewer devices, or their number is no power of two.
+    """
+    return Devices(shards, count)
 
 
 def mpi(shards: int = SHARDS, patience: float = 20.0) -> Mpi:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import backprop_xp as bp
-from backprop_xp.files.run import step_files, verify
+from backprop_xp.files.folder import step_files, verify
 
 _EPOCHS, _ROWS, _BATCH = 3, 120, 16
 

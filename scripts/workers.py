@@ -57,7 +57,8 @@ def train(
     """Train the small net; w and s."""
     net = bp.chain(4, bp.Dense(8, bp.tanh), bp.layers.Dropout(0.25), bp.Dense(1))
     learner = bp.Learner(net, update={"*.b": bp.GradientDescent(0.05), "*": bp.Adam(0.01)})
-    data = bp.data.Teacher(1, ROWS, 4, hidden=(4,), backend=backend)
+    rows = bp.data.Teacher(1, ROWS, 4, hidden=(4,)).rows(0, ROWS)
+    data = bp.data.Sliced(*rows, window=64, block=8)  # of which each worker reads its own part
     settings = {"epochs": epochs, "batch_size": BATCH, "workers": workers}
     if folder is None:
         return bp.fit(learner, *learner.init(7, backend=backend), data, **settings)[:2]

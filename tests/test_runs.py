@@ -15,6 +15,7 @@ import backprop_xp as bp
 from backprop_xp import cli
 from backprop_xp.errors import FileError
 from backprop_xp.files import run as runs
+from backprop_xp.files.folder import read_log, step_files, verify
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = bp.data.Teacher(1, 200, 3, hidden=(4,))
@@ -108,7 +109,7 @@ def test_checkpoints_come_as_often_as_asked(every, wanted, tmp_path):
 
 def test_a_checkpoint_is_announced_when_it_is_there(tmp_path):
     def saved(step):
-        assert runs.verify(tmp_path / f"step-{step:012}.safetensors")
+        assert verify(tmp_path / f"step-{step:012}.safetensors")
 
     with bp.RunDir(tmp_path, every="1 epoch", saved=saved) as run:
         bp.fit(LEARNER, *LEARNER.init(7), SOURCE, **SETTINGS, run=run)
@@ -191,7 +192,7 @@ def test_the_newest_that_verifies_is_resumed_and_the_damaged_are_told(tmp_path, 
 
 def test_where_no_checkpoint_verifies_nothing_begins_anew(tmp_path):
     train(tmp_path, every="1 epoch")
-    for path in runs.step_files(tmp_path):
+    for path in step_files(tmp_path):
         os.truncate(path, 100)
     with pytest.raises(FileError, match=r"no checkpoint in .* can be resumed: .*0039.*0013"):
         train(tmp_path)
@@ -277,13 +278,24 @@ def test_a_disk_that_is_full_ends_the_training_with_a_named_error(
     assert same(train(tmp_path)[0][:2], whole[:2])
 
 
+def test_a_training_that_fills_a_small_disk_loses_nothing():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "scripts" / "full_disk.py")],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the run went on to the same bits" in done.stdout
+
+
 def test_a_log_line_that_was_not_finished_and_later_ones_are_left_out(tmp_path):
     with pytest.raises(Stop):
         train(tmp_path, stop=20)
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"event": "epoch", "step": 26, "loss": 1}\n{"event": "ep')
     train(tmp_path)
-    epochs = [each for each in runs.read_log(tmp_path) if each["event"] == "epoch"]
+    epochs = [each for each in read_log(tmp_path) if each["event"] == "epoch"]
     assert [each["step"] for each in epochs] == [13, 26, 39]
 
 
@@ -327,7 +339,7 @@ def test_a_signal_ends_the_step_saves_and_tells_how_to_go_on(number, tmp_path, i
         f"backprop-xp: stopped after step {steps[-1]:,} of 63,000, in epoch 1 of 1000; saved; "
     )
     assert last.endswith(f"go on with: backprop-xp resume {tmp_path / 'a'}")
-    assert max(runs.step_files(tmp_path / "a")).name == f"step-{steps[-1]:012}.safetensors"
+    assert max(step_files(tmp_path / "a")).name == f"step-{steps[-1]:012}.safetensors"
 
 
 def test_a_second_signal_ends_at_once():
@@ -368,7 +380,7 @@ def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch
     assert cli.main(["runs", str(tmp_path)]) == 0
     line = capsys.readouterr().out.splitlines()[1].split()
     assert line[:4] == ["a", "stopped", "189", "3"]
-    newest = max(runs.step_files(tmp_path / "a"))
+    newest = max(step_files(tmp_path / "a"))
     assert cli.main(["show", str(newest)]) == 0
     told = capsys.readouterr().out
     for text in (

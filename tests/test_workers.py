@@ -1,14 +1,19 @@
 """Workers: the same bits for any number of them, one end for all, and what is refused."""
 
+import contextlib
+import ctypes
 import importlib.util
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backprop_xp as bp
-from backprop_xp import cli, workers
-from backprop_xp.files.run import is_locked, step_files
-from backprop_xp.step import Gradient, total
+from backprop_xp import cli, nccl, workers
+from backprop_xp.files.folder import is_locked, step_files
+from backprop_xp.step import Gradient, cuts, total
+from backprop_xp.train.fit import _loop as made_loop
 
 ROOT = Path(__file__).resolve().parent.parent
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -82,6 +88,45 @@ def test_one_worker_has_the_bits_of_a_step_in_shards(batch_size):
     assert SCRIPT.bits(other[:2]) != SCRIPT.bits(want[:2])
     own = fitted(small(shards=8), batch_size=batch_size, workers=workers.Alone(shards=2))
     assert SCRIPT.bits(own[:2]) == SCRIPT.bits(want[:2])
+
+
+class Counted(bp.data.Sliced):
+    """Rows in windows of small blocks, and how many were read in training."""
+
+    def rows(self, start, stop):
+        self.read = getattr(self, "read", 0) + stop - start
+        return super().rows(start, stop)
+
+
+def test_a_worker_reads_its_own_part_of_a_window_and_has_the_same_bits():
+    x, t = np.random.default_rng(0).standard_normal((2, 512, 3)).astype("float32")
+    found, read = [], []
+    for own in (None, (0, 2), (1, 2)):
+        source = Counted(x, t[:, :1], window=64, block=4)
+        loop, _ = made_loop(
+            small(), *small().init(3), source, epochs=2, batch_size=16, shuffle=True, show=None, step=None,
+            each=True, validate=None, began=None, workers=workers.Alone(),
+        )  # fmt: skip
+        usual = loop.batches.pieces
+        if own:
+            loop.batches.pieces = lambda window, _=None, own=own, usual=usual: usual(window, own)
+        loop.own_rows, taken = True, []
+        step = loop.step._step
+
+        def noted(w, s, rows, index, own=own, step=step, taken=taken):
+            parts = cuts(index.shape[0], 8)
+            mine = workers.owned(*(own or (0, 1)), len(parts))
+            taken.append([np.asarray(rows[0])[index[slice(*parts[k])]] for k in mine])
+            return step(w, s, rows, index)
+
+        loop.step._step = noted
+        list(loop.records())
+        found.append(taken)
+        read.append(source.read)
+    whole, first, second = found
+    for a, b, c in zip(whole, first, second, strict=True):
+        assert np.array_equal(np.concatenate(a), np.concatenate(b + c))
+    assert read == [1024, 512, 512]
 
 
 # ---------------------------------------------------------------- what is refused
@@ -165,6 +210,152 @@ def test_a_run_of_another_worker_touches_nothing(tmp_path):
         assert not run.due(10**9)
         run.save(*small().init())
     assert not (tmp_path / "a").exists()
+
+
+# ---------------------------------------------------------------- GPUs, by a stand-in
+class Wire:
+    """NCCL between threads: what a worker sends waits for the other; groups are done at their end."""
+
+    NCCL_FLOAT32, NCCL_FLOAT64, available = 7, 8, True
+
+    def __init__(self, size):
+        self.way = {(i, j): queue.Queue() for i in range(size) for j in range(size)}
+        self.here = threading.local()
+
+    def groupStart(self):
+        self.here.sent, self.here.wanted = [], []
+
+    def groupEnd(self):
+        for at, way in self.here.sent:
+            way.put(at)
+        for at, size, way in self.here.wanted:
+            ctypes.memmove(at, way.get(timeout=20), size)
+
+
+class Communicator:
+    def __init__(self, wire, rank):
+        self.wire, self.rank = wire, rank
+
+    def send(self, at, count, kind, to, _):
+        size = count * (4 if kind == Wire.NCCL_FLOAT32 else 8)
+        self.wire.here.sent.append((ctypes.string_at(at, size), self.wire.way[self.rank, to]))
+
+    def recv(self, at, count, kind, of, _):
+        size = count * (4 if kind == Wire.NCCL_FLOAT32 else 8)
+        self.wire.here.wanted.append((at, size, self.wire.way[of, self.rank]))
+
+    def allGather(self, at, into, count, kind, _):
+        size = count * (4 if kind == Wire.NCCL_FLOAT32 else 8)
+        self.wire.groupStart()
+        for k in range(2):
+            self.send(at, count, kind, k, None)
+            self.recv(into + k * size, count, kind, k, None)
+        self.wire.groupEnd()
+
+
+class OnGpu(np.ndarray):
+    """An array that has an address as CuPy's have."""
+
+    data = property(lambda self: SimpleNamespace(ptr=self.ctypes.data))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_slices_that_go_by_NCCL_are_added_up_along_the_same_tree(dtype):
+    vectors = np.random.default_rng(0).standard_normal((5, 7)).astype(dtype)
+    want, found, wire = workers.tree_sum(0, 5, workers._from(iter(vectors.copy()))), {}, Wire(2)
+    event = SimpleNamespace(record=lambda _: None, done=True)
+    cuda = SimpleNamespace(
+        nccl=wire, get_current_stream=lambda: SimpleNamespace(ptr=0), Event=lambda **_: event
+    )
+
+    def work(rank):
+        own = workers.owned(rank, 2, 5)
+        to = workers.Buffers(rank, 2, 5, np.empty(7, dtype))
+        for name in ("send", "whole", "received"):
+            setattr(to, name, getattr(to, name).view(OnGpu))
+        to.rows = {node: row.view(OnGpu) for node, row in to.rows.items()}
+        carrier = nccl.Nccl(SimpleNamespace(cuda=cuda), Communicator(wire, rank), 2, None, 1.0)
+        given = workers._from(iter(vectors[own.start : own.stop].copy()))
+        found[rank] = to.sum(given, carrier, np.empty(7, dtype))
+
+    each = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in each:
+        thread.start()
+    for thread in each:
+        thread.join(30)
+    assert [found[rank].tobytes() for rank in range(2)] == [want.tobytes()] * 2
+
+
+def test_where_NCCL_is_silent_the_training_ends():
+    event, ends = SimpleNamespace(record=lambda _: None, done=False), []
+    cuda = SimpleNamespace(
+        nccl=Wire(1), get_current_stream=lambda: SimpleNamespace(ptr=0), Event=lambda **_: event
+    )
+    nccl.Nccl(SimpleNamespace(cuda=cuda), None, 1, lambda: ends.append(1), 0.01)._wait(None)
+    assert ends == [1]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "there"), [(["0", "1"], True), (["0", "0"], False), (["0", None], False)],
+    ids=["a GPU each", "one GPU for both", "one without NCCL"],
+)  # fmt: skip
+@pytest.mark.parametrize("key", [b"key", (1, -2)], ids=["bytes", "numbers"])
+def test_NCCL_is_taken_where_each_worker_has_a_GPU_of_its_own(gpus, there, key):
+    def other(value):
+        return [value[0] and [value[0][0], gpus[1]] if gpus[1] else None, *value[1:]]
+
+    made = []
+    module = SimpleNamespace(
+        available=True, get_unique_id=lambda: key, NcclCommunicator=lambda *given: made.append(given)
+    )
+    runtime = SimpleNamespace(deviceGetPCIBusId=lambda _: gpus[0])
+    cuda = SimpleNamespace(nccl=module, runtime=runtime, Event=lambda **_: None)
+    device = contextlib.nullcontext()
+    device.id = 0
+    given = Pretended(other=other)
+    found = nccl.connected(SimpleNamespace(cuda=cuda), device, given, None, 1.0)
+    assert (found is not None) == there
+    assert made == [(2, key, 0)] * there
+
+
+# ---------------------------------------------------------------- devices
+@pytest.fixture(scope="module")
+def on_devices():
+    """What a process with eight devices says."""
+    pytest.importorskip("jax", reason="JAX is not installed")
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "scripts" / "devices.py")], cwd=ROOT, text=True,
+        capture_output=True, env={**os.environ, **flags}, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_one_two_four_and_eight_devices_give_the_same_bits(on_devices):
+    found = [line.split() for line in on_devices if "devices, batches of" in line]
+    assert [int(words[0]) for words in found] == [1, 2, 4, 8]
+    assert len({words[-1] for words in found}) == 1
+
+
+def test_a_run_goes_on_with_another_number_of_devices_and_not_with_processes(on_devices):
+    assert "8 devices, then 4: the same bits" in on_devices
+    assert "on_devices was true, now null" in on_devices[-1]
+
+
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        (lambda: workers.devices(0), "the number of devices must be a positive integer"),
+        (lambda: workers.devices(1024), "must be 1, 2, 4, … of those there are, got 1024"),
+        (lambda: workers.devices(3), "must be 1, 2, 4, … of those there are, got 3"),
+        (lambda: fitted(small(), workers=workers.devices(1)), r"arrays of JAX, got numpy: learner.init\("),
+    ],
+)
+def test_devices_that_cannot_share_are_refused(action, why):
+    pytest.importorskip("jax", reason="JAX is not installed")
+    with pytest.raises(bp.BackpropError, match=why):
+        action()
 
 
 # ---------------------------------------------------------------- processes

@@ -7,7 +7,7 @@ import numpy
 
 from ..arrays import Array, Namespace
 from ..compiler.compiled import Compiled, Function
-from ..compiler.jax import Jitted
+from ..compiler.jax import Jitted, sum_of_parts
 from ..errors import BackpropError, listed
 from ..library import dtype_name
 from .base import Backend
@@ -61,6 +61,11 @@ class Jax(Backend):
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or JAX arrays, as a JAX array."""
+        if isinstance(data, numpy.ndarray) and dtype in (
+            None,
+            data.dtype,
+        ):  # one copy, where there would be two
+            return self.jax.device_put(numpy.asarray(data), device, may_alias=False)
         if not isinstance(data, self.jax.Array):  # a copy: JAX may share memory that a NumPy step writes into
             data = numpy.array(data)
         return self.xp.asarray(data, dtype=dtype, device=device)
@@ -92,6 +97,29 @@ class Jax(Backend):
         """Of a device that tells."""
         found = None if getattr(device, "platform", "cpu") == "cpu" else device.memory_stats()
         return None if found is None else int(found["bytes_in_use"])
+
+    def mesh(self, count: int | None) -> Any:
+        """So many devices, or all, that compute parts of a sum together."""
+        there = self.jax.devices()
+        count = len(there) if count is None else count
+        if not hasattr(self.jax, "shard_map"):
+            msg = f"this needs a JAX that has jax.shard_map, and {self.jax.__version__} does not: update it"
+            raise BackpropError(msg)
+        if count > len(there) or count & (count - 1):
+            names = ", ".join(map(str, there))
+            msg = f"the number of devices must be 1, 2, 4, … of those there are, got {count} of {names}"
+            raise BackpropError(msg)
+        return self.jax.sharding.Mesh(there[:count], ("worker",))
+
+    def on_all(self, mesh: Any, a: Array) -> Array:
+        """An array with a copy on every device of a mesh."""
+        return self.jax.device_put(
+            a, self.jax.sharding.NamedSharding(mesh, self.jax.sharding.PartitionSpec())
+        )
+
+    def sum_of_parts(self, mesh: Any, function: Function, held: Any, parts: Any) -> Array:
+        """The sum of f(*held, *part) over parts, which the devices of a mesh share out."""
+        return sum_of_parts(self.jax, mesh, function, held, parts)
 
     def compile(self, function: Function, **settings: Any) -> Compiled:
         """`jax.jit` and `jax.lax.scan`, the state donated."""

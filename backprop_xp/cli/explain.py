@@ -12,7 +12,7 @@ from ..articles.site import explanation
 from ..backends import asarray
 from ..errors import BackpropError, FileError
 from ..files import load
-from ..files.run import step_files
+from ..files.folder import step_files
 from ..insight.explain import MOST, Explanation
 from ..insight.pictures import PICTURES
 from ..layers import Activate, Linear

@@ -13,8 +13,8 @@ from ..arrays import Array
 from ..errors import BackpropError, FileError, unavailable
 from ..files import RunDir
 from ..files.atomic import write_whole
+from ..files.folder import is_locked, read_log, read_settings, step_files
 from ..files.model import checked_path, content, load, told
-from ..files.run import is_locked, read_log, read_settings, step_files
 from ..files.safetensors import HASH, opened
 from ..learner import Learner
 from ..onnx import to_onnx

@@ -40,10 +40,12 @@ class Compiled:
         compilations: how often the function was compiled, once for each signature.
         code: whose code runs; other code rounds otherwise, in the last bits.
         any_length: whether scans of other lengths are run without compiling again.
+        shares_pages: whether fresh rows whose memory begins with a page are taken as they are.
     """
 
     any_length = True
     code = "the library's"
+    shares_pages = False
 
     def __init__(
         self,
@@ -115,8 +117,14 @@ class Compiled:
         """The state in its own form, from either."""
         return state
 
-    def to_device(self, like: Array, a: Array) -> Array:
-        """Rows for many scans, on the device of another array; NumPy's are sent there."""
+    def to_device(self, like: Array, a: Array, *, fresh: bool = False) -> Array:
+        """Rows for many scans, on the device of another array; NumPy's are sent there.
+
+        Args:
+            like: the other array.
+            a: the rows.
+            fresh: nobody else holds them, so that their memory may be shared.
+        """
         if not isinstance(a, numpy.ndarray) or self.library.owns(a):  # strict and exact leave it to the check
             return a
         sent = self.library.asarray(a, None, self.library.device_of(like))

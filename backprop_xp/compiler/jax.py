@@ -3,10 +3,12 @@
 from functools import partial
 from typing import Any
 
+import numpy
+
 from ..arrays import Array
 from ..errors import BackpropError, consumed, no_memory
 from ..library import Library
-from .compiled import Compiled, batch_size, check_stack
+from .compiled import Compiled, Function, batch_size, check_stack
 from .ir import leaves, mapped
 
 
@@ -27,10 +29,11 @@ class Jitted(Compiled):
     """
 
     any_length = False
+    shares_pages = True
 
     def __init__(self, library: Library, jax: Any, function: Any, **settings: Any) -> None:
         super().__init__(library, function, **settings)
-        n, xp = self.donate, library.xp
+        self._jax, n, xp = jax, self.donate, library.xp
         self._leaves = jax.tree_util.tree_leaves  # in C: short scans end before Python walks a tree
         self._shapes = jax.eval_shape
         self._not_traced = (
@@ -81,6 +84,16 @@ class Jitted(Compiled):
     def unpack(self, *state: Any) -> Any:
         """The state in its own form, from either."""
         return self._unpack(*state) if self._changes(self._unpack, state) else state
+
+    def to_device(self, like: Array, a: Array, *, fresh: bool = False) -> Array:
+        """Rows for many scans; on the processor after the steps under way, which hold earlier rows."""
+        if self.library.owns(a):
+            return a if len(like.devices()) == 1 else self._jax.device_put(a, like.device)
+        if getattr(like.device, "platform", "") == "cpu":
+            like.block_until_ready()
+            if fresh and isinstance(a, numpy.ndarray) and a.dtype.itemsize <= 4:  # kept as they are
+                a = self._jax.device_put(a, like.device, may_alias=True)
+        return super().to_device(like, a)
 
     def _check_there(self, args: Any) -> None:
         """Check that no argument was consumed."""
@@ -142,3 +155,40 @@ class Jitted(Compiled):
             n = index[0].shape[1] if index else max((a.shape[0] for a in leaves(rows) if a.ndim), default=0)
             usable = not any(a.is_deleted() for a in self._leaves(state))
             raise no_memory(n, error, usable=usable) from error
+
+
+def sum_of_parts(jax: Any, mesh: Any, function: Function, held: Any, parts: Any) -> Array:
+    """The sum of a function over parts, of which each device computes some; the same bits for any number.
+
+    A device computes its parts one after the other, all by one program, and adds them up along a fixed
+    tree. Then each finishes the tree for a slice of the vector, and all get all slices.
+
+    Args:
+        jax: the module.
+        mesh: of a power of two of devices, which divides the number of parts.
+        function: f(*held, *part) is a vector.
+        held: what is the same for all parts, on every device.
+        parts: arrays whose first axis counts the parts.
+    """
+    spec, (axis,), devices = jax.sharding.PartitionSpec, mesh.axis_names, mesh.size
+    xp, alone = jax.numpy, jax.lax.optimization_barrier  # XLA may not fuse what a device has to do but once
+
+    def on_device(held: Any, own: Any) -> Array:
+        def one(_: None, part: Any) -> tuple[None, Array]:
+            return None, alone(function(*held, *alone(part)))
+
+        found = _tree(jax.lax.scan(one, None, own)[1])
+        if devices == 1:
+            return alone(found)
+        slices = xp.pad(found, (0, -found.size % devices)).reshape(devices, -1)
+        slices = jax.lax.all_to_all(slices, axis, 0, 0)
+        return alone(jax.lax.all_gather(_tree(slices), axis, tiled=True)[: found.size])
+
+    specs = (spec(), spec(axis))
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=spec(), check_vma=False)(held, parts)
+
+
+def _tree(vectors: Array) -> Array:
+    """The sum of the rows of a matrix along a tree of halves, as `step.total` adds up."""
+    n = vectors.shape[0]
+    return vectors[0] if n == 1 else _tree(vectors[: n // 2]) + _tree(vectors[n // 2 :])

@@ -1,5 +1,6 @@
 """Sources that read a slice at a time: of anything sliceable, of data sets of items, of streams."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
@@ -13,11 +14,10 @@ from .source import check_slice, rows_of_block, rows_of_window
 _HELP = "give x of shape (rows, features) and t of shape (rows, units), or (rows,)"
 
 
-class Adapter:
+class Adapter(ABC):
     """The base of sources that read: rows become NumPy arrays of one dtype, in memory slice by slice.
 
-    An adapter has `_read(start, stop)`, which returns inputs, targets and, if there are some, weights of
-    these rows, and calls `_begin` when it can. Inputs of more than two axes are laid flat, and become
+    An adapter calls `_begin` when it can read. Inputs of more than two axes are laid flat, and become
     `dtype` unless they are bytes (uint8). Integers in one axis are labels, other numbers in one axis one
     column. Values are checked while the first epoch reads them.
     """
@@ -28,8 +28,14 @@ class Adapter:
     window: int
     block: int
 
-    def _read(self, start: int, stop: int) -> tuple[Any, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def _arrays(self, start: int, stop: int) -> tuple[Array, ...]:
+        """The rows start, …, stop - 1, in the form in which they are trained on."""
+
+    def _classes(self) -> int:
+        """The number of classes where targets are labels and nobody told it."""
+        msg = "targets are labels: say how many classes there are, with units="
+        raise BackpropError(msg)
 
     def _begin(
         self, n: Any, units: int | None = None, dtype: Any = None, window: Any = None, block: Any = None
@@ -59,10 +65,6 @@ class Adapter:
         check_slice(start, stop, self.n)
         return self._arrays(start, stop)
 
-    def _arrays(self, start: int, stop: int) -> tuple[Array, ...]:
-        x, t, *weight = self._read(start, stop)
-        return self._inputs(x), self._targets(t), *(self._numbers(each) for each in weight)
-
     def _numbers(self, a: Any) -> Array:
         try:
             return self._host.asarray(a).astype(self._dtype, copy=False)
@@ -87,15 +89,20 @@ class Adapter:
             raise BackpropError(msg)
         return t.astype("int32", copy=False)
 
-    def _classes(self) -> int:
-        """The largest label + 1, found by reading all."""
-        starts = range(0, self.n, self.window)
-        return 1 + max(
-            int(self._arrays(start, min(start + self.window, self.n))[1].max()) for start in starts
-        )
+
+class Slices(Adapter):
+    """The base of adapters of which any slice can be read."""
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> tuple[Any, ...]:
+        """Inputs, targets and, if there are some, weights of the rows start, …, stop - 1, as they come."""
+
+    def _arrays(self, start: int, stop: int) -> tuple[Array, ...]:
+        x, t, *weight = self._read(start, stop)
+        return self._inputs(x), self._targets(t), *(self._numbers(each) for each in weight)
 
 
-class Sliced(Adapter):
+class Sliced(Slices):
     """Rows of anything that can be sliced: memory-mapped files, h5py data sets, zarr arrays, and the like.
 
     Args:
@@ -157,6 +164,13 @@ class Sliced(Adapter):
     def _part(self, part: Any) -> Any:
         return part
 
+    def _classes(self) -> int:
+        """The largest label + 1, found by reading all."""
+        starts = range(0, self.n, self.window)
+        return 1 + max(
+            int(self._arrays(start, min(start + self.window, self.n))[1].max()) for start in starts
+        )
+
 
 def _chunk(x: Any) -> int | None:
     """The rows of a chunk, as h5py, zarr and dask tell them."""
@@ -182,7 +196,7 @@ class Sparse(Sliced):
         return part.toarray() if hasattr(part, "toarray") else part
 
 
-class Rows(Adapter):
+class Rows(Slices):
     """Rows of a data set that gives its items by number: of Hugging Face, Torch, or your own.
 
     An item is a tuple (inputs, target), or a mapping of names. Items are asked for many at a time where
@@ -221,10 +235,6 @@ class Rows(Adapter):
             msg = f"a data set must have a length, and items by number; got a {type(items).__name__}"
             raise BackpropError(msg)
         self._begin(len(items), units, dtype, window, block)
-
-    def _classes(self) -> int:
-        msg = "targets are labels: say how many classes there are, with units="
-        raise BackpropError(msg)
 
     def _read(self, start: int, stop: int) -> tuple[Any, ...]:
         at = list(range(start, stop))
@@ -288,10 +298,6 @@ class Stream(Adapter):
         self._open(0)
         self._begin(n, units, dtype, window)
         self.block = self.window
-
-    def _classes(self) -> int:
-        msg = "targets are labels: say how many classes there are, with units="
-        raise BackpropError(msg)
 
     def _open(self, start: int) -> None:
         made: Iterator[Any] = iter(self._factory(start) if self._begins_anywhere else self._factory())

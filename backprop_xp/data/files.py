@@ -30,18 +30,9 @@ class Columns(Table):
     Columns(2 rows, 1 features, target 'b': 2 classes)
     """
 
-    def __init__(
-        self,
-        columns: Mapping[str, Array],
-        target: str,
-        *,
-        features: Sequence[str] | None = None,
-        task: Task | None = None,
-        dtype: Any = None,
-    ) -> None:
-        self._data = columns
-        n = len(next(iter(columns.values())))
-        self._begin_table(n, list(columns), target, features, task, dtype=dtype)
+    def _open(self, data: Mapping[str, Array]) -> tuple[int, Sequence[str], None]:
+        self._data = data
+        return len(next(iter(data.values()))), list(data), None
 
     def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
         return [self._data[name][start:stop] for name in names]

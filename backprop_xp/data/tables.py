@@ -1,5 +1,6 @@
 """Sources with named columns: data frames (through narwhals) and Parquet files (through pyarrow)."""
 
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -8,7 +9,7 @@ from typing import Any
 from .. import backends
 from ..arrays import Array
 from ..errors import BackpropError, listed, unavailable
-from .adapters import Adapter
+from .adapters import Slices
 from .generated import Task
 
 _CLASSES = 20  # at most, of integers that nobody called classes
@@ -17,29 +18,48 @@ _NARWHALS = "narwhals, which reads data frames,"
 _PYARROW = "pyarrow, which reads Parquet files,"
 
 
-class Table(Adapter):
+class Table(Slices):
     """The base of sources with named columns: all become numbers of one dtype, targets perhaps labels.
+
+    Args:
+        data: what has the columns.
+        target: the name of the column to predict.
+        features: the names of the columns to predict it from; None for all others.
+        task: 'classification' turns the target's values into labels in ascending order; 'regression'
+            takes them as numbers. None: classes where they are text, truth values, or integers of at most
+            20 different values.
+        dtype: of the inputs and numeric targets.
+        window: rows that are shuffled together, and in memory besides.
 
     Attributes:
         target: the name of the target's column.
         names: of the features' columns, in the order of the inputs.
         task: 'classification' or 'regression'.
         classes: the values that labels 0, 1, 2, … stand for, in ascending order; () for regression.
+
+    Raises:
+        BackpropError: unknown columns, or columns that hold no numbers.
     """
 
+    @abstractmethod
+    def _open(self, data: Any) -> tuple[int, Sequence[str], int | None]:
+        """Keep the data: how many rows there are, the names of all columns, the rows of a block if known."""
+
+    @abstractmethod
     def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
         """These columns of rows start, …, stop - 1, each an array of NumPy."""
-        raise NotImplementedError
 
-    def _begin_table(
+    def __init__(
         self,
-        n: int,
-        columns: Sequence[str],
+        data: Any,
         target: str,
-        features: Sequence[str] | None,
-        task: Task | None,
-        **settings: Any,
+        *,
+        features: Sequence[str] | None = None,
+        task: Task | None = None,
+        dtype: Any = None,
+        window: int | None = None,
     ) -> None:
+        n, columns, block = self._open(data)
         if n < 1:
             msg = "there are no rows"
             raise BackpropError(msg)
@@ -64,7 +84,7 @@ class Table(Adapter):
         if task == "regression" and self._columns([target], 0, 1)[0].dtype.kind not in "iufb":
             msg = f"the target {target!r} holds no numbers, so that it cannot be predicted as one"
             raise BackpropError(msg)
-        self._begin(n, len(self.classes) or None, **settings)
+        self._begin(n, len(self.classes) or None, dtype, window, block)
 
     def __repr__(self) -> str:
         kind = f"{len(self.classes)} classes" if self.classes else "numbers"
@@ -106,41 +126,25 @@ class Frame(Table):
     """Rows of a data frame of pandas, polars, pyarrow, or what else narwhals knows.
 
     Args:
-        frame: the data frame.
-        target: the name of the column to predict.
-        features: the names of the columns to predict it from; None for all others.
-        task: 'classification' turns the target's values into labels in ascending order; 'regression'
-            takes them as numbers. None: classes where they are text, truth values, or integers of at most
-            20 different values.
-        dtype: of the inputs and numeric targets.
-        window: rows that are in memory a second time, and shuffled, together.
+        data: the data frame.
+        target: and what follows it as for `Table`.
 
     Raises:
         BackpropError: unknown columns, or columns that hold no numbers.
         BackendUnavailable: narwhals is not installed.
     """
 
-    def __init__(
-        self,
-        frame: Any,
-        target: str,
-        *,
-        features: Sequence[str] | None = None,
-        task: Task | None = None,
-        dtype: Any = None,
-        window: int | None = None,
-    ) -> None:
+    def _open(self, data: Any) -> tuple[int, Sequence[str], None]:
         try:
             import narwhals
         except ImportError as error:
             raise unavailable(_NARWHALS, "narwhals", "data", error) from error
         try:
-            self._frame = narwhals.from_native(frame, eager_only=True)
+            self._frame = narwhals.from_native(data, eager_only=True)
         except TypeError as error:
-            msg = f"a data frame of pandas, polars or pyarrow was expected, got a {type(frame).__name__}"
+            msg = f"a data frame of pandas, polars or pyarrow was expected, got a {type(data).__name__}"
             raise BackpropError(msg) from error
-        shape = {"dtype": dtype, "window": window}
-        self._begin_table(len(self._frame), self._frame.columns, target, features, task, **shape)
+        return len(self._frame), self._frame.columns, None
 
     def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
         part = self._frame[start:stop]
@@ -155,35 +159,21 @@ class Parquet(Table):
     million.
 
     Args:
-        path: of the file.
-        target: the name of the column to predict.
-        features: the names of the columns to predict it from; None for all others.
-        task: as for `Frame`.
-        dtype: of the inputs and numeric targets.
-        window: rows that are shuffled together.
+        data: the path of the file.
+        target: and what follows it as for `Table`.
 
     Raises:
         BackpropError: unknown columns, columns that hold no numbers, or no such file.
         BackendUnavailable: pyarrow is not installed.
     """
 
-    def __init__(
-        self,
-        path: Any,
-        target: str,
-        *,
-        features: Sequence[str] | None = None,
-        task: Task | None = None,
-        dtype: Any = None,
-        window: int | None = None,
-    ) -> None:
-        self._file = _parquet_file(path)
+    def _open(self, data: Any) -> tuple[int, Sequence[str], int | None]:
+        self._file = _parquet_file(data)
         about = self._file.metadata
         sizes = [about.row_group(k).num_rows for k in range(about.num_row_groups)]
         self._ends = list(accumulate(sizes))
         self._group: tuple[Any, dict[str, Array]] = (None, {})
-        shape = {"dtype": dtype, "window": window, "block": max(sizes, default=None)}
-        self._begin_table(about.num_rows, self._file.schema_arrow.names, target, features, task, **shape)
+        return about.num_rows, self._file.schema_arrow.names, max(sizes, default=None)
 
     @staticmethod
     def names_in(path: Any) -> list[str]:

@@ -34,25 +34,12 @@ from ..train.chunk_length import LONGEST
 from ..train.loop import Epoch, Partial, Resumed, as_int
 from ..workers import Exchange
 from .atomic import SUFFIX, not_written, write_whole
-from .model import HISTORY, RULES, checked_path, read_arrays, read_text, to_backend, told, write_model
+from .folder import BEST, OWN, locked, read_log, step_files, step_of, verify
+from .model import HISTORY, RULES, checked_path, read_arrays, to_backend, told, write_model
 from .safetensors import Reader, opened
-from .units import encode, parse_unit_json
+from .units import encode
 
-try:
-    import fcntl
-
-    _flock: Any = fcntl.flock
-except ImportError:  # as on Windows
-    _flock = None
-
-BEST = "best.safetensors"
-_STEP = re.compile(r"step-(\d{12})\.safetensors")
-_OWN = re.compile(
-    rf"\.(step-\d{{12}}\.safetensors|{re.escape(BEST)}|run\.json|log\.jsonl)\.\d+\.\w+\{SUFFIX}"
-)
 _UNITS = {"s": 1, "min": 60, "h": 3600}
-_LOCK_SECONDS = 0.3  # someone who only looks holds it for a moment
-_LARGEST_TEXT = 1 << 20
 _FIGURES = len(Epoch._fields) - 1  # of an epoch, besides its metrics
 
 
@@ -139,7 +126,7 @@ class RunDir:
             raise not_written(self.path, error) from error
         self.close = weakref.finalize(self, os.close, descriptor)
         try:
-            alone = _locked(descriptor)
+            alone = locked(descriptor)
         except OSError as error:  # of a file system that has no locks
             self.close()
             raise not_written(self.path / "lock", error) from error
@@ -148,7 +135,7 @@ class RunDir:
             msg = f"another process trains in {self.path}: wait for its end, or use another folder"
             raise FileError(msg)
         for each in self.path.iterdir():
-            if _OWN.fullmatch(each.name):
+            if OWN.fullmatch(each.name):
                 with suppress(OSError):
                     each.unlink()
 
@@ -273,7 +260,7 @@ class RunDir:
         if self._run is not None:
             partial, self._run = self._run["partial"], None
             for path in step_files(self.path):
-                if _step_of(path) > at:  # which did not verify
+                if step_of(path) > at:  # which did not verify
                     path.replace(path.with_name(f"{path.name}.damaged"))
             self._link_best()
             self._rewrite_log(at)
@@ -459,88 +446,6 @@ def parse_every(every: Any) -> tuple[float, str]:
         msg = f"every= must be a time such as '60 s', '5 min', '2 h', '500 steps' or '1 epoch', got {every!r}"
         raise FileError(msg)
     return (count, unit) if unit in ("step", "epoch") else (count * _UNITS[found[2]], "s")
-
-
-def step_files(folder: Path) -> list[Path]:
-    """The checkpoints in a folder."""
-    try:
-        return [each for each in folder.iterdir() if _STEP.fullmatch(each.name)]
-    except OSError as error:
-        msg = f"{folder} cannot be read: {error.strerror}"
-        raise FileError(msg) from error
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name[5:17])
-
-
-def verify(path: Path) -> dict[str, Any]:
-    """Check that a model file is whole and unchanged.
-
-    Returns:
-        Its metadata.
-
-    Raises:
-        FileError: it is not.
-    """
-    with opened(path) as reader:
-        reader.verify()
-        return told(reader)
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; those that cannot be read are left out."""
-    found = []
-    with suppress(OSError), (folder / "log.jsonl").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with suppress(ValueError, RecursionError):
-                each = json.loads(line)
-                if isinstance(each, dict) and isinstance(each.get("step"), int):
-                    found.append(each)
-    return found
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """What run.json says.
-
-    Raises:
-        FileError: it is not there, or no JSON.
-    """
-    found = parse_unit_json(read_text(folder / "run.json", _LARGEST_TEXT))
-    if not isinstance(found, dict):
-        msg = f"{folder / 'run.json'} must be an object"
-        raise FileError(msg)
-    return found
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process trains in a folder."""
-    if _flock is None:
-        return False
-    try:
-        with (folder / "lock").open("rb") as file:
-            _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def _locked(descriptor: int) -> bool:
-    """Lock a file for this process; whether that could be done."""
-    if _flock is None:
-        return True
-    until = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
 
 
 def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -2,21 +2,28 @@
 
 The rows of a source that does not lie in memory come in windows, each made of many small blocks at
 random places, so that a file that is sorted by label is mixed all the same; the rows of a window come
-in a random order. The order of an epoch follows from the seed and the step at which it begins.
+in a random order, those of each shard of a batch from a part of the window of their own. The order of an
+epoch follows from the seed and the step at which it begins.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import lcm
 from typing import Any, NamedTuple
 
 from .. import backends, rng
 from ..arrays import Array
+from ..step import cuts
+from ..workers import owned
 
 ORDER = 2  # the version of these orders: another one resumes no run
 _SHUFFLE = 1 << 24  # the stream of random bits; 0 and 1 << 16 onwards are the learner's
 LARGEST_ORDER = 1 << 16  # rows whose order is computed in one call
 _EPOCHS = 64  # at most whose orders are made in one call
+
+
+Piece = tuple[int, int, int]
 
 
 class Window(NamedTuple):
@@ -74,6 +81,8 @@ class Batches:
         shuffle: else rows come in their own order.
         forwards: windows are neighbouring rows in their own order, as a stream is read; only the rows of
             each are shuffled.
+        shards: parts of a batch, each of which takes its rows from a part of a window of its own, so that
+            whoever computes a shard need not read the others' rows.
     """
 
     n: int
@@ -83,12 +92,18 @@ class Batches:
     seed: int
     shuffle: bool
     forwards: bool = False
+    shards: int = 1
     _orders: dict[int, Array] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
         """Batches in an epoch, the short one among them."""
         return -(-self.n // self.size)
+
+    @property
+    def by_shard(self) -> bool:
+        """Whether shards have parts of a window of their own."""
+        return self.shards > 1 and self.shuffle and not self.forwards and self.window < self.n
 
     def windows(self, begin: int, skip: int) -> list[Window]:
         """The windows of the epoch that begins at step `begin`, without its first `skip` batches."""
@@ -157,14 +172,56 @@ class Batches:
         steps = 1 << max(1, LARGEST_ORDER // self.size).bit_length() - 1
         for first in range(window.skip, full, steps):
             last = min(first + steps, full)
-            order = self._order(window.key, window.n, first * self.size, last * self.size)
-            rows, k = order.reshape(last - first, self.size), 0
+            rows, k = self._full(window, first, last), 0
             while k < last - first:
                 chunk = rows[k : k + length()]
                 k += chunk.shape[0]
                 yield chunk
-        if window.n % self.size:
+        if window.n % self.size and self.by_shard:
+            yield _host().arange(full * self.size, window.n)[None, :]
+        elif window.n % self.size:
             yield self._order(window.key, window.n, full * self.size, window.n)[None, :]
+
+    def _full(self, window: Window, first: int, last: int) -> Any:
+        """The rows of full batches, shape (last - first, batch)."""
+        if not self.by_shard:
+            order = self._order(window.key, window.n, first * self.size, last * self.size)
+            return order.reshape(last - first, self.size)
+        parts = cuts(self.size, self.shards)
+        high, low = rng.bits(*window.key, 0, len(parts), xp=_host())
+        full, found = window.n // self.size, []
+        for k, (i, j) in enumerate(parts):
+            key, each = (high[:, k : k + 1], low[:, k : k + 1]), j - i
+            order = self._order(key, full * each, first * each, last * each)
+            found.append(full * i + order.reshape(last - first, each))
+        return _host().concatenate(found, axis=1)
+
+    def pieces(self, window: Window, own: tuple[int, int] | None = None) -> tuple[Piece, ...]:
+        """What is to be read of a window: (where it comes to lie in it, start and stop in the source).
+
+        Args:
+            window: from `windows`.
+            own: the number of a worker and how many there are, for the rows of this one's shards alone;
+                the short last batch is everyone's. Only for batches that are `by_shard`.
+
+        >>> batches = Batches(20, 4, 8, 4, seed=0, shuffle=True, shards=2)
+        >>> window = Window(((0, 4), (12, 16)), 8, (0, 0), 0)
+        >>> batches.pieces(window), batches.pieces(window, (1, 2))
+        (((0, 0, 4), (4, 12, 16)), ((4, 12, 16),))
+        """
+        ends = list(accumulate((stop - start for start, stop in window.blocks), initial=0))
+        whole = tuple((at, *block) for at, block in zip(ends, window.blocks, strict=False))
+        if own is None:
+            return whole
+        full, parts = window.n // self.size, cuts(self.size, self.shards)
+        mine = [parts[k] for k in owned(*own, len(parts))] or [(0, 0)]
+        wanted = ((full * mine[0][0], full * mine[-1][1]), (full * self.size, window.n))
+        found = (
+            (max(at, i), start + max(0, i - at), min(stop, start + j - at))
+            for i, j in wanted
+            for at, start, stop in whole
+        )
+        return tuple(piece for piece in found if piece[1] < piece[2]) or whole
 
     def _order(self, key: tuple[Any, Any], n: int, start: int, stop: int) -> Any:
         if not self.shuffle or n == 1:

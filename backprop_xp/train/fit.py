@@ -14,13 +14,13 @@ from ..layers import check_count
 from ..learner import Learner
 from ..params import join
 from ..step import State
-from ..workers import Exchange
+from ..workers import Devices, Exchange
 from .batches import ORDER, Batches, window_and_block
 from .chunk_length import LONGEST
 from .evaluate import check_source
 from .loop import Epoch, Loop, Partial, Resumed, Run, Trained, as_int, interrupts, resumable, stopped
 from .progress import Progress, Show, opened
-from .shared import SharedStep, sharded
+from .shared import compile_shared, sharded
 from .watching import (
     NOTE,
     Callback,
@@ -145,15 +145,15 @@ def _loop(
     each = each or validate is not None or learner.pure.plateau is not None
     window, block = window_and_block(source.n, batch_size, source.window, getattr(source, "block", _BLOCK))
     forwards = getattr(source, "forwards", False)
-    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards)
+    batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards, shared.shards)
     resumed = Resumed(first)
     step = step or learner.compile(w)
-    settings = _settings(shared, source, batches) | {"kernels": step.code}
+    settings = _settings(shared, source, batches, workers) | {"kernels": step.code}
     if run is not None:
         resumed = run.begin(learner, w, s, settings | {"began": began})
     if workers is not None:
         resumed = _agreed(workers, learner, resumed, settings | {"epochs": epochs, "run": run is not None})
-        step = SharedStep(shared, w, workers)
+        step = compile_shared(shared, w, workers)
     show = show or (lambda _: None)
     loop = Loop(
         learner,
@@ -194,8 +194,9 @@ def _agreed(workers: Exchange, learner: Learner, resumed: Resumed, settings: dic
     return Resumed(began, tuple(Epoch(*row) for row in history), partial and Partial(*partial))
 
 
-def _settings(learner: Learner, source: Any, batches: Batches) -> dict[str, Any]:
+def _settings(learner: Learner, source: Any, batches: Batches, workers: Exchange | None) -> dict[str, Any]:
     """All that the rows of each step follow from, and the shards in which they are added up."""
+    kinds = {"by_shard": batches.by_shard, "on_devices": isinstance(workers, Devices)}
     return {
         "rows": batches.n,
         "features": getattr(source, "features", None),
@@ -207,7 +208,7 @@ def _settings(learner: Learner, source: Any, batches: Batches) -> dict[str, Any]
         "forwards": bool(batches.forwards),
         "seed": batches.seed,
         "shards": learner.shards,
-    }
+    } | {name: True for name, is_so in kinds.items() if is_so}
 
 
 def fit(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import chain
 from math import isfinite
 from operator import add
 from threading import current_thread, main_thread
@@ -18,19 +19,19 @@ from typing import Any, NamedTuple, Protocol
 from .. import backends
 from ..arrays import Array, leaves, mapped
 from ..compiler.compiled import Compiled
-from ..errors import Diverged
+from ..errors import BackpropError, Diverged
 from ..learner import Learner
 from ..params import join
 from ..step import State
 from ..workers import Exchange
-from .batches import LARGEST_ORDER, Batches, Window
+from .batches import LARGEST_ORDER, Batches, Piece, Window
 from .chunk_length import ChunkLength
 from .evaluate import read_rows
 from .progress import Report, Show
-from .read_ahead import ReadAhead
+from .read_ahead import ReadAhead, pages
 from .shared import SharedStep
 
-Blocks = tuple[tuple[int, int], ...]
+Wanted = tuple[int, tuple[Piece, ...]]
 
 _DECAY, _RECENT = 0.98, 1000  # of the smoothed loss: about the mean of 50 steps, of which 1,000 count
 
@@ -184,6 +185,7 @@ class Loop:
         self.data: tuple[Any, Any] | None = None
         self.unchecked = not hasattr(self.source, "check_for")
         self.smooth = 0.0, 0.0
+        self.own_rows = False
 
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
@@ -323,7 +325,7 @@ class Loop:
         return max(1, min(self.epochs - done, self.chunk.length // self.batches.steps))
 
     def _train(self, count: int, skip: int, interrupted: list[int]) -> None:
-        with ReadAhead(self._read_blocks) as self.reader:
+        with ReadAhead(self._read_pieces) as self.reader:
             self._steps(count, skip, interrupted)
 
     def _steps(self, count: int, skip: int, interrupted: list[int]) -> None:
@@ -352,7 +354,7 @@ class Loop:
     def _short_epochs(self, count: int, skip: int) -> Iterator[tuple[Any, Array, int, int]]:
         """The steps of epochs whose orders are drawn ahead: rows, their index, and which epochs these are."""
         size, n = self.batches.size, self.batches.n
-        rows, orders = self._rows(((0, n),)), self.batches.epochs(self.at - skip, count)
+        rows, orders = self._rows((n, ((0, 0, n),))), self.batches.epochs(self.at - skip, count)
         full = n // size * size
         if count > 1 and full == n:
             yield rows, orders.reshape(-1, size), 0, count
@@ -369,31 +371,57 @@ class Loop:
 
     def _long_epoch(self, windows: list[Window]) -> Iterator[tuple[Any, Array, int, int]]:
         """The steps of an epoch that is read window by window, as of short ones."""
+        wanted: Wanted | None = self._wanted(windows[0])
         for k, window in enumerate(windows):
             asked = perf_counter()
-            rows = self._rows(window.blocks)
+            assert wanted is not None
+            rows = self._rows(wanted)
             self.chunk.second += perf_counter() - asked
-            self.reader.ahead(windows[k + 1].blocks if k + 1 < len(windows) else None)
+            self.own_rows = self.reader.on_host
+            wanted = self._wanted(windows[k + 1]) if k + 1 < len(windows) else None
+            self.reader.ahead(wanted)
             for index in self.batches.chunks(window, self._length):
                 yield rows, index, 0, 1
+            del rows  # before the next window is read
 
-    def _rows(self, blocks: Blocks) -> Any:
-        """The rows of a source in these ranges, on the device of the weights; kept for the next epoch."""
-        if self.data is None or self.data[0] != blocks:
+    def _wanted(self, window: Window) -> Wanted:
+        """What is read of a window; workers read their own shards, once they have compared the first one."""
+        shared = self.workers is not None and self.own_rows and self.batches.by_shard
+        own = (self.workers.rank, self.workers.size) if shared and self.workers is not None else None
+        return window.n, self.batches.pieces(window, own)
+
+    def _rows(self, wanted: Wanted) -> Any:
+        """Rows of a source, on the device of the weights; kept for the next epoch."""
+        if self.data is None or self.data[0] != wanted:
             self.data = None
-            like = leaves(self.good[0])[0]  # w itself is consumed by steps
-            batch = mapped(self.reader(blocks), lambda a: self.step.to_device(like, a))
-            self.step.check(*self.good, *batch)
-            self.data = blocks, batch
+            like = leaves(self.state)[0]
+            fresh = len(wanted[1]) > 1  # made of pieces, and held by nobody else
+            batch = mapped(self.reader(wanted), lambda a: self.step.to_device(like, a, fresh=fresh))
+            self.step.check(*self.good, *batch)  # w itself is consumed by steps
+            self.data = wanted, batch
         return self.data[1]
 
-    def _read_blocks(self, blocks: Blocks) -> Any:
-        """The rows of a source in these ranges, where they lie, checked."""
-        parts = [read_rows(self.source, start, stop) for start, stop in blocks]
+    def _read_pieces(self, wanted: Wanted) -> Any:
+        """Pieces of a source, each where it belongs among so many rows, where they lie, checked."""
+        n, pieces = wanted
+        parts = ((at, self._read_piece(start, stop)) for at, start, stop in pieces)
+        begins, first = next(parts)
+        if leaves(first)[0].shape[0] == n:
+            return first
+        if any(backends.of(a).name != "numpy" for a in leaves(first)):
+            return _joined([first, *(part for _, part in parts)])
+        some = sum(stop - start for _, start, stop in pieces) < n
+        made = pages if some or self.step.shares_pages else backends.get("numpy").xp.empty
+        found = mapped(first, lambda a: made((n, *a.shape[1:]), a.dtype))
+        for at, part in chain([(begins, first)], parts):
+            _put(found, part, at)
+        return found
+
+    def _read_piece(self, start: int, stop: int) -> Any:
+        part = read_rows(self.source, start, stop)
         if self.unchecked:  # before they are sent to a device, where labels may get fewer bits
-            for (start, _), part in zip(blocks, parts, strict=True):
-                self.learner.check_values(*part, first=start)
-        return parts[0] if len(parts) == 1 else _joined(parts)
+            self.learner.check_values(*part, first=start)
+        return part
 
     def _read(self) -> bool:
         """Read the losses since the last read; only here does the host wait for the device.
@@ -505,13 +533,20 @@ def interrupts(*others: str) -> Iterator[list[int]]:
 
 def _joined(parts: list[Any]) -> Any:
     """Batches one after the other."""
-    columns = iter([_concat(column) for column in zip(*map(leaves, parts), strict=True)])
+    xp = backends.of(leaves(parts)[0]).xp
+    columns = iter([join(list(column), xp=xp) for column in zip(*map(leaves, parts), strict=True)])
     return mapped(parts[0], lambda _: next(columns))
 
 
-def _concat(column: tuple[Array, ...]) -> Array:
-    to = backends.of(column[0])
-    return to.xp.concat(column) if to.name == "numpy" else join(list(column), xp=to.xp)  # one copy
+def _put(into: Any, rows: Any, at: int) -> None:
+    """Write rows of NumPy from row `at` on."""
+    columns = list(zip(leaves(into), leaves(rows), strict=True))
+    if any(a.dtype != b.dtype or a.shape[1:] != b.shape[1:] for a, b in columns):
+        forms = [[f"{a.dtype}{list(a.shape[1:])}" for a in leaves(each)] for each in (into, rows)]
+        msg = f"all rows of a source must have one shape and dtype, got {forms[0]} and {forms[1]}"
+        raise BackpropError(msg)
+    for a, b in columns:
+        a[at : at + b.shape[0], ...] = b
 
 
 def as_int(a: Array) -> int:

@@ -1,12 +1,15 @@
 """One thread that reads the rows wanted next, while the caller uses those it has."""
 
+import mmap
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
+from math import prod
 from typing import Any
 
 from .. import backends
-from ..arrays import leaves
+from ..arrays import Array, leaves
 
 
 class ReadAhead:
@@ -16,6 +19,9 @@ class ReadAhead:
     is raised when its place is asked for, so errors come in the order of places, and after all that was
     read before. The thread starts only once rows have been read that lie in NumPy's memory: other
     libraries have devices and streams that belong to a thread.
+
+    Attributes:
+        on_host: the rows that were read last lie in NumPy's memory.
 
     >>> with ReadAhead(lambda k: backends.get("numpy").xp.full(2, k)) as reader:
     ...     for k in range(3):
@@ -29,7 +35,7 @@ class ReadAhead:
 
     def __init__(self, read: Callable[[Any], Any]) -> None:
         self._read = read
-        self._on_host = False
+        self.on_host = False
         self._pool: ThreadPoolExecutor | None = None
         self._next: tuple[Any, Future[Any]] | None = None
 
@@ -45,12 +51,31 @@ class ReadAhead:
         """What `read` returns for a place, from the thread if it was read ahead."""
         there, self._next = self._next, None
         found = there[1].result() if there is not None and there[0] == place else self._read(place)
-        self._on_host = all(backends.of(a).name == "numpy" for a in leaves(found))
+        self.on_host = all(backends.of(a).name == "numpy" for a in leaves(found))
         return found
 
     def ahead(self, place: Hashable | None) -> None:
         """Begin to read a place, if there is one; to be called when the rows before are no longer held."""
-        if place is None or not self._on_host:
+        if place is None or not self.on_host:
             return
         self._pool = self._pool or ThreadPoolExecutor(1, "backprop-xp-reader")
         self._next = place, self._pool.submit(copy_context().run, self._read, place)
+
+
+def pages(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros in pages of their own, which take no memory until they are written, nor once they are gone.
+
+    Memory that malloc is given back it may keep, in pieces between others.
+
+    >>> pages((2, 3), "float32").tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    host = backends.get("numpy").xp
+    size = prod(shape) * host.dtype(dtype).itemsize
+    if not size or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return host.zeros(shape, dtype=dtype)
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # not every kernel has them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return host.frombuffer(memory, dtype=dtype).reshape(shape)

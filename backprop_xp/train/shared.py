@@ -3,18 +3,17 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from math import isfinite
 from typing import Any
 
 from .. import backends
-from ..arrays import Array, leaves, mapped
+from ..arrays import Array, Namespace, leaves, mapped
 from ..compiler.compiled import Compiled, batch_size
 from ..compiler.cpu.blas_threads import fitted
 from ..errors import BackpropError
 from ..learner import Learner
-from ..step import Gradient, State
-from ..workers import Exchange, owned
+from ..step import Gradient, State, cuts
+from ..workers import Devices, Exchange, owned
 
 
 def sharded(learner: Learner, workers: Exchange) -> Learner:
@@ -34,6 +33,53 @@ def sharded(learner: Learner, workers: Exchange) -> Learner:
         )
         raise BackpropError(msg)
     return found
+
+
+def compile_shared(learner: Learner, w: Array, workers: Exchange) -> Compiled:
+    """The step of a learner whose shards are computed by these workers.
+
+    Raises:
+        BackpropError: numbers that workers cannot exchange.
+    """
+    if not isinstance(workers, Devices):
+        return SharedStep(learner, w, workers)
+    pure, shards = learner.pure, learner.shards
+    if shards % workers.count:
+        msg = f"{workers.count} devices need a number of shards that they can share out evenly, got {shards}"
+        raise BackpropError(msg)
+    layout = learner.net.layout
+
+    def step(w: Array, s: State, *batch: Any, xp: Namespace) -> Any:
+        rows = leaves(batch)[0].shape[0]
+
+        def vector(w: Array, s: State, first: Array, *part: Any) -> Array:
+            g, loss, _ = pure.gradient(w, s, *part, xp=xp, rows=rows, first=first)
+            return xp.concat([xp.reshape(a, (-1,)) for a in (*leaves(g), loss)])
+
+        parts = _of_equal_size(batch, cuts(rows, shards), shards, leaves(w)[0].dtype, xp=xp)
+        found = workers.jax.sum_of_parts(workers.mesh, vector, (w, s), parts)
+        g = layout.split_learning(found[:-1], xp=xp) if isinstance(w, tuple) else found[:-1]
+        return pure.apply(w, s, Gradient(g, found[-1], s.layers), xp=xp)
+
+    return learner.compile_step(w, step)
+
+
+def _of_equal_size(
+    batch: Any, parts: list[tuple[int, int]], shards: int, dtype: Any, *, xp: Namespace
+) -> tuple[Array, ...]:
+    """Each shard's first row's number, and its rows; where some have fewer, these get rows of weight 0."""
+    host = backends.get("numpy").xp
+    most = max(j - i for i, j in parts)
+    parts = parts + [(0, 0)] * (shards - len(parts))
+    firsts = xp.asarray(host.asarray([i for i, _ in parts], dtype="int32"))
+    place = host.arange(most)
+    index = host.stack([host.minimum(i + place, max(i, j - 1)) for i, j in parts])
+    there = host.stack([i + place < j for i, j in parts])
+    if not there.all():
+        weight = xp.astype(xp.asarray(there.reshape(-1)), dtype)
+        own = mapped(tuple(batch), lambda a: xp.take(a, xp.asarray(index.reshape(-1)), axis=0))
+        batch = (*own[:2], weight if len(own) == 2 else weight * own[2])
+    return (firsts, *mapped(tuple(batch), lambda a: xp.reshape(a, (shards, most, *a.shape[1:]))))
 
 
 class SharedStep(Compiled):
@@ -67,6 +113,8 @@ class SharedStep(Compiled):
         self.firsts: dict[int, Array] = {}
         self.wish = self.ended = False
         self.compared = workers.size == 1
+        self.memory = workers.memory(w)
+        self._length = sum(b.stop - b.start for b in learner.net.layout.learning) + 2
 
     def __call__(self, w: Array, s: State, *batch: Any) -> Any:
         """One update from a batch."""
@@ -80,7 +128,7 @@ class SharedStep(Compiled):
         size, host = batch_size(index), backends.get("numpy").xp
         index, losses = self.index_to_device(tuple(rows), index), []
         if size not in self.gradients:
-            self.gradients[size] = self.learner.compile_gradient(w, rows=size)
+            self.gradients[size] = self.learner.compile_gradient(w, rows=size, packed=True)
         with fitted(0):
             for k in range(index.shape[0]):
                 w, s, loss = self._step(w, s, rows, index[k, :])
@@ -92,34 +140,33 @@ class SharedStep(Compiled):
         return w, s, to.asarray(found, w.dtype, to.device_of(w))
 
     def _step(self, w: Array, s: State, rows: Any, index: Array) -> tuple[Array, State, float]:
-        n, to, shards = index.shape[0], self.library, self.learner.shards
-        ends = [n * k // shards for k in range(shards + 1)]
-        cuts = [(i, j) for i, j in pairwise(ends) if i < j]
+        to, parts = self.library, cuts(index.shape[0], self.learner.shards)
         if not self.compared:
             self.compared = True
-            self._compare(w, s, rows, index, cuts[0])
-        own = owned(self.workers.rank, self.workers.size, len(cuts))
-        learning = sum(b.stop - b.start for b in self.learner.net.layout.learning)
-        out = backends.get("numpy").xp.empty(learning + 2, dtype=str(w.dtype).rpartition(".")[2])
-        vectors = self._vectors(w, s, rows, index, [cuts[k] for k in own], out)
-        found = self.workers.sum(vectors, len(cuts), out)
+            self._compare(w, s, rows, index, parts[0])
+        own = owned(self.workers.rank, self.workers.size, len(parts))
+        memory = self.memory
+        out = memory.xp.empty(self._length, dtype=getattr(memory.xp, str(w.dtype).rpartition(".")[2]))
+        vectors = self._vectors(w, s, rows, index, [parts[k] for k in own])
+        found = self.workers.sum(vectors, len(parts), out)
+        value, word = map(float, memory.to_host(found[-2:]))
         g, loss = (to.asarray(a, w.dtype, to.device_of(w)) for a in (found[:-2], found[-2]))
-        value = float(found[-2])
-        self.ended = bool(found[-1] > 0) or not isfinite(value)
+        self.ended = word > 0 or not isfinite(value)
         w, s, _ = self.apply(w, s, Gradient(g, loss, s.layers))
         return w, s, value
 
     def _vectors(
-        self, w: Array, s: State, rows: Any, index: Array, cuts: list[tuple[int, int]], like: Array
+        self, w: Array, s: State, rows: Any, index: Array, parts: list[tuple[int, int]]
     ) -> Iterator[Array]:
         """The gradient, loss and word of each of some shards."""
-        to, xp, size = self.library, self.library.xp, index.shape[0]
-        for k, (i, j) in enumerate(cuts):
-            part = _taken(rows, index[i:j], xp)
-            g, loss, _ = self.gradients[size](w, s, self._first(i, w), *part)
-            vector = backends.get("numpy").xp.empty_like(like)
-            vector[:-2], vector[-2] = to.to_host(g), to.to_host(loss)
-            vector[-1] = self.wish if k == 0 else 0
+        to, compute = self.library, self.gradients[index.shape[0]]
+        for k, (i, j) in enumerate(parts):
+            vector = compute(w, s, self._first(i, w), *_taken(rows, index[i:j], to.xp))
+            if self.memory is not to:
+                vector = to.to_host(vector)
+                vector = vector if vector.flags.writeable else vector.copy()
+            if self.wish and k == 0:
+                vector[-1] = 1
             yield vector
 
     def _first(self, i: int, w: Array) -> Array:
@@ -133,19 +180,15 @@ class SharedStep(Compiled):
     def _compare(self, w: Array, s: State, rows: Any, index: Array, cut: tuple[int, int]) -> None:
         """Refuse workers that would not get the same bits from the same rows."""
         to, xp, (i, j) = self.library, self.library.xp, cut
-        like = backends.get("numpy").xp.empty(
-            sum(b.stop - b.start for b in self.learner.net.layout.learning) + 2,
-            dtype=str(w.dtype).rpartition(".")[2],
-        )
         wish, self.wish = self.wish, False
-        (vector,) = self._vectors(w, s, rows, index, [cut], like)
+        (vector,) = self._vectors(w, s, rows, index, [cut])
         self.wish = wish
         part = [to.to_host(a) for a in leaves(_taken(rows, index[i:j], xp))]
         facts = {
             "order of rows": _digest([to.to_host(index)]),
             "data": _digest(part),
             "weights": _digest([to.to_host(w)]),
-            "gradient": _digest([vector]),
+            "gradient": _digest([self.memory.to_host(vector)]),
         }
         each = self.workers.gather(facts)
         for name, here in each[0].items():

@@ -45,7 +45,7 @@ class Captured(Compiled):
         """The kernels of a call, for each signature it was compiled for."""
         return [executable.kernels for executable in self.executables.values()]
 
-    def to_device(self, like: Array, a: Array) -> Array:
+    def to_device(self, like: Array, a: Array, *, fresh: bool = False) -> Array:
         """The rows as they are: `scan` copies them while it runs."""
         return a
 

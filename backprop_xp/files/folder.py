@@ -1,0 +1,113 @@
+"""What lies in the folder of a run, as anybody may look at it: checkpoints, the log, the settings, the lock.
+
+A checkpoint is step-000000000400.safetensors; best.safetensors is the best one's second name.
+"""
+
+import json
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError
+from .atomic import SUFFIX
+from .model import read_text, told
+from .safetensors import opened
+from .units import parse_unit_json
+
+try:
+    import fcntl
+
+    _flock: Any = fcntl.flock
+except ImportError:  # as on Windows
+    _flock = None
+
+BEST = "best.safetensors"
+_STEP = re.compile(r"step-(\d{12})\.safetensors")
+OWN = re.compile(rf"\.(step-\d{{12}}\.safetensors|{re.escape(BEST)}|run\.json|log\.jsonl)\.\d+\.\w+\{SUFFIX}")
+_LOCK_SECONDS = 0.3  # someone who only looks holds it for a moment
+_LARGEST_TEXT = 1 << 20
+
+
+def step_files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder."""
+    try:
+        return [each for each in folder.iterdir() if _STEP.fullmatch(each.name)]
+    except OSError as error:
+        msg = f"{folder} cannot be read: {error.strerror}"
+        raise FileError(msg) from error
+
+
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was saved, by its name."""
+    return int(path.name[5:17])
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Check that a model file is whole and unchanged.
+
+    Returns:
+        Its metadata.
+
+    Raises:
+        FileError: it is not.
+    """
+    with opened(path) as reader:
+        reader.verify()
+        return told(reader)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; those that cannot be read are left out."""
+    found = []
+    with suppress(OSError), (folder / "log.jsonl").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(ValueError, RecursionError):
+                each = json.loads(line)
+                if isinstance(each, dict) and isinstance(each.get("step"), int):
+                    found.append(each)
+    return found
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        FileError: it is not there, or no JSON.
+    """
+    found = parse_unit_json(read_text(folder / "run.json", _LARGEST_TEXT))
+    if not isinstance(found, dict):
+        msg = f"{folder / 'run.json'} must be an object"
+        raise FileError(msg)
+    return found
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in a folder."""
+    if _flock is None:
+        return False
+    try:
+        with (folder / "lock").open("rb") as file:
+            _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def locked(descriptor: int) -> bool:
+    """Lock a file for this process; whether that could be done."""
+    if _flock is None:
+        return True
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
