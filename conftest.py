@@ -5,7 +5,10 @@ from importlib.util import find_spec
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn asks for it where arrays are of any library
 
-_missing = [name for name in ("sklearn", "torch") if not find_spec(name)]
-collect_ignore_glob = ["docs/sklearn.md"] * bool(_missing) + ["backprop_xp/sklearn/*"] * (
-    "sklearn" in _missing
-)
+_NEEDED = {  # what some doctests need, which may be missing
+    "backprop_xp/sklearn/*": ("sklearn",),
+    "docs/sklearn.md": ("sklearn", "torch"),
+    "docs/scipy.md": ("scipy",),
+}
+collect_ignore_glob = ["docs/*.py", "docs/gallery/*.py"]  # which are run when the site is built
+collect_ignore_glob += [path for path, names in _NEEDED.items() if not all(map(find_spec, names))]

@@ -1,4 +1,4 @@
-"""The site of the documentation: python -m sphinx -W -b html docs build/docs. It needs no network."""
+"""The site of the documentation, built without a network by python -m sphinx -W -b html docs build/docs."""
 
 import importlib
 import sys
@@ -19,7 +19,6 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["gallery/*.py"]
 html_theme = "furo"
 html_title = f"backprop_xp {release}"
-html_static_path = ["_static"]
 html_extra_path = ["_extra"]  # the pages of the articles, made below
 (HERE / "_extra").mkdir(exist_ok=True)
 html_show_sphinx = False

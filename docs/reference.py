@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import re
-import textwrap
 
 MODULES = {
     "": "The names most programs need, `bp.…`",
@@ -82,7 +81,7 @@ def directive(module, name, value, *, inside):
 
 
 def skipped(app, what, name, obj, skip, options):
-    """Leave out fields of named tuples, which their class tells of, and what scikit-learn adds to estimators."""
+    """Leave out fields of named tuples, which their class tells of, and what scikit-learn adds."""
     added = re.fullmatch(r"set_\w+_request|get_metadata_routing", name)
     return True if added or type(obj).__name__ == "_tuplegetter" else None
 

@@ -1,4 +1,4 @@
-"""The trap of floats: the same code, on fractions and in float64, for ten epochs of the article's three samples."""
+"""The trap of floats: the same code, on fractions and in float64, ten epochs of the article's samples."""
 
 from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""The loss beside its floor: a random net labels the rows and adds noise, so the best possible loss is known."""
+"""The loss beside its floor: the best possible loss is known, since a random net labels the rows."""
 
 from matplotlib.figure import Figure
 

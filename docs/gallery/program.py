@@ -1,4 +1,4 @@
-"""The program of a step: what the compiler makes of the formulas, coloured by the equation each line is from."""
+"""The program of a step: the formulas as the compiler sees them, coloured by equation."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -24,7 +24,7 @@ def draw():
     a, b = np.meshgrid(np.linspace(-4.5, 1.5, 120), np.linspace(-1.3, 1.3, 120))
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="first weight", ylabel="second weight", title="Sixty steps each")
-    axes.contour(a, b, (a**2 + 30 * b**2) / 4, levels=np.geomspace(0.02, 20, 12), colors="#bbb", linewidths=0.7)
+    axes.contour(a, b, (a**2 + 30 * b**2) / 4, levels=np.geomspace(0.02, 20, 12), colors="silver")
     rules = {
         "GradientDescent(0.06)": bp.GradientDescent(0.06), "Momentum(0.02)": bp.updates.Momentum(0.02),
         "RMSProp(0.05)": bp.updates.RMSProp(0.05), "Adam(0.15)": bp.Adam(0.15),
