@@ -12,8 +12,9 @@ from .. import terminal
 from ..arrays import Array
 from ..errors import BackpropError, FileError, unavailable
 from ..files import RunDir
+from ..files.locks import is_locked
 from ..files.model import content, told
-from ..files.run import is_locked, read_log, read_settings, step_files
+from ..files.run import read_log, read_settings, step_files
 from ..files.safetensors import HASH, opened
 from ..learner import Learner
 from ..printed import settings, table
@@ -105,7 +106,7 @@ def _row(folder: Path) -> list[str]:
                for name in ("epoch", "loss", "validation")}  # fmt: skip
     shown = ["–" if each is None else f"{each:.6g}" for each in figures.values()]
     last = str(log[-1].get("time", ""))[:19].replace("T", " ") if log else ""
-    return [folder.name, "running" if is_locked(folder) else "stopped", str(steps), *shown, last]
+    return [folder.name, "running" if is_locked(folder / "lock") else "stopped", str(steps), *shown, last]
 
 
 def _number(value: Any) -> bool:

@@ -33,16 +33,10 @@ from ..train.chunk_length import LONGEST
 from ..train.loop import Epoch, Partial, Resumed, as_int
 from ..workers import Exchange
 from .atomic import SUFFIX, not_written, write_whole
+from .locks import locked
 from .model import HISTORY, RULES, checked_path, read_arrays, read_text, to_backend, told, write_model
 from .safetensors import Reader, opened
 from .units import encode, parse_unit_json
-
-try:
-    import fcntl
-
-    _flock: Any = fcntl.flock
-except ImportError:  # as on Windows
-    _flock = None
 
 BEST = "best.safetensors"
 _STEP = re.compile(r"step-(\d{12})\.safetensors")
@@ -50,7 +44,6 @@ _OWN = re.compile(
     rf"\.(step-\d{{12}}\.safetensors|{re.escape(BEST)}|run\.json|log\.jsonl)\.\d+\.\w+\{SUFFIX}"
 )
 _UNITS = {"s": 1, "min": 60, "h": 3600}
-_LOCK_SECONDS = 0.3  # someone who only looks holds it for a moment
 _LARGEST_TEXT = 1 << 20
 _FIGURES = len(Epoch._fields) - 1  # of an epoch, besides its metrics
 
@@ -58,7 +51,7 @@ _FIGURES = len(Epoch._fields) - 1  # of an epoch, besides its metrics
 class RunDir:
     """A folder that keeps the checkpoints of one training, of which the newest that verifies is resumed.
 
-    One process at a time may train in it: it is locked (by flock; not on Windows, which has none) until
+    One process at a time may train in it: it is locked until
     `close`, the end of a `with` block, or that of the process. Temporary files that an earlier process left
     are removed.
 
@@ -134,7 +127,7 @@ class RunDir:
             raise not_written(self.path, error) from error
         self.close = weakref.finalize(self, os.close, descriptor)
         try:
-            alone = _locked(descriptor)
+            alone = locked(descriptor)
         except OSError as error:  # of a file system that has no locks
             self.close()
             raise not_written(self.path / "lock", error) from error
@@ -503,36 +496,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
         msg = f"{folder / 'run.json'} must be an object"
         raise FileError(msg)
     return found
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process trains in a folder."""
-    if _flock is None:
-        return False
-    try:
-        with (folder / "lock").open("rb") as file:
-            _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def _locked(descriptor: int) -> bool:
-    """Lock a file for this process; whether that could be done."""
-    if _flock is None:
-        return True
-    until = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
 
 
 def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
