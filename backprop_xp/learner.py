@@ -328,7 +328,7 @@ class Learner:
 
         Args:
             w: the weights, from `init` or the previous step.
-            s: the state, likewise.
+            s: the state, from the same place.
             batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8, read as
                 x / 255; a dict of arrays by name where the net has several inputs; t, targets of shape
                 (batch, units), or integer labels (batch,) for categorical losses; and optionally a weight

@@ -248,7 +248,7 @@ def _train_parser(commands: Any) -> None:
         "--layers", type=_widths, metavar="N,N,…", default="64,64", help="units of the hidden layers, or none"
     )
     add("--activation", choices=list(activations.ALL), metavar="NAME", default="tanh",
-        help=f"of the hidden layers: {', '.join(activations.ALL)}")  # fmt: skip
+        help=f"activation of the hidden layers: {', '.join(activations.ALL)}")  # fmt: skip
     add("--loss", choices=[name for names in _LOSSES.values() for name in names], metavar="NAME",
         help=f"{'; '.join(f'for {task} ' + ', '.join(names) for task, names in _LOSSES.items())} "
         "(default: the first for the task)")  # fmt: skip
@@ -259,9 +259,9 @@ def _train_parser(commands: Any) -> None:
     add("--batch-size", type=int, metavar="N", default=32, help="rows of one update")
     add("--epochs", type=int, metavar="N", default=5, help="passes over all rows")
     add("--stop-after", type=int, metavar="N",
-        help="stop after N epochs in which the loss on rows that are held out became no smaller, and keep "
-        "the best weights (default: all epochs)")  # fmt: skip
-    add("--seed", type=int, metavar="N", default=0, help="of data, initial weights and shuffling")
+        help="stop after N epochs in which the loss on the held-out rows did not fall, and keep the best "
+        "weights (default: make all epochs)")  # fmt: skip
+    add("--seed", type=int, metavar="N", default=0, help="seed of data, initial weights and shuffling")
     _place_options(parser)
 
 
@@ -270,19 +270,22 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
     able = ", ".join(name for name in backends.names() if name != "exact")  # which has no tanh
     add("--backend", metavar="NAME", help=f"the array library: {able} (default: numpy)")
     add("--device", metavar="NAME", help="the device, as the library names it, such as cpu or cuda:0")
-    add("--dtype", choices=["float32", "float64"], default="float32", help="type of all numbers")
+    add("--dtype", choices=["float32", "float64"], default="float32", help="dtype of all numbers")
     workers_options.option(add)
     add("--shards", type=int, metavar="N",
-        help="parts of a batch that workers share out, whose gradients are added up along a fixed tree "
+        help="parts of a batch, which workers share, and whose gradients are added up in a fixed order "
         "(default: 1; 8 with workers)")  # fmt: skip
     add = parser.add_argument_group("output").add_argument
     add("--run", metavar="DIR", dest="folder",
-        help="keep checkpoints in this folder, and go on from those that are there; a line 'saved STEP' "
-        "follows each that is on the disk")  # fmt: skip
+        help="keep checkpoints in this folder, and go on from those that are there; 'saved STEP' is "
+        "printed when one is on the disk")  # fmt: skip
     add(
-        "--every", metavar="TIME", default="60 s", help="between checkpoints: '5 min', '500 steps', '1 epoch'"
+        "--every",
+        metavar="TIME",
+        default="60 s",
+        help="time between checkpoints: '5 min', '500 steps', '1 epoch'",
     )
-    add("--keep", type=int, metavar="N", default=3, help="checkpoints that are kept, the newest")
+    add("--keep", type=int, metavar="N", default=3, help="how many checkpoints to keep")
     add(
         "--json",
         action="store_true",

@@ -366,7 +366,7 @@ class Backprop(
             path: of the file; a regular file that is there already is replaced.
 
         Raises:
-            FileError: it cannot be written, or a setting cannot be told as data.
+            FileError: it cannot be written, or a setting cannot be written as data.
         """
         check_is_fitted(self)
         settings = {k: v for k, v in self.get_params(deep=False).items() if k not in NOT_SAVED}
@@ -418,7 +418,7 @@ class Backprop(
             self = cls(**decode(about["settings"], known))
             self._take(learner, *to_backend(tree, kind, like, backend, device), about["fitted"])
         except (KeyError, TypeError, AttributeError) as error:
-            msg = f"{path} does not tell of an estimator as this library writes it: {error}"
+            msg = f"{path} does not hold an estimator as this library writes it: {error}"
             raise FileError(msg) from error
         return self
 
