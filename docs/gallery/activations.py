@@ -10,7 +10,8 @@ def draw():
     """One small picture each: f in blue, f′ in red."""
     found = {name: f for name, f in bp.activations.ALL.items() if "softmax" not in name}
     rows = -(-len(found) // 4)
-    figure = Figure(figsize=(9, 1.9 * rows), layout="constrained")
+    figure = Figure(figsize=(9, 1.9 * rows))
+    figure.subplots_adjust(0.04, 0.04, 0.98, 0.96, wspace=0.25, hspace=0.5)
     net = np.linspace(-4, 4, 401)
     panels = list(figure.subplots(rows, 4).flat)
     for axes, (name, f) in zip(panels, found.items(), strict=False):

@@ -12,7 +12,7 @@ def sizes(f, initial, layers=12):
     learner = bp.Learner(net, bp.half_squared_error)
     w, s = learner.init(seed=1, dtype="float64", initial={"*.w": initial})
     random = np.random.default_rng(0)
-    trace = bp.trace(learner, w, s, random.normal(size=(256, 32)), random.normal(size=(256, 1)))
+    trace = bp.trace(learner, w, s, random.normal(size=(64, 32)), random.normal(size=(64, 1)))
     return [float(np.sqrt(np.mean(trace[f"dense{k}"].delta ** 2))) for k in range(1, layers + 1)]
 
 
