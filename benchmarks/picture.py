@@ -12,6 +12,7 @@ _LOOKS = {
     "plain": ("hand-written NumPy", "#3b8fd6"),
     "scikit-learn": ("scikit-learn", "#e0a020"),
     "thinc": ("Thinc", "#2fa37a"),
+    "numba": ("a loop compiled by Numba", "#b5559b"),
 }
 _STYLE: dict[str, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), _GREY),

@@ -11,7 +11,7 @@ from .processes import ROOT
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 RIVALS = {"torch": "torch", "jax": "jax", "plain": "plain numpy", "scikit-learn": "scikit-learn",
-          "thinc": "thinc"}  # fmt: skip
+          "thinc": "thinc", "numba": "numba"}  # fmt: skip
 _CEILINGS = {
     "copy": (1e-9, "GB/s copied (read and written)"),
     "float32": (1e-12, "TFLOP/s float32"), "tf32": (1e-12, "TFLOP/s tf32"),

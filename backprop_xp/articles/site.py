@@ -6,11 +6,14 @@ figures that agree and the errata, the report's own.
 
 from collections.abc import Iterator
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from .. import insight
+from ..insight.diagram import as_svg
 from ..insight.explain import Explanation
+from ..insight.words import sign_of
 from .examples import Article, Example, load
 from .nets import Model, linear, model
 from .report import MARK_NAMES, counted
@@ -24,20 +27,6 @@ BROCCOLI = {
     "outputs": ["health"],
     "samples": ["bad shape", "good shape", "good, too"],
 }
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 1rem/1.55 system-ui, "DejaVu Sans", sans-serif; max-width: 46rem; margin: 2rem auto; }
-body { padding: 0 1rem; }
-h1 { font-size: 1.5rem; }
-h2 { font-size: 1.15rem; margin: 2rem 0 .2rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #8886; }
-td { vertical-align: top; }
-.wide { overflow-x: auto; }
-a { color: #0a5fa5; }
-@media (prefers-color-scheme: dark) { body { background: #15171b; color: #eceae4; } a { color: #74c0f7; } }
-summary { cursor: pointer; }
-"""
 _TITLE = "Five articles on backpropagation, recomputed"
 
 
@@ -52,17 +41,17 @@ def site(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files, entries = [], []
+    written, entries = [], []
     for article in load():
         results = [run(example) for example in article.examples]
         name = f"article-{article.number}.html"
-        page = explanation(article).page(title=article.title)
-        (folder / name).write_text(page, encoding="utf-8")
-        files.append(folder / name)
-        entries.append(_entry(article, results, name))
+        found = explanation(article)
+        (folder / name).write_text(found.page(title=article.title), encoding="utf-8")
+        written.append(folder / name)
+        entries.append(_entry(article, results, name, _diagram(found.data)))
     index = folder / "index.html"
     index.write_text(_index("".join(entries)), encoding="utf-8")
-    return [index, *files]
+    return [index, *written]
 
 
 def explanation(article: Article, language: str = "en") -> Explanation:
@@ -115,15 +104,23 @@ def _index(entries: str) -> str:
         "Every printed figure beside ours, in fractions where values are rational. Step through each "
         "net, and read why every weight moved."
     )
+    style = files(__package__).joinpath("data", "site.css").read_text(encoding="utf-8")
     view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{view}<title>{_TITLE}</title>'
-        f"<style>{_STYLE}</style></head>"
-        f"<body><main><h1>{_TITLE}</h1><p>{about}</p>{entries}</main></body></html>"
+        f"<style>{style}</style></head>"
+        f'<body><main><h1>{_TITLE}</h1><p class="soft">{about}</p>{entries}</main></body></html>'
     )
 
 
-def _entry(article: Article, results: list[Result], page: str) -> str:
+def _diagram(data: Any) -> str:
+    """The first step in which a weight moves, as SVG."""
+    steps = [(run, step) for run in data["runs"] for step in run["steps"]]
+    moving = (pair for pair in steps if any(sign_of(why["change"]) for why in pair[1]["why"]))
+    return as_svg(*next(moving, steps[0]))
+
+
+def _entry(article: Article, results: list[Result], page: str, diagram: str) -> str:
     count = counted(results)
     told = ", ".join(f"{n} {MARK_NAMES[mark]}" for mark, n in count.items() if n) or "no printed figures"
     rows = "".join(_row(result) for result in results if result.figures)
@@ -139,8 +136,10 @@ def _entry(article: Article, results: list[Result], page: str) -> str:
         if any(figure.mark == ERRATUM for figure in result.figures)
     )
     return (
-        f"<section><h2>{article.number}. {escape(article.title)}</h2><p>{escape(article.about)}</p>"
-        f'<p><a href="{page}">Step through its nets</a> <span class="soft">({told})</span></p>'
+        f'<section><div class="top"><div><h2>{article.number}. {escape(article.title)}</h2>'
+        f'<p>{escape(article.about)}</p><p class="soft">Printed figures: {told}.</p>'
+        f'<p><a class="go" href="{page}" aria-label="Step through its nets, article {article.number}">'
+        f"Step through its nets</a></p></div><figure>{diagram}</figure></div>"
         + (table if rows else "")
         + (f"<details><summary>Errata</summary><ul>{errata}</ul></details>" if errata else "")
         + "</section>"

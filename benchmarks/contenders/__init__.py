@@ -120,6 +120,8 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("jax jit", ".with_jax:Jitted", ("jax",), _STORED),
     Contender("jax scan", ".with_jax:Scanned", ("jax",), (*_STORED, *_GPU), _BOTH),
     Contender("plain numpy", ".plain:Plain", (), (*_STORED, "W5", "G4"), _BOTH),
+    Contender("plain numpy out", ".plain:Buffered", (), _STORED),
+    Contender("numba", ".with_numba:Loop", ("numba",), ("W1",)),
     Contender("scikit-learn", ".with_sklearn:Sklearn", ("scikit-learn",), ("W2", "W3"), allowance=_EPSILON),
     Contender("scikit-learn fit", ".with_sklearn:Fit", ("scikit-learn",), ("W0",), allowance=_EPSILON),
     _torch("fused fit", "Epochs", ("W0",), _CPU),

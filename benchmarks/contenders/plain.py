@@ -11,6 +11,8 @@ import numpy as np
 from ..data import Blocks, Data
 from ..works import Work
 
+_AT_ONCE = 32_768  # weights, whose vectors a cache holds
+
 
 def slices(files: tuple[Any, Any], size: int, steps: int) -> Iterator[Any]:
     """Batches, as copies of slices of mapped files."""
@@ -117,6 +119,114 @@ class Plain:
         m = self.m[k] / (1 - 0.9**self.count)
         v = self.v[k] / (1 - 0.999**self.count)
         self.params[k] -= self.work.rate * m / (self.xp.sqrt(v) + 1e-8)
+
+
+class Buffered(Plain):
+    """The same with nothing allocated in a step: results go into buffers, Adam runs on one flat vector."""
+
+    def begin(self, blocks: Blocks) -> None:
+        """Weights, gradients and moments as parts of flat vectors; a buffer for each result."""
+        given = [p for pair in blocks for p in pair if p is not None]
+        self.w = np.concatenate([p.ravel() for p in given]).astype(self.dtype)
+        self.g, self.m, self.v, *self.spare = (np.zeros_like(self.w) for _ in range(5))
+        ends = np.cumsum([p.size for p in given])[:-1]
+
+        def parts(flat: Any) -> list[Any]:
+            found = [a.reshape(p.shape) for a, p in zip(np.split(flat, ends), given, strict=True)]
+            return found if self.work.bias else [a for w in found for a in (w, None)]
+
+        self.params, self.grads = parts(self.w), parts(self.g)
+        n, units = self.work.batch, self.work.widths[1:]
+        self.o, self.d, self.slope = ([np.zeros((n, k), self.dtype) for k in units] for _ in range(3))
+        self.positive = [np.zeros((n, k), bool) for k in units]
+        self.column, self.at = np.zeros((n, 1), self.dtype), np.arange(n) * units[-1]
+        self.count = 0
+
+    def forward(self, x: Any) -> list[Any]:
+        outputs = [x]
+        for k, f in enumerate(self.work.activations):
+            w, b, z = self.params[2 * k], self.params[2 * k + 1], self.o[k]
+            np.matmul(outputs[-1], w, out=z)
+            if b is not None:
+                np.add(z, b, out=z)
+            if f == "relu":
+                np.maximum(z, 0, out=z)
+            elif f == "sigmoid":
+                np.negative(z, out=z)
+                np.exp(z, out=z)
+                np.add(z, 1, out=z)
+                np.reciprocal(z, out=z)
+            outputs.append(z)
+        return outputs
+
+    def times_derivative(self, f: str, k: int) -> None:
+        """Multiply the k-th delta by f′."""
+        o, d = self.o[k], self.d[k]
+        if f == "relu":
+            np.greater(o, 0, out=self.positive[k])
+            np.multiply(d, self.positive[k], out=d)
+        else:
+            np.subtract(1, o, out=self.slope[k])
+            np.multiply(self.slope[k], o, out=self.slope[k])
+            np.multiply(d, self.slope[k], out=d)
+
+    def error(self, o: Any, t: Any) -> tuple[Any, Any]:
+        n, d = len(o), self.d[-1]
+        if not self.work.labels:
+            np.subtract(o, t, out=d)
+            loss = np.vdot(d, d) / (2 * n)
+            np.divide(d, n, out=d)
+            return loss, d
+        np.max(o, axis=1, keepdims=True, out=self.column)
+        np.subtract(o, self.column, out=d)
+        np.exp(d, out=d)
+        np.sum(d, axis=1, keepdims=True, out=self.column)
+        np.divide(d, self.column, out=d)
+        right = self.at + t
+        p = d.ravel()
+        loss = -np.log(p[right]).sum() / n
+        p[right] -= 1
+        np.divide(d, n, out=d)
+        return loss, d
+
+    def step(self, x: Any, t: Any) -> Any:
+        outputs = self.forward(x)
+        loss, _ = self.error(outputs[-1], t)
+        last = len(self.d) - 1
+        if self.work.last != "identity":
+            self.times_derivative(self.work.last, last)
+        for k in range(last, -1, -1):
+            np.matmul(outputs[k].T, self.d[k], out=self.grads[2 * k])
+            if self.work.bias:
+                np.sum(self.d[k], axis=0, out=self.grads[2 * k + 1])
+            if k:
+                np.matmul(self.d[k], self.params[2 * k].T, out=self.d[k - 1])
+                self.times_derivative(self.work.hidden, k - 1)
+        self.count += 1
+        for start in range(0, self.w.size, _AT_ONCE):
+            self.update_part(slice(start, start + _AT_ONCE))
+        return loss
+
+    def update_part(self, part: slice) -> None:
+        """A part of all weights that fits into the cache."""
+        w, g, m, v, a, b = (each[part] for each in (self.w, self.g, self.m, self.v, *self.spare))
+        if self.work.update == "gradient_descent":
+            np.multiply(g, self.work.rate, out=g)
+            np.subtract(w, g, out=w)
+            return
+        np.multiply(m, 0.9, out=m)
+        np.multiply(g, 0.1, out=a)
+        np.add(m, a, out=m)
+        np.multiply(v, 0.999, out=v)
+        np.multiply(g, g, out=g)
+        np.multiply(g, 0.001, out=g)
+        np.add(v, g, out=v)
+        np.multiply(v, 1 / (1 - 0.999**self.count), out=b)
+        np.sqrt(b, out=b)
+        np.add(b, 1e-8, out=b)
+        np.multiply(m, self.work.rate / (1 - 0.9**self.count), out=a)
+        np.divide(a, b, out=a)
+        np.subtract(w, a, out=w)
 
 
 class Epochs(Plain):

@@ -30,10 +30,6 @@ def network(work: Work, data: Data) -> torch.nn.Sequential:
     return torch.nn.Sequential(*layers).to(work.device)
 
 
-def half_squared_error(o: Any, t: Any) -> Any:
-    return torch.nn.functional.mse_loss(o, t, reduction="sum") / (2 * o.shape[0])
-
-
 class Torch:
     """One batch after another; the losses are read at the end."""
 
@@ -49,8 +45,16 @@ class Torch:
         net, low = network(work, data), work.precision == "bfloat16"
         adam = partial(torch.optim.Adam, capturable=self.capturable)
         optimiser = {"adam": adam, "gradient_descent": torch.optim.SGD}[work.update]
-        self.optimiser = optimiser(net.parameters(), lr=work.rate, fused=fused or None)
-        loss = torch.nn.functional.cross_entropy if work.labels else half_squared_error
+        # Half the squared error is Torch's mean times this factor, which costs nothing in the learning rate.
+        factor = 1.0 if work.labels else work.widths[-1] / 2
+        self.factor = factor if work.update == "gradient_descent" else 1.0
+        self.optimiser = optimiser(net.parameters(), lr=work.rate * self.factor, fused=fused or None)
+
+        def loss(o: Any, t: Any) -> Any:
+            if work.labels:
+                return torch.nn.functional.cross_entropy(o, t)
+            mean = torch.nn.functional.mse_loss(o, t)
+            return mean if factor == self.factor else factor * mean
 
         def forward(x: Any, t: Any) -> Any:
             with torch.autocast(work.device, torch.bfloat16, cache_enabled=False) if low else nullcontext():
@@ -82,7 +86,8 @@ class Torch:
         return loss.detach().clone() if self.graphs_inside else loss.detach()
 
     def run(self, steps: int) -> Any:
-        return torch.stack([self.step(*batch) for batch in self.batches(steps)]).cpu().numpy()
+        losses = torch.stack([self.step(*batch) for batch in self.batches(steps)])
+        return self.factor * losses.cpu().numpy()
 
     @cached_property
     def ab(self) -> list[Any]:
@@ -160,7 +165,7 @@ class Graphed(Torch):
         self.at.zero_()
         for _ in range(steps):
             self.graph.replay()
-        return self.losses[:steps].cpu().numpy()
+        return self.factor * self.losses[:steps].cpu().numpy()
 
 
 class Rows(Dataset[Any]):
