@@ -71,6 +71,8 @@ def command_of(folder: str, other: Mapping[str, Any]) -> list[str]:
     if not isinstance(command, dict):
         msg = f"the run in {folder} was not begun by backprop-xp train: go on with bp.fit(..., run=run)"
         raise FileError(msg)
+    if command.get("data") is None:  # a file, which says itself how many features and outputs there are
+        command = {name: each for name, each in command.items() if name not in ("features", "outputs")}
     words = []
     for name, value in (command | {name: each for name, each in other.items() if each is not None}).items():
         if value is None or value is False:
