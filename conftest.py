@@ -8,10 +8,12 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn asks for it where 
 # Tests of bits are of NumPy's calls, which round as eager code does; test_native.py turns machine code on.
 os.environ.setdefault("BACKPROP_XP_NATIVE", "0")
 
-_missing = {name for name in ("sklearn", "torch", "pandas", "onnx", "onnxruntime") if not find_spec(name)}
-collect_ignore_glob = [
-    *["docs/sklearn.md"] * bool(_missing),
-    *["docs/onnx.md"] * bool(_missing & {"onnx", "onnxruntime"}),
-    *["backprop_xp/sklearn/*"] * ("sklearn" in _missing),
-    *["backprop_xp/onnx/*"] * ("onnx" in _missing),
-]
+_NEEDED = {  # what some doctests need, which may be missing
+    "backprop_xp/sklearn/*": ("sklearn",),
+    "backprop_xp/onnx/*": ("onnx",),
+    "docs/sklearn.md": ("sklearn", "torch", "pandas", "onnx", "onnxruntime"),
+    "docs/onnx.md": ("onnx", "onnxruntime"),
+    "docs/scipy.md": ("scipy",),
+}
+collect_ignore_glob = ["docs/*.py", "docs/gallery/*.py"]  # which are run when the site is built
+collect_ignore_glob += [path for path, names in _NEEDED.items() if not all(map(find_spec, names))]

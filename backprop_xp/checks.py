@@ -245,7 +245,7 @@ def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) 
             msg = (
                 f"{_wanted(loss, units if labels else None)}, got {number(xp.min(part))} to "
                 f"{number(xp.max(part))}, the first out of range is {number(first_bad)}, in row "
-                f"{first + start + _first_row(bad)}: mend them, or take another loss or last layer"
+                f"{first + start + _first_row(bad)}: fix them, or take another loss or last layer"
             )
             raise BackpropError(msg)
 
@@ -284,7 +284,7 @@ def check_categories(x: Array, categories: int, what: str, first: int = 0) -> No
             row = first + start + _first_row((part < 0) | (part >= categories))
             msg = (
                 f"{what} must be categories from 0 to {categories - 1}, got {int(low)} to {int(high)}, the "
-                f"first out of range in row {row}: mend them, or give the Embedding more categories"
+                f"first out of range in row {row}: fix them, or give the Embedding more categories"
             )
             raise BackpropError(msg)
 

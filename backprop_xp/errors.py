@@ -136,8 +136,8 @@ def how_to_install(extra: str) -> str:
     """The command that installs an extra, for a clone if this is one, else from the package index."""
     root = Path(__file__).resolve().parent.parent
     if (root / "pyproject.toml").exists():
-        return f"pip install -e '.[{extra}]' in {root}"
-    return f"pip install 'backprop-xp[{extra}]'"
+        return f'pip install -e ".[{extra}]" in {root}'
+    return f'pip install "backprop-xp[{extra}]"'  # quotes that Windows knows, too
 
 
 def listed(names: Any) -> str:

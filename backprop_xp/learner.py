@@ -328,7 +328,7 @@ class Learner:
 
         Args:
             w: the weights, from `init` or the previous step.
-            s: the state, likewise.
+            s: the state, from the same place.
             batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8, read as
                 x / 255; a dict of arrays by name where the net has several inputs; t, targets of shape
                 (batch, units), or integer labels (batch,) for categorical losses; and optionally a weight
@@ -371,9 +371,9 @@ class Learner:
         def step(w: Array, s: State, *batch: Any, xp: Namespace) -> Any:
             return self.pure(w, s, *batch, xp=xp, watch=names)
 
-        return self.compile_step(w, step if names else self.pure)
+        return self.compile_step(w, step if names else self.pure, native)
 
-    def compile_step(self, w: Array, function: Function) -> Compiled:
+    def compile_step(self, w: Array, function: Function, native: bool | None = None) -> Compiled:
         """A step of another form, f(w, s, *batch, xp=…) -> (w, s, …), compiled as `compile` compiles it."""
         carry = self._carry if self.order == "together" else None
         return self._to(w).compile(function, donate=2, carry=carry, check=self.check, native=native)

@@ -26,7 +26,7 @@ def check_shapes(step: Step, w: Any, s: State, batch: tuple[Any, ...], unpack: F
     Args:
         step: formulas of a step.
         w: the weights, or what a compiler packed them into.
-        s: the state, likewise.
+        s: the state, or what a compiler packed it into.
         batch: inputs, targets and, if there are some, weights.
         unpack: makes a vector of packed weights, and a state of a packed one.
 

@@ -4,11 +4,13 @@ import codecs
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from textwrap import wrap
 from typing import Any
 from unicodedata import decomposition, name
 
+_CODES = {"bold": 1, "red": 31, "green": 32, "blue": 34}  # of ECMA-48
 _ANY = 1000  # columns where there is no terminal
 _PLAIN = {
     "→": "->", "←": "<-", "−": "-", "–": "-", "—": "-", "…": "...", "≈": "~", "≤": "<=", "≥": ">=", "≠": "!=",
@@ -55,6 +57,26 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backprop_xp.plain")
+
+
+def style(name: str, stream: Any = None) -> Callable[[str], str]:
+    """What makes text bold or coloured on a terminal, and leaves it as it is elsewhere.
+
+    The environment's NO_COLOR, if it is set, and TERM=dumb switch colours off.
+
+    Args:
+        name: 'bold', 'red', 'green' or 'blue'.
+        stream: where the text is going; standard output if None.
+
+    >>> style("red")("no terminal here")
+    'no terminal here'
+    """
+    stream = sys.stdout if stream is None else stream
+    off = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if off or stream is None or not stream.isatty():
+        return str
+    code = _CODES[name]
+    return lambda text: f"\x1b[{code}m{text}\x1b[0m"
 
 
 def discard(stream: Any) -> None:

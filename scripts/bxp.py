@@ -137,9 +137,9 @@ def python(*arguments: str) -> int:
 
 
 def demo() -> int:
-    """Show the articles, figure by figure, then train a net."""
+    """Show on one screen what the library is."""
     ensure("cli")
-    return python("backprop_xp", "articles") or python("backprop_xp", "train")
+    return python("backprop_xp", "demo")
 
 
 def test(rest: "list[str]") -> int:
@@ -162,7 +162,7 @@ def parse(argv: "list[str]") -> "tuple[argparse.Namespace, list[str]]":
         prog="bxp.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("demo", help="show the five articles, then train a net")
+    commands.add_parser("demo", help="show on one screen what the library is")
     tests = "run the tests; further arguments go to pytest, as in: test -k exact"
     commands.add_parser("test", help=tests, description=tests, allow_abbrev=False)
     commands.add_parser("lint", help="run ruff, mypy and import-linter")

@@ -402,9 +402,9 @@ def test_a_library_that_is_broken_is_not_called_missing():
 
 def test_advice_to_install_works_from_a_clone(monkeypatch, tmp_path):
     root = Path(bp.__file__).resolve().parent.parent
-    assert bp.errors.how_to_install("jax") == f"pip install -e '.[jax]' in {root}"
+    assert bp.errors.how_to_install("jax") == f'pip install -e ".[jax]" in {root}'
     monkeypatch.setattr(bp.errors, "__file__", str(tmp_path / "backprop_xp" / "errors.py"))
-    assert bp.errors.how_to_install("jax") == "pip install 'backprop-xp[jax]'"
+    assert bp.errors.how_to_install("jax") == 'pip install "backprop-xp[jax]"'
 
 
 # ---------------------------------------------------------------- tests of a GPU

@@ -1,5 +1,6 @@
 """The command line as a newcomer meets it."""
 
+import importlib
 import json
 import os
 import re
@@ -7,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 import backprop_xp as bp
 from backprop_xp import articles, backends, cli, terminal
+from backprop_xp.cli import demo
 
 SMALL = ["train", "--rows", "2000", "--layers", "8", "--epochs", "2"]
 ROOT = Path(bp.__file__).resolve().parent.parent
@@ -170,7 +173,7 @@ def test_words_that_are_not_understood_are_refused(words, capsys):
 @pytest.mark.parametrize(
     ("words", "texts"),
     [
-        ([], ["train", "articles", "backends", "--version"]),
+        ([], ["1. see it backprop-xp demo", "5. ask why", "articles", "backends", "--version"]),
         (["train"], ["examples:", "--batch-size N", "(default: 100,000", "floor", "half_squared_error"]),
         (["articles"], ["--article N", "--json"]),
         (["backends"], ["array libraries"]),
@@ -182,6 +185,69 @@ def test_help_tells_what_there_is(words, texts, capsys):
     assert why.value.code == 0
     told = " ".join(capsys.readouterr().out.split())
     assert all(text in told for text in texts)
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "120"])
+def test_the_demo_fits_the_screen_and_tells_what_to_do_next(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(demo, "_STEPS", 10)
+    monkeypatch.setattr(demo, "import_module", lambda name: importlib.import_module(f"{name}_is_missing"))
+    assert cli.main(["demo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    assert len(lines) <= (24 if int(columns) >= 80 else 48)
+    told = " ".join(" ".join(lines).split())
+    for text in ("0.43, 1, 1.3: learnt", "0, 1, 0: nothing learnt", "So the weight increases by 0.0002.",
+                 "floor", "uncompiled", "explain --article 2 --page why.html"):  # fmt: skip
+        assert text in told
+    assert "\x1b" not in told
+
+
+def test_the_demo_times_every_rival_that_is_installed(monkeypatch, capsys):
+    pytest.importorskip("torch", reason="the rival is Torch")
+    monkeypatch.setattr(demo, "_STEPS", 10)
+    demo._speed()
+    assert re.search(r"Torch [\d,]+ µs|scikit-learn [\d,]+ µs", capsys.readouterr().out)
+
+
+def test_articles_begin_with_a_line_each(capsys):
+    assert cli.main(["articles"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[0] for line in lines[:5]] == list("12345")
+    assert lines[6] == "All: 107 figures: 95 equal, 12 errata"
+    assert sum("backprop-xp articles --" in line for line in lines) == 4
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh"])
+def test_completion_is_printed_for_a_shell(shell_name, capsys):
+    pytest.importorskip("shtab", reason="shtab is not installed")
+    assert cli.main(["complete", shell_name]) == 0
+    assert "--batch-size" in capsys.readouterr().out
+
+
+def test_a_misspelt_command_is_guessed(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["trian"])
+    assert capsys.readouterr().err == (
+        "backprop-xp: error: there is no 'trian': did you mean 'train'? If not, see backprop-xp --help\n"
+    )
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+def test_an_error_is_coloured_on_a_terminal_and_what_to_do_is_bold(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert cli.main([*SMALL, "--backend", "exact"]) == 2
+    told = sys.stderr.getvalue()
+    assert told.startswith("\x1b[31mbackprop-xp: error:\x1b[0m training needs tanh")
+    assert "\x1b[1muse --backend numpy" in told
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert terminal.style("red", Terminal())("plain") == "plain"
 
 
 def test_without_a_command_the_help_is_shown(capsys):
@@ -216,7 +282,7 @@ def test_articles_are_handed_on(monkeypatch):
     asked = []
     monkeypatch.setattr(articles, "main", lambda **given: asked.append(given) or 1)
     assert cli.main(["articles", "--article", "2", "--backend", "numpy", "--json"]) == 1
-    assert asked == [{"backend": "numpy", "as_json": True, "only": 2}]
+    assert asked == [{"backend": "numpy", "as_json": True, "only": 2, "brief": True}]
 
 
 def test_ctrl_c_ends_politely(monkeypatch, capsys):
@@ -321,7 +387,7 @@ def test_text_fits_a_narrow_terminal(words):
 
 def test_tables_of_articles_fit_a_narrow_terminal_where_words_do(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
-    assert cli.main(["articles"]) == 0
+    assert cli.main(["articles", "--all"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(len(line) > 50 for line in lines) < 0.1 * len(lines)
     assert {word for line in lines for word in line.split()} >= {"sigmoid", "equal", "rounding"}

@@ -163,6 +163,7 @@ FUNCTIONS = {
     "negative": (lambda: xp.negative(R), F, [[-v for v in A], [-v for v in B]]),
     "positive": (lambda: xp.positive(R), F, [A, B]),
     "abs": (lambda: xp.abs(R), F, [[abs(v) for v in A], [abs(v) for v in B]]),
+    "sign": (lambda: xp.sign(R), F, [[1, -1, 0], [1, 1, -1]]),
     "maximum": (lambda: xp.maximum(R, 0), F, [[F(1, 3), 0, 0], [7, F(1, 2), 0]]),
     "minimum": (lambda: xp.minimum(R, 0), F, [[0, F(-2, 5), 0], [0, 0, -1]]),
     "equal": (lambda: xp.equal(R, 0), bool, [[False, False, True], [False] * 3]),

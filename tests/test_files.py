@@ -368,7 +368,7 @@ def deep(told):
     [
         (lambda told: told["learner"].update(unit="os.system"), "'os.system' is none of this library's"),
         (lambda told: told["learner"].update(unit="Net"), "Net has no setting"),
-        (lambda told: told.update(learner={"unit": "updates.L2", "strength": 1}), "tell of no learner"),
+        (lambda told: told.update(learner={"unit": "updates.L2", "strength": 1}), "describe no learner"),
         (lambda told: told["learner"].update(shards=0), "settings of Learner cannot be used: the number"),
         (lambda told: told["learner"].update(clip={"fraction": "1/0"}), "is no setting of a unit"),
         (lambda told: told["learner"].update(clip={"eval": "1"}), "is no setting of a unit"),

@@ -362,6 +362,21 @@ with interrupts("SIGTERM") as noted:
     process.stdout.close()
 
 
+def test_resume_goes_on_with_a_file(tmp_path, capsys):
+    lines = ["a,b,kind", *(f"{k % 7},{k % 5},{'pq'[k % 2]}" for k in range(200))]
+    (tmp_path / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+    file = ["--data", str(tmp_path / "table.csv")]
+    train = ["train", *file, "--layers", "4", "--json", "--quiet"]
+    assert cli.main([*train, "--epochs", "3", "--run", str(tmp_path / "whole")]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert cli.main([*train, "--epochs", "2", "--run", str(tmp_path / "part")]) == 0
+    capsys.readouterr()
+    assert cli.main(["resume", str(tmp_path / "part"), "--epochs", "3", "--json", "--quiet"]) == 2
+    assert "give it again, as --data FILE" in capsys.readouterr().err
+    assert cli.main(["resume", str(tmp_path / "part"), *file, "--epochs", "3", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == whole["loss"]
+
+
 def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     folder = str(tmp_path / "a")

@@ -616,3 +616,9 @@ class Table(layers.Layer):
 
 def test_numbers_given_as_text_are_exact_on_fractions():
     assert testing.check_update(updates.Momentum("1/10")).held("exact")
+
+
+@pytest.mark.parametrize("inputs", [5, (5,), {5}])
+def test_inputs_that_are_no_shapes_are_refused(inputs):
+    with pytest.raises(bp.BackpropError, match=r"as in inputs=\(\(5,\),\)"):
+        testing.check_layer(bp.Dense(2), inputs)

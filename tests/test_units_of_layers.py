@@ -220,7 +220,7 @@ def test_categories_out_of_range_are_refused_where_data_enter():
     learner = bp.Learner(net)
     state, t = learner.init(dtype="float64"), np.ones((6, 1))
     x = {"age": np.ones((6, 1)), "city": np.asarray([[0], [1], [4], [0], [5], [-1]], dtype="int32")}
-    words = "input 'city' must be categories from 0 to 4, got .*, the first out of range in row 4: mend them"
+    words = "input 'city' must be categories from 0 to 4, got .*, the first out of range in row 4: fix them"
     for act in (
         lambda: learner.check_values(x, t),
         lambda: bp.fit(learner, *state, Rows(x, t)),

@@ -188,7 +188,7 @@ def test_a_rate_that_waits_on_a_plateau_is_told_of_validations_alone():
         ({"validate": lambda: bp.train.Validate(HELD_OUT, every=0)}, "every= of Validate"),
         ({"validate": lambda: bp.train.Validate(3)}, "a source of data"),
         ({"stop": lambda: 5}, "stop must be one such as"),
-        ({"stop": lambda: bp.train.EarlyStop("r2")}, r"waits for 'r2', and validate= tells 'loss'"),
+        ({"stop": lambda: bp.train.EarlyStop("r2")}, r"waits for 'r2', and validate= has 'loss'"),
         ({"stop": lambda: bp.train.EarlyStop(patience=0)}, "the patience"),
         ({"stop": lambda: bp.train.EarlyStop(min_delta=-1)}, "min_delta"),
         ({"stop": lambda: bp.train.EarlyStop(3)}, "the figure"),

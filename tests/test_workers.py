@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 import backprop_xp as bp
 from backprop_xp import cli, nccl, workers
-from backprop_xp.files.folder import is_locked, step_files
+from backprop_xp.files.folder import step_files
+from backprop_xp.files.locks import is_locked
 from backprop_xp.step import Gradient, cuts, total
 from backprop_xp.train.fit import _loop as made_loop
 
@@ -365,7 +366,7 @@ def test_two_three_and_four_workers_have_one_workers_bits_and_take_up_each_other
         status, found, said, _ = SCRIPT.start(size, "--folder", str(tmp_path / "a"), "--epochs", str(epochs))
         assert (status, len(found), len(set(found))) == (0, size, 1), said
     assert set(found) == {whole}
-    assert not is_locked(tmp_path / "a")
+    assert not is_locked(tmp_path / "a" / "lock")
 
 
 @with_mpi

@@ -14,6 +14,12 @@ from .writing import columns, label, paragraph, shown, width
 FEW = 3  # for an example with fewer printed figures, our values are shown too
 LINES = 12  # lines of our values, when all articles are shown
 INDENT = "    "  # of tables of our values
+_MORE = {
+    "backprop-xp articles --article 2": "every figure of one beside ours",
+    "backprop-xp articles --all": "all of them",
+    "backprop-xp articles --backend numpy": "what floats make of them",
+    "backprop-xp articles --page site": "pages to step through",
+}
 MARK_NAMES = {
     EQUAL: "equal",
     ROUNDED: "equal after rounding",
@@ -23,13 +29,16 @@ MARK_NAMES = {
 }
 
 
-def main(backend: str | None = None, as_json: bool = False, only: int | None = None) -> int:
+def main(
+    backend: str | None = None, as_json: bool = False, only: int | None = None, *, brief: bool = False
+) -> int:
     """Recompute the articles and print their figures with ours beside them.
 
     Args:
         backend: by name; without one fractions, and NumPy where values are irrational.
         as_json: print one JSON document.
         only: the number of an article, 1 to 5, to show only this one, with all its values.
+        brief: of all articles, show one line each.
 
     Returns:
         The exit status: 0, or 1 where a figure that should agree does not.
@@ -50,7 +59,8 @@ def main(backend: str | None = None, as_json: bool = False, only: int | None = N
     if as_json:
         sys.stdout.write(json.dumps(document(found, backend), indent=1, ensure_ascii=False) + "\n")
     else:
-        for line in text(found, whole=only is not None):
+        lines = summary(found) if brief and only is None else text(found, whole=only is not None)
+        for line in lines:
             sys.stdout.write(line.rstrip() + "\n")
     return 0 if all(result.ok for result in results) else 1
 
@@ -141,6 +151,33 @@ def text(found: Sequence[tuple[Article, list[Result]]], *, whole: bool) -> Itera
     count = counted(results)
     parts = [f"{n} {MARK_NAMES[mark]}" for mark, n in count.items() if n or mark != BRANCH]
     yield from paragraph(", ".join(parts), f"{sum(count.values())} figures: ")
+
+
+def summary(found: Sequence[tuple[Article, list[Result]]]) -> Iterator[str]:
+    """A line for each article, their sum, and where more is."""
+    rows = [(str(article.number), _title(article), _told(own)) for article, own in found]
+    yield from columns(rows, "")
+    yield ""
+    yield from paragraph(_told([result for _, results in found for result in results]), "All: ")
+    yield ""
+    wide = max(map(len, _MORE)) + max(map(len, _MORE.values())) + 2 <= width()
+    yield from columns(list(_MORE.items()), "") if wide else _MORE
+
+
+def _title(article: Article) -> str:
+    """The title without the name of its series and without remarks."""
+    return article.title.partition(" (")[0].rpartition(" - ")[2]
+
+
+def _told(results: Iterable[Result]) -> str:
+    """The number of printed figures, and of those that agree."""
+    count = counted(results)
+    errata = "erratum" if count[ERRATUM] == 1 else "errata"
+    counts = {"equal": count[EQUAL] + count[ROUNDED], errata: count[ERRATUM],
+              "taken another way by floats": count[BRANCH], "WRONG": count[WRONG]}  # fmt: skip
+    told = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+    total = sum(count.values())
+    return f"{total} {'figure' if total == 1 else 'figures'}: {told}"
 
 
 def _example_text(result: Result, number: int, last_formula: str, *, whole: bool) -> Iterator[str]:

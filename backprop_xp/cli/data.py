@@ -54,8 +54,8 @@ def add_options(add: Any) -> None:
     """The options of `train` that say what the data are."""
     add("--data", metavar="NAME", default="teacher",
         help=f"a synthetic set ({', '.join(sets.ALL)}) or a file (.csv, .parquet, .npy, .npz)")  # fmt: skip
-    add("--target", metavar="COLUMN", help="of a file, the column to predict (default: the last one)")
-    add("--drop", metavar="NAME,NAME,…", help="columns of a file that are not used")
+    add("--target", metavar="COLUMN", help="the column of the file to predict (default: the last one)")
+    add("--drop", metavar="NAME,NAME,…", help="columns of the file to leave out")
     add("--task", choices=["regression", "classification"],
         help="predict numbers, or classes (default: as the data say, regression for a teacher)")  # fmt: skip
     add("--rows", type=int, metavar="N", help="rows of training data (default: 100,000, or all of a file)")

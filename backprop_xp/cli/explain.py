@@ -20,7 +20,7 @@ from ..learner import Learner
 from ..net import chain
 from ..updates import GradientDescent
 
-ABOUT = """Explain why each weight moves: in words, each claim measured, and in the size it had.
+ABOUT = """Explain why each weight moves, in words; each claim is checked by measuring it.
 
 Give an article (--article 2), or a neuron of your own (--weights, --inputs, --targets), or a model file or
 run directory (--model) with rows to learn from. Numbers may be fractions; they are then exact."""
@@ -38,27 +38,27 @@ def add_parser(commands: Any, formatter: Any) -> None:
     add = parser.add_argument_group("what is explained").add_argument
     add("--article", type=int, metavar="N", help="the nets of article N, 1 to 5")
     add("--model", metavar="FILE", help="a model file, or a run directory, whose newest checkpoint is taken")
-    add("--weights", metavar="W …", help="the weights of one neuron, one an input")
-    add("--bias", metavar="B", help="its bias (a negative one as --bias=-1/4); without, it has none")
+    add("--weights", metavar="W …", help="the weights of one neuron, one for each input")
+    add("--bias", metavar="B", help="its bias, a negative one as --bias=-1/4 (default: no bias)")
     add("--activation", choices=list(activations.ALL), default="relu", metavar="NAME",
-        help=f"of the neuron: {', '.join(activations.ALL)}")  # fmt: skip
+        help=f"activation of the neuron: {', '.join(activations.ALL)}")  # fmt: skip
     add("--rate", default="1/10", metavar="X", help="learning rate of the neuron")
     add("--inputs", metavar="X …; …", help="the inputs of each sample, samples separated by ;")
     add("--targets", metavar="T; …", help="what is expected of each sample")
-    add("--names", metavar="A,B,…", help="of the inputs")
-    add("--batch-size", type=int, default=1, metavar="N", help="samples that are learnt from together")
+    add("--names", metavar="A,B,…", help="names of the inputs")
+    add("--batch-size", type=int, default=1, metavar="N", help="samples of one update")
     add = parser.add_argument_group("how it is shown").add_argument
     add("--page", metavar="FILE", help="write a page, one HTML file that needs no network")
     add("--picture", metavar="FILE", help="draw a picture, .png, .svg or .pdf")
-    add("--kind", choices=list(PICTURES), default="diagram", help="which picture")
+    add("--kind", choices=list(PICTURES), default="diagram", help="kind of picture")
     add("--json", action="store_true", help="print the explanation as JSON")
-    add("--language", default="en", metavar="NAME", help="of the sentences: en or de")
+    add("--language", default="en", metavar="NAME", help="language of the sentences: en or de")
     add(
         "--most",
         type=int,
         default=MOST,
         metavar="N",
-        help="weights that are explained, those that moved most",
+        help="how many weights to explain, those that moved most",
     )
 
 

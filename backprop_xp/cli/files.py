@@ -13,7 +13,8 @@ from ..arrays import Array
 from ..errors import BackpropError, FileError, unavailable
 from ..files import RunDir
 from ..files.atomic import write_whole
-from ..files.folder import is_locked, read_log, read_settings, step_files
+from ..files.folder import read_log, read_settings, step_files
+from ..files.locks import is_locked
 from ..files.model import checked_path, content, load, told
 from ..files.safetensors import HASH, opened
 from ..learner import Learner
@@ -38,19 +39,19 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
         return found.add_argument
 
     add = parser("resume", resume, "go on with a training that was stopped")
-    add("folder", metavar="DIR", help="the folder that was given as train --run")
-    add("--epochs", type=int, metavar="N", help="passes over all rows, the earlier ones included")
+    add("folder", metavar="DIR", help="the folder given to train --run")
+    add("--epochs", type=int, metavar="N", help="passes over all rows, those already made included")
     add("--data", metavar="FILE", help="the file, for a run that trained on one")
     workers.option(add)
     add("--json", action="store_true", help="print one line of JSON, as train does")
     add("--quiet", action="store_true", help="print the result only")
-    add = parser("runs", runs, "list the run directories in a folder")
+    add = parser("runs", runs, "list the runs in a folder")
     add("folder", metavar="DIR", nargs="?", default="runs", help="the folder that holds them")
     add = parser("plot", plot, "draw the losses of a run")
     add("folder", metavar="DIR", help="the folder of the run")
     add("--out", metavar="FILE", help="the picture, .png, .svg or .pdf (default: loss.png in the folder)")
-    add = parser("show", show, "tell what is in a model file or a checkpoint")
-    add("file", metavar="FILE", help="a file that bp.save or a run wrote")
+    add = parser("show", show, "show what is in a model file or checkpoint")
+    add("file", metavar="FILE", help="a file written by bp.save or by a run")
     add = parser("export", export, "write what a model file predicts as an ONNX model")
     add("file", metavar="MODEL", help="a file that bp.save, an estimator's save or a run wrote")
     add("out", metavar="FILE.onnx", help="the file to write")
@@ -64,7 +65,7 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
 
 
 def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] | None:
-    """What a run restores; that a checkpoint is damaged is told in a line on standard error."""
+    """What a run restores; a damaged checkpoint is named in a line on standard error."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         state = run.restore(learner, like=like)
@@ -82,6 +83,8 @@ def command_of(folder: str, other: Mapping[str, Any]) -> list[str]:
     if not isinstance(command, dict):
         msg = f"the run in {folder} was not begun by backprop-xp train: go on with bp.fit(..., run=run)"
         raise FileError(msg)
+    if command.get("data") is None:  # a file, which says itself how many features and outputs there are
+        command = {name: each for name, each in command.items() if name not in ("features", "outputs")}
     words = []
     for name, value in (command | {name: each for name, each in other.items() if each is not None}).items():
         if value is None or value is False:
@@ -117,7 +120,7 @@ def _row(folder: Path) -> list[str]:
                for name in ("epoch", "loss", "validation")}  # fmt: skip
     shown = ["–" if each is None else f"{each:.6g}" for each in figures.values()]
     last = str(log[-1].get("time", ""))[:19].replace("T", " ") if log else ""
-    return [folder.name, "running" if is_locked(folder) else "stopped", str(steps), *shown, last]
+    return [folder.name, "running" if is_locked(folder / "lock") else "stopped", str(steps), *shown, last]
 
 
 def _number(value: Any) -> bool:
@@ -160,7 +163,7 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    """Tell what is in a model file or a checkpoint: net, loss, rule, steps, whether it is whole."""
+    """Show what is in a model file or checkpoint: net, loss, rule, steps, and whether it is intact."""
     path = Path(args.file)
     lines: list[tuple[str, str]] = []
     with opened(path) as reader:
@@ -221,7 +224,7 @@ def _told_of(value: Any) -> str:
 
 
 def _of_run(run: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a checkpoint tells of its run."""
+    """What a checkpoint says about its run."""
     epochs = tensors["~history"].shape[0] if "~history" in tensors else 0
     partial, best = run.get("partial"), run.get("best")
     more = f", and {partial[1]:,} rows of the next" if isinstance(partial, list) and len(partial) == 3 else ""

@@ -67,7 +67,8 @@ def launch(words: Sequence[str], number: int, folder: str | None) -> int:
 
     def passed_on(which: int, _: Any) -> None:
         came.append(which)
-        process.send_signal(which)
+        if os.name != "nt":  # where the console has sent it to all of them already
+            process.send_signal(which)
 
     before = {
         each: signal.signal(each, passed_on) for name in _PASSED_ON if (each := getattr(signal, name, None))

@@ -68,6 +68,7 @@ def _unary(ufunc: Callable[[Any], Any]) -> Callable[[ExactArray], ExactArray]:
 negative, positive, abs = _unary(np.negative), _unary(lambda x: x), _unary(np.abs)
 bitwise_invert = logical_not = _unary(np.invert)
 square = _unary(lambda x: x * x)
+sign = _unary(lambda x: x**0 * np.sign(x))  # x**0 keeps the type
 isfinite = _unary(lambda x: np.ones(x.shape, dtype="bool"))
 isnan = isinf = _unary(lambda x: np.zeros(x.shape, dtype="bool"))
 

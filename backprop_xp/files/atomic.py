@@ -28,7 +28,7 @@ def write_whole(path: Path, chunks: Iterable[Any]) -> None:
     check_regular(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}{SUFFIX}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOSED_ON_EXEC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _KIND, 0o666)
     except OSError as error:
         raise not_written(path, error) from error
     try:
@@ -49,6 +49,7 @@ def write_whole(path: Path, chunks: Iterable[Any]) -> None:
 
 
 _CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+_KIND = _CLOSED_ON_EXEC | getattr(os, "O_BINARY", 0)  # else Windows writes two bytes for a line feed
 
 
 def check_regular(path: Path) -> None:
@@ -70,7 +71,9 @@ def check_regular(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk, where the file system can do that."""
+    """Write the names in a folder to the disk, where the system can do that; Windows opens no folder."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY | _CLOSED_ON_EXEC)
     try:
         os.fsync(descriptor)

@@ -1,11 +1,10 @@
-"""What lies in the folder of a run, as anybody may look at it: checkpoints, the log, the settings, the lock.
+"""What lies in the folder of a run, as anybody may look at it: checkpoints, the log and the settings.
 
 A checkpoint is step-000000000400.safetensors; best.safetensors is the best one's second name.
 """
 
 import json
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,9 @@ from .model import read_text, told
 from .safetensors import opened
 from .units import parse_unit_json
 
-try:
-    import fcntl
-
-    _flock: Any = fcntl.flock
-except ImportError:  # as on Windows
-    _flock = None
-
 BEST = "best.safetensors"
 _STEP = re.compile(r"step-(\d{12})\.safetensors")
 OWN = re.compile(rf"\.(step-\d{{12}}\.safetensors|{re.escape(BEST)}|run\.json|log\.jsonl)\.\d+\.\w+\{SUFFIX}")
-_LOCK_SECONDS = 0.3  # someone who only looks holds it for a moment
 _LARGEST_TEXT = 1 << 20
 
 
@@ -81,33 +72,3 @@ def read_settings(folder: Path) -> dict[str, Any]:
         msg = f"{folder / 'run.json'} must be an object"
         raise FileError(msg)
     return found
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process trains in a folder."""
-    if _flock is None:
-        return False
-    try:
-        with (folder / "lock").open("rb") as file:
-            _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def locked(descriptor: int) -> bool:
-    """Lock a file for this process; whether that could be done."""
-    if _flock is None:
-        return True
-    until = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.02)
-        else:
-            return True

@@ -56,7 +56,7 @@ def save(path: str | Path, learner: Learner, w: Array, s: State) -> None:
 
     Raises:
         BackpropError: w and s that do not belong to the learner.
-        FileError: it cannot be written; or the learner has a part that cannot be told by settings, such
+        FileError: it cannot be written; or the learner has a part that its settings do not describe, such
             as a schedule that is a function.
 
     >>> import tempfile, backprop_xp as bp
@@ -268,7 +268,7 @@ def content(reader: Reader, known: Mapping[str, type] | None = None) -> tuple[Le
     found = told(reader)
     learner = decode(found["learner"], known)
     if not isinstance(learner, Learner):
-        reader.refuse("its metadata tell of no learner")
+        reader.refuse("its metadata describe no learner")
     return learner, found["dtype"]
 
 

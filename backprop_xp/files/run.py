@@ -34,7 +34,8 @@ from ..train.chunk_length import LONGEST
 from ..train.loop import Epoch, Partial, Resumed, as_int
 from ..workers import Exchange
 from .atomic import SUFFIX, not_written, write_whole
-from .folder import BEST, OWN, locked, read_log, step_files, step_of, verify
+from .folder import BEST, OWN, read_log, step_files, step_of, verify
+from .locks import locked
 from .model import HISTORY, RULES, checked_path, read_arrays, to_backend, told, write_model
 from .safetensors import Reader, opened
 from .units import encode
@@ -46,7 +47,7 @@ _FIGURES = len(Epoch._fields) - 1  # of an epoch, besides its metrics
 class RunDir:
     """A folder that keeps the checkpoints of one training, of which the newest that verifies is resumed.
 
-    One process at a time may train in it: it is locked (by flock; not on Windows, which has none) until
+    One process at a time may train in it: it is locked until
     `close`, the end of a `with` block, or that of the process. Temporary files that an earlier process left
     are removed.
 

@@ -3,7 +3,7 @@
 A file is the length of its header (8 bytes, little-endian), the header (JSON: the dtype, shape and
 place of each tensor, and texts as metadata), and the bytes of the tensors, without gaps
 (https://github.com/huggingface/safetensors). Ours end with a tensor `~sha256`, the SHA-256 of every byte
-before it. All that a header says is checked before any memory is taken for what it tells of.
+before it. All that a header says is checked before any memory is taken for what it describes.
 """
 
 import json

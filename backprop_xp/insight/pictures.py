@@ -46,7 +46,7 @@ def picture(data: Json, kind: str = "diagram", step: int = -1, run: int = 0) -> 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        msg = "pictures need matplotlib: pip install 'backprop-xp[plot]'"
+        msg = 'pictures need matplotlib: pip install "backprop-xp[plot]"'
         raise BackpropError(msg) from error
     figure = Figure(figsize=(8, 4.5), layout="constrained", facecolor="white")
     PICTURES[kind](figure, own, at)

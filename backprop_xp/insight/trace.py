@@ -34,7 +34,7 @@ class LayerTrace:
         scalars: by parameter what the rule computes once for the step, such as (rate,); see
             `scalars` and `element` of the rule, which made w_after from w_before and all this.
         moments_before: by parameter the rule's moments before the update, such as Adam's (m, v).
-        moments_after: likewise after it.
+        moments_after: by parameter the same moments after it.
     """
 
     name: str

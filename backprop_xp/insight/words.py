@@ -116,7 +116,8 @@ def sentences(step: Json, why: Json, table: Mapping[str, str]) -> list[str]:
         alone = filled | dict(zip(("loss", "alone_loss"), pair(step["loss"], why["alone_loss"]), strict=True))
     else:
         alone = filled
-    return [table[key].format(**(alone if key.startswith("alone") else filled)) for key in why["says"]]
+    found = [table[key].format(**(alone if key.startswith("alone") else filled)) for key in why["says"]]
+    return [text.replace("= ≈", "≈") for text in found]
 
 
 def name_of(run: Json, block: str, at: Sequence[int]) -> str:

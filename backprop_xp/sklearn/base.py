@@ -399,7 +399,7 @@ class Backprop(
             path: of the file; a regular file that is there already is replaced.
 
         Raises:
-            FileError: it cannot be written, or a setting cannot be told as data.
+            FileError: it cannot be written, or a setting cannot be written as data.
         """
         check_is_fitted(self)
         saved.save(self, path)

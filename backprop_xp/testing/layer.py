@@ -1,12 +1,14 @@
 """The checks of a layer."""
 
 from collections import namedtuple
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Shape
+from ..errors import BackpropError
 from ..exact import namespace
 from ..layers import Context, Input, Layer
 from .formula import CLOSE, Formula, compare, exactly, fractions
@@ -42,12 +44,16 @@ def check_layer(layer: Layer, inputs: tuple[Any, ...] = ((5,),)) -> Report:
 
     Raises:
         CheckFailed: the first check that does not hold, in one sentence.
-        BackpropError: it is no layer.
+        BackpropError: it is no layer, or the inputs are not a shape or an array for each.
 
     >>> import backprop_xp as bp
     >>> check_layer(bp.Dense(2), inputs=((3,),)).held("exact")
     True
     """
+    fit = isinstance(inputs, Sequence) and all(isinstance(a, Sequence) or hasattr(a, "shape") for a in inputs)
+    if not fit:
+        msg = f"the inputs are a shape, or an array, for each of them, as in inputs=((5,),); got {inputs!r}"
+        raise BackpropError(msg)
     check_made(layer, "a layer derives from bp.layers.Layer", fits=isinstance(layer, Layer))
     return run(layer, _Checked(layer, inputs).checks())
 

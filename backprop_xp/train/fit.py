@@ -69,7 +69,7 @@ def epochs(
     Args:
         learner: the net, its loss and its update rule.
         w: weights, from `learner.init` or an earlier training.
-        s: the state, likewise.
+        s: the state that belongs to them.
         source: the data.
         epochs: how many, counted from the step `began`.
         batch_size: rows of a step.
@@ -240,7 +240,7 @@ def fit(
     Args:
         learner: the net, its loss and its update rule.
         w: weights, from `learner.init` or an earlier training.
-        s: the state, likewise.
+        s: the state that belongs to them.
         source: the data, such as `bp.data.Stored(x, t)` or `bp.data.Teacher(0, 10_000, features=8)`. If
             its rows are NumPy arrays and w is not, they are sent to the device of w: with CuPy
             streamed while steps run, with JAX and Torch one window at a time.

@@ -65,7 +65,7 @@ class Trained(NamedTuple):
 
     Attributes:
         w: the weights, valid until the next record; keep copies with `learner.snapshot`.
-        s: the state, likewise.
+        s: the state, valid as long.
         epochs: the figures of the epochs since the last record, the newest last.
     """
 

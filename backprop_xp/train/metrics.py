@@ -37,7 +37,7 @@ class Metric(ABC):
     is_number: ClassVar[bool] = True
 
     def check(self, loss: Loss, units: int) -> None:
-        """Check that this can be told of a net with so many output units and such a loss.
+        """Check that this metric is defined for so many output units and this loss.
 
         Raises:
             BackpropError: it cannot.

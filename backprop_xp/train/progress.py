@@ -27,8 +27,8 @@ class Report(NamedTuple):
         seconds_left: the estimated time until the last epoch ends.
         smoothed: the mean loss of about the last 50 steps; newer ones count more.
         validation: the mean loss of the validation rows after this epoch; None before its end.
-        metrics: of the validation rows, likewise.
-        memory: bytes that arrays take up on the device; None where it is the host, or does not tell.
+        metrics: of the validation rows after this epoch; empty before its end.
+        memory: bytes that arrays take up on the device; None where it is the host, or is not known.
     """
 
     epoch: int

@@ -25,7 +25,7 @@ class Record(NamedTuple):
 
     Attributes:
         w: the weights, valid until the callback returns; keep copies with `learner.snapshot`.
-        s: the state, likewise.
+        s: the state, valid as long.
         epoch: the number of the epoch, from 1.
         rows: the rows trained on.
         loss: the mean loss of these rows.
@@ -229,7 +229,7 @@ def stopping(stop: Any, validate: Validate | None) -> Stopping | None:
     metrics = {} if validate is None else validate.metrics
     if stop.figure not in metrics:
         known = listed(["loss", *metrics])
-        msg = f"EarlyStop waits for {stop.figure!r}, and validate= tells {known}"
+        msg = f"EarlyStop waits for {stop.figure!r}, and validate= has {known}"
         raise BackpropError(msg)
     return Stopping(stop, larger=metrics[stop.figure].larger_is_better)
 

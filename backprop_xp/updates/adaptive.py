@@ -317,8 +317,8 @@ class Lion:
     Args:
         rate: η, as for GradientDescent.
         beta1: β₁, a number or its text such as "9/10", exact on fractions.
-        beta2: β₂, likewise.
-        decay: λ, 0 or more, multiplied by the rate as for AdamW; likewise.
+        beta2: β₂, a number or its text.
+        decay: λ, 0 or more, multiplied by the rate as for AdamW; a number or its text.
 
     Raises:
         BackpropError: a rate that is not positive and finite, a β outside [0, 1), a λ below 0.

@@ -64,7 +64,7 @@ function sentences(why) {
       slots.share = number(why.share, { plus: true, fractions: state.fractions });
       slots.percent = number(why.percent || "0", { digits: 3 }).replace("≈ ", "");
     }
-    return [key, DATA.sentences[key].replace(/\{(\w+)\}/g, (_, slot) => slots[slot])];
+    return [key, DATA.sentences[key].replace(/\{(\w+)\}/g, (_, slot) => slots[slot]).replace(/= ≈/g, "≈")];
   });
 }
 
