@@ -10,7 +10,7 @@ from backprop_xp import activations, layers, losses, updates
 from backprop_xp.backends import get
 from backprop_xp.compiler.cpu.compiled import Planned
 from backprop_xp.compiler.ir import abstract, leaves
-from backprop_xp.compiler.native import bound, machine
+from backprop_xp.compiler.native import bound, machine, unrolled
 from backprop_xp.compiler.native.function import Target
 from backprop_xp.compiler.native.module import Module
 from backprop_xp.compiler.recorder import record
@@ -583,6 +583,35 @@ def test_an_operation_without_code_falls_back_and_says_so():
     found = step(np.ones(5))
     assert list(step.not_native.values()) == ["Unknown: logaddexp of float64"]
     np.testing.assert_allclose(found, 2 * np.logaddexp(1.0, 1.0) * np.ones(5))
+
+
+@pytest.mark.parametrize("most", [0, unrolled.MOST], ids=["kernels", "a straight line"])
+def test_small_programs_are_numpys_as_kernels_and_in_a_straight_line(most, monkeypatch, rng):
+    def mixed(a, b, *, xp):
+        known = xp.reshape(xp.asarray((1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), (2, 3))  # constants, also as views
+        return (
+            a + xp.matrix_transpose(known),
+            a * xp.broadcast_to(known[0, :2], (3, 2)),
+            xp.matrix_transpose(known),
+            xp.matmul(a, b),
+            xp.concat([a, xp.exp(a)], axis=1),
+            xp.stack([a, a * 2], axis=0)[1, ::-1, :],
+            *(xp.sum(a, axis=axis) + xp.max(a * 2, axis=axis) for axis in (None, 0, 1)),
+            xp.mean(a, axis=1, keepdims=True) - xp.min(a),
+            xp.any(a > 9),
+            xp.all(a < 9, axis=0),
+            xp.where(a > 0, a, b[0, 0]),
+        )
+
+    monkeypatch.setattr(unrolled, "MOST", most)
+    a, b = rng.normal(size=(3, 2)), rng.normal(size=(2, 4))
+    step = compiled(mixed)
+    found = step(a, b)
+    assert is_native(step)
+    assert isinstance(next(iter(step.plans.values())).module, unrolled.Unrolled if most else Module)
+    for k, (mine, numpys) in enumerate(zip(found, mixed(a, b, xp=np), strict=True)):
+        assert mine.dtype == np.asarray(numpys).dtype
+        np.testing.assert_allclose(mine, numpys, rtol=1e-14, err_msg=str(k))
 
 
 def test_arrays_without_elements_and_of_another_byte_order():

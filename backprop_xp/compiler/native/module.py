@@ -97,7 +97,9 @@ class Module:
         self.layouts = Layouts(self.fused)
         self.values = self.layouts.values
         program = self.fused.program
-        self.constants: dict[int, Any] = dict(program.constants)
+        self.constants: dict[int, Any] = {
+            v: np.ascontiguousarray(a, dtype=self.values[v].dtype) for v, a in program.constants.items()
+        }
         self.state = [ref.value for ref in refs(program.inputs[:donate])]
         self.held = [ref.value for ref in refs(program.inputs[donate : donate + hold])]
         self.rows = [ref.value for ref in refs(program.inputs[donate + hold :])]
