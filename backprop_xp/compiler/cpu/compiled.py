@@ -1,4 +1,4 @@
-"""Compiled functions for every library whose arrays lie in memory that NumPy can see."""
+"""Compiled functions for every library whose arrays lie in memory that NumPy can see: machine code, or calls."""
 
 import warnings
 from typing import Any
