@@ -11,6 +11,7 @@
     cuda        fused kernels inside CUDA graphs
     jax, torch  what those libraries compile themselves
 
-The targets share the passes and do not import each other, with three exceptions: Torch uses the plans of `cpu`, these
-use machine code where there is some, and that is made of the kernels of `cuda.fusion`, which needs no GPU.
+The targets share the passes and do not import each other, with three exceptions: Torch uses the plans of
+`cpu`, these use machine code where there is some, and that is made of the kernels of `cuda.fusion`, which
+needs no GPU.
 """

@@ -1,4 +1,4 @@
-"""Compiled functions for every library whose arrays lie in memory that NumPy can see: machine code, or calls."""
+"""Compiled functions for every library whose arrays lie in memory that NumPy can see."""
 
 import warnings
 from typing import Any
