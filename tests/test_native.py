@@ -95,6 +95,8 @@ BINARY = (
     "subtract",
     "multiply",
     "divide",
+    "remainder",
+    "floor_divide",
     "maximum",
     "minimum",
     "copysign",
@@ -483,6 +485,30 @@ def test_bytes_categories_and_weights_of_rows_run_natively(rng):
             found.append(step.scan(w, s, x, t, weight, index))
             assert not native or is_native(step)
         np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
+
+
+NET = bp.chain(6, bp.Dense(9, bp.relu), bp.Dense(3))
+SETTINGS = {
+    "groups of kinds": {"update": {"dense1": updates.Momentum(0.01), "*": bp.Adam()}},
+    "groups of one kind": {"update": {"dense1.w": bp.Adam(0.1), "*": bp.Adam(0.01)}},
+    "schedules": {"update": bp.GradientDescent(bp.schedules.WarmUp(3, bp.schedules.Step(0.1, 2, 0.5)))},
+    "an average and a penalty": {"update": updates.Averaged(bp.Adam()), "penalty": updates.L2(0.01)},
+    "shards": {"shards": 3, "to_input": True},
+}
+
+
+@pytest.mark.parametrize("settings", list(SETTINGS))
+def test_every_setting_runs_natively(settings, rng):
+    learner = bp.Learner(NET, **SETTINGS[settings])
+    x, t, index = rng.normal(size=(30, 6)), rng.normal(size=(30, 3)), rng.integers(0, 30, (9, 7))
+    found = []
+    for native in (True, False):
+        w, s = learner.init(dtype="float64")
+        step = learner.compile(w, native=native, watch=("*.o", "*.w_after", "*.grad"))
+        found.append(leaves(step.scan(w, s, x, t, index)))
+        assert not native or is_native(step)
+    for mine, numpys in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, numpys, rtol=1e-9, atol=1e-12)
 
 
 def test_halves_predictions_and_evaluations_run_natively(rng):
