@@ -10,7 +10,7 @@ from backprop_xp import activations, layers, losses, updates
 from backprop_xp.backends import get
 from backprop_xp.compiler.cpu.compiled import Planned
 from backprop_xp.compiler.ir import abstract, leaves
-from backprop_xp.compiler.native import bound, machine
+from backprop_xp.compiler.native import bound, machine, unrolled
 from backprop_xp.compiler.native.function import Target
 from backprop_xp.compiler.native.module import Module
 from backprop_xp.compiler.recorder import record
@@ -95,6 +95,8 @@ BINARY = (
     "subtract",
     "multiply",
     "divide",
+    "remainder",
+    "floor_divide",
     "maximum",
     "minimum",
     "copysign",
@@ -485,6 +487,30 @@ def test_bytes_categories_and_weights_of_rows_run_natively(rng):
         np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
 
 
+NET = bp.chain(6, bp.Dense(9, bp.relu), bp.Dense(3))
+SETTINGS = {
+    "groups of kinds": {"update": {"dense1": updates.Momentum(0.01), "*": bp.Adam()}},
+    "groups of one kind": {"update": {"dense1.w": bp.Adam(0.1), "*": bp.Adam(0.01)}},
+    "schedules": {"update": bp.GradientDescent(bp.schedules.WarmUp(3, bp.schedules.Step(0.1, 2, 0.5)))},
+    "an average and a penalty": {"update": updates.Averaged(bp.Adam()), "penalty": updates.L2(0.01)},
+    "shards": {"shards": 3, "to_input": True},
+}
+
+
+@pytest.mark.parametrize("settings", list(SETTINGS))
+def test_every_setting_runs_natively(settings, rng):
+    learner = bp.Learner(NET, **SETTINGS[settings])
+    x, t, index = rng.normal(size=(30, 6)), rng.normal(size=(30, 3)), rng.integers(0, 30, (9, 7))
+    found = []
+    for native in (True, False):
+        w, s = learner.init(dtype="float64")
+        step = learner.compile(w, native=native, watch=("*.o", "*.w_after", "*.grad"))
+        found.append(leaves(step.scan(w, s, x, t, index)))
+        assert not native or is_native(step)
+    for mine, numpys in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, numpys, rtol=1e-9, atol=1e-12)
+
+
 def test_halves_predictions_and_evaluations_run_natively(rng):
     learner = RUNS["of three layers"]
     w, s = learner.init()
@@ -583,6 +609,35 @@ def test_an_operation_without_code_falls_back_and_says_so():
     found = step(np.ones(5))
     assert list(step.not_native.values()) == ["Unknown: logaddexp of float64"]
     np.testing.assert_allclose(found, 2 * np.logaddexp(1.0, 1.0) * np.ones(5))
+
+
+@pytest.mark.parametrize("most", [0, unrolled.MOST], ids=["kernels", "a straight line"])
+def test_small_programs_are_numpys_as_kernels_and_in_a_straight_line(most, monkeypatch, rng):
+    def mixed(a, b, *, xp):
+        known = xp.reshape(xp.asarray((1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), (2, 3))  # constants, also as views
+        return (
+            a + xp.matrix_transpose(known),
+            a * xp.broadcast_to(known[0, :2], (3, 2)),
+            xp.matrix_transpose(known),
+            xp.matmul(a, b),
+            xp.concat([a, xp.exp(a)], axis=1),
+            xp.stack([a, a * 2], axis=0)[1, ::-1, :],
+            *(xp.sum(a, axis=axis) + xp.max(a * 2, axis=axis) for axis in (None, 0, 1)),
+            xp.mean(a, axis=1, keepdims=True) - xp.min(a),
+            xp.any(a > 9),
+            xp.all(a < 9, axis=0),
+            xp.where(a > 0, a, b[0, 0]),
+        )
+
+    monkeypatch.setattr(unrolled, "MOST", most)
+    a, b = rng.normal(size=(3, 2)), rng.normal(size=(2, 4))
+    step = compiled(mixed)
+    found = step(a, b)
+    assert is_native(step)
+    assert isinstance(next(iter(step.plans.values())).module, unrolled.Unrolled if most else Module)
+    for k, (mine, numpys) in enumerate(zip(found, mixed(a, b, xp=np), strict=True)):
+        assert mine.dtype == np.asarray(numpys).dtype
+        np.testing.assert_allclose(mine, numpys, rtol=1e-14, err_msg=str(k))
 
 
 def test_arrays_without_elements_and_of_another_byte_order():

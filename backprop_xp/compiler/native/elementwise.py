@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from ..cuda.kernel import Kernel
 from ..ir import reads
 from .function import Function, Index, Register
@@ -118,10 +116,3 @@ def copy(f: Function, source: str, of: Layout, target: str, to: Strides) -> None
     lanes = f.target.lanes([of.dtype])
     for (a, b), (along, beyond), width in nest(f, of.shape, [of.over(of.shape), to], lanes):
         f.store(f.load(source, a, of.dtype, width, along), target, b, beyond)
-
-
-def fill(f: Function, value: Any, target: str, to: Layout) -> None:
-    """Store one number in all elements."""
-    lanes = f.target.lanes([to.dtype])
-    for (offset,), (along,), width in nest(f, to.shape, [to.over(to.shape)], lanes):
-        f.store(f.constant(np.asarray(value).item(), to.dtype, width), target, offset, along)

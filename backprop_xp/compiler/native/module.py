@@ -15,7 +15,7 @@ import numpy as np
 
 from ..cuda.fusion import fuse
 from ..cuda.kernel import Kernel
-from ..ir import CREATION, Op, Program, apply, mapped, refs
+from ..ir import ASSIGN, CREATION, Op, Program, apply, mapped, refs
 from . import reductions
 from .elementwise import Parameter, copy, elementwise
 from .function import Function, Index, Target, Unknown
@@ -97,7 +97,9 @@ class Module:
         self.layouts = Layouts(self.fused)
         self.values = self.layouts.values
         program = self.fused.program
-        self.constants: dict[int, Any] = dict(program.constants)
+        self.constants: dict[int, Any] = {
+            v: np.ascontiguousarray(a, dtype=self.values[v].dtype) for v, a in program.constants.items()
+        }
         self.state = [ref.value for ref in refs(program.inputs[:donate])]
         self.held = [ref.value for ref in refs(program.inputs[donate : donate + hold])]
         self.rows = [ref.value for ref in refs(program.inputs[donate + hold :])]
@@ -175,7 +177,7 @@ class Module:
         self, f: Function, kernel: Kernel, parameter: Parameter, pointer: Callable[[Place], str]
     ) -> None:
         op, kind = kernel.ops[0], kernel.kind
-        if kind == "elementwise":
+        if kind in ("elementwise", ASSIGN):
             elementwise(f, kernel, self.layouts, parameter)
         elif kind == "rows" and len(kernel.ops) > 1:
             rows(f, kernel, self.layouts, parameter)

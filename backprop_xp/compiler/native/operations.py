@@ -91,6 +91,8 @@ def _of_floats(f: Function, name: str, args: list[Register]) -> Register | None:
         return f.intrinsic(f"llvm.{_OF_LLVM[name]}", *args)
     if name in _OF_LIBRARY:
         return f.library(_OF_LIBRARY[name], *args)
+    if name in ("remainder", "floor_divide"):
+        return _divided_floats(f, name, *args)
     return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes) if name == "negative" else None
 
 
@@ -185,6 +187,27 @@ def _shifted(f: Function, name: str, a: Register, by: Register) -> Register:
         return f.binary("ashr", a, capped)
     shifted = f.binary("shl" if name == "bitwise_left_shift" else "lshr", a, capped)
     return f.select(fits, shifted, f.constant(0, a.dtype, a.lanes))
+
+
+def _divided_floats(f: Function, name: str, a: Register, b: Register) -> Register:
+    """⌊a / b⌋ and a − b ⌊a / b⌋ of floats, as Python and NumPy compute them from the exact remainder."""
+    zero, half = (f.constant(v, a.dtype, a.lanes) for v in (0, 0.5))
+    rest = f.library("fmod", a, b)
+    there = f.compare("fcmp une", rest, zero)
+    signs = [f.compare("fcmp olt", each, zero) for each in (b, rest)]
+    opposite = f.binary("and", there, f.binary("xor", *signs))
+    if name == "remainder":
+        moved = f.select(opposite, f.binary("fadd", rest, b), rest)
+        moved = f.select(there, moved, f.intrinsic("llvm.copysign", zero, b))
+        return f.select(f.compare("fcmp oeq", b, zero), rest, moved)
+    whole = f.binary("fdiv", f.binary("fsub", a, rest), b)
+    whole = f.select(opposite, f.binary("fsub", whole, f.constant(1, a.dtype, a.lanes)), whole)
+    floor = f.intrinsic("llvm.floor", whole)
+    above = f.compare("fcmp ogt", f.binary("fsub", whole, floor), half)
+    floor = f.select(above, f.binary("fadd", floor, f.constant(1, a.dtype, a.lanes)), floor)
+    quotient = f.binary("fdiv", a, b)
+    floor = f.select(f.compare("fcmp une", whole, zero), floor, f.intrinsic("llvm.copysign", zero, quotient))
+    return f.select(f.compare("fcmp oeq", b, zero), quotient, floor)
 
 
 def _divided(f: Function, name: str, a: Register, b: Register) -> Register:

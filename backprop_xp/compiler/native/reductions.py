@@ -14,6 +14,7 @@ from .operations import compared, converted
 from .rows import combined, horizontal
 
 _BLOCK = 64  # registers that are added up before their sum joins the total
+_WAYS = 4  # of them at a time, so that none waits for the one before
 REDUCED = frozenset({"sum", "mean", "max", "min", "prod", "all", "any"})
 
 
@@ -98,11 +99,13 @@ class Reduction:
         slots = {w: self._slot(w) for w in (lanes if n >= lanes else 0, n % lanes) if w}
         if blocks:
             with f.loop(blocks, block) as i:
-                inner = self._slot(lanes)
-                with f.loop(block, lanes) as j:
-                    at = f.plus(base, f.times(f.plus(i, j), steps[0]))
-                    self._join(inner, self._load(at, lanes, steps[0]))
-                self._join(slots[lanes], f.kept(inner, self.out.dtype, lanes))
+                inner = [self._slot(lanes) for _ in range(_WAYS)]
+                with f.loop(block, _WAYS * lanes) as j:
+                    for k, slot in enumerate(inner):
+                        at = f.plus(base, f.times(f.plus(f.plus(i, j), k * lanes), steps[0]))
+                        self._join(slot, self._load(at, lanes, steps[0]))
+                for slot in inner:
+                    self._join(slots[lanes], f.kept(slot, self.out.dtype, lanes))
             base, shape = f.plus(base, blocks * steps[0]), (n - blocks,)
         if n > blocks:
             for (offset,), (stride,), width in nest(f, shape, [steps], lanes):
