@@ -28,7 +28,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
     """A net that predicts classes, as an estimator of scikit-learn.
 
     Two classes, many, or several at once (y of zeros and ones, a column for each). Labels may be numbers or
-    texts. With array libraries, and with bytes, it is as with `BackpropRegressor`.
+    texts. X is as for `BackpropRegressor`.
 
     Args:
         hidden: the widths of the hidden layers; or layers, or both, as for `bp.chain`.
@@ -66,6 +66,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         validation_curve_: the loss of validation after each; empty where there was none.
         n_features_in_: the columns of X.
         feature_names_in_: their names, where X was a frame.
+        categories_: of the columns of text, by name.
         mean_, scale_: of the columns, where they are standardised.
 
     >>> from backprop_xp.sklearn import BackpropClassifier

@@ -18,7 +18,9 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
     X is a list, a frame, a NumPy array; or, with `sklearn.config_context(array_api_dispatch=True)` and
     the environment variable SCIPY_ARRAY_API=1, an array of Torch, JAX, CuPy: all that is fitted then
     stays in its library and on its device, and so do predictions. float32 stays float32; bytes (uint8)
-    count as numbers from 0 to 255.
+    count as numbers from 0 to 255. Sparse matrices of SciPy are made dense a few rows at a time. In frames
+    columns of text are categories, each with a table of learnt vectors; unknown and missing ones share its
+    last row, which begins as zeros.
 
     Args:
         hidden: the widths of the hidden layers; or layers, or both, as for `bp.chain`: (64,
@@ -57,6 +59,7 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
         validation_curve_: the loss of validation after each; empty where there was none.
         n_features_in_: the columns of X.
         feature_names_in_: their names, where X was a frame.
+        categories_: of the columns of text, by name.
         mean_, scale_: of the columns, where they are standardised.
 
     >>> from backprop_xp.sklearn import BackpropRegressor
