@@ -35,12 +35,10 @@ SECTIONS = ("Args", "Attributes", "Raises", "Returns", "Yields")
 
 def names(module):
     """The public names of a module: those of its own room, in the order they are made."""
-    listed = getattr(module, "__all__", None)
-    found = vars(module) if listed is None else {name: getattr(module, name) for name in listed}
-    for name, value in found.items():
-        home = getattr(value, "__module__", None) or ""
-        public = not name.startswith("_") and not inspect.ismodule(value)
-        if public and (home.startswith(module.__name__) or listed is not None):
+    listed = getattr(module, "__all__", ())
+    for name, value in vars(module).items():
+        own = (getattr(value, "__module__", None) or "").startswith(module.__name__)
+        if not (name.startswith("_") or inspect.ismodule(value)) and (own or name in listed):
             yield name, value
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import re
 import shutil
 import subprocess
@@ -74,6 +75,18 @@ def test_public_names_are_grouped_by_room():
     )
     for room in ROOMS:
         assert any(name.startswith(f"bp.{room}.") for name in NAMES), room
+
+
+def test_the_reference_has_a_page_for_every_room():
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    assert {"", *ROOMS} <= set(reference.MODULES)
+    for short in {"", *ROOMS} - {"sklearn"}:
+        module = importlib.import_module(f"backprop_xp.{short}".rstrip("."))
+        shown = {f"bp.{short}.{name}".replace("..", ".") for name, _ in reference.names(module)}
+        own = {name for name in NAMES if name.rpartition(".")[0] == f"bp.{short}".rstrip(".")}
+        assert {name for name in own if not inspect.ismodule(NAMES[name])} <= shown, short
 
 
 def test_importing_the_library_imports_no_optional_one():

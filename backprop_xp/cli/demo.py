@@ -137,7 +137,7 @@ def _speed() -> None:
     rival = min(others, key=lambda each: each[1])
     ratio, fast = rival[1] / ours, "fast" if rival[1] >= ours else "slow"
     told = f"{max(ratio, 1 / ratio):.1f} times as {fast} here"
-    net = f"{'-'.join(map(str, _WIDTHS))}, batches of {_BATCH}"
+    net = f"{'-'.join(map(str, _WIDTHS))}, batch {_BATCH}"
     _say(f"   {net}: {ours * 1e6:,.0f} µs, {rival[0]} {rival[1] * 1e6:,.0f} µs: {told}", green=told)
 
 
