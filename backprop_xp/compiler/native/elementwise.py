@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
-from ..cuda.kernel import Kernel
 from ..ir import reads
+from ..kernel import Kernel
 from .function import Function, Index, Register
 from .layouts import Layout, Layouts
 from .operations import computed

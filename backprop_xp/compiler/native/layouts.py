@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cuda.fusion import Fused
+from ..fusion import Fused
 from ..ir import apply
 
 
