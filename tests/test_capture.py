@@ -23,7 +23,7 @@ from backprop_xp import step as step_module
 from backprop_xp.compiler import compiled
 from backprop_xp.compiler.cuda import cublaslt, executable, feed, graph, products, row_kernel, staging
 from backprop_xp.compiler.cuda.executable import DeviceLibrary, Executable
-from backprop_xp.compiler.cuda.fusion import fuse
+from backprop_xp.compiler.fusion import fuse
 from backprop_xp.compiler.ir import ASSIGN, BINARY, OPERATIONS, Ref, abstract, evaluate, leaves, mapped
 from backprop_xp.compiler.recorder import record
 

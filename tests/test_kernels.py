@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import backprop_xp as bp
-from backprop_xp.compiler.cuda.fusion import fuse
+from backprop_xp.compiler.fusion import fuse
 from backprop_xp.compiler.ir import abstract
 from backprop_xp.compiler.recorder import record
 

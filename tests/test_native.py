@@ -649,6 +649,19 @@ def test_arrays_without_elements_and_of_another_byte_order():
     assert doubled(swapped).tolist() == [0, 2, 4, 6]
 
 
+def test_elements_that_are_read_where_others_are_written_fall_back():
+    def shifted(w, *, xp):
+        view = w[1:]
+        view += w[:-1]
+        return (w,)
+
+    step = compiled(shifted, donate=1)
+    want = np.arange(2000.0)
+    want[1:] += np.arange(2000.0)[:-1]
+    assert step(np.arange(2000.0))[0].tolist() == want.tolist()
+    assert list(step.not_native.values()) == ["Unknown: elements that are read where others are written"]
+
+
 def test_what_llvm_refuses_falls_back_and_says_so(monkeypatch):
     def refused(*_):
         msg = "LLVM IR parsing error"

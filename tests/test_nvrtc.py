@@ -14,8 +14,8 @@ import pytest
 import backprop_xp as bp
 from backprop_xp import loss_scale
 from backprop_xp.compiler.cuda import executable, feed, row_kernel
-from backprop_xp.compiler.cuda.fusion import fuse
 from backprop_xp.compiler.cuda.products import bfloat16
+from backprop_xp.compiler.fusion import fuse
 from backprop_xp.compiler.ir import abstract
 from backprop_xp.compiler.recorder import record
 

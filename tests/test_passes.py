@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import backprop_xp as bp
 from backprop_xp import activations, backends, losses, updates
-from backprop_xp.compiler.cuda import fusion
+from backprop_xp.compiler import fusion
 from backprop_xp.compiler.ir import Aliases, Op, Program, Ref, evaluate, leaves, refs
 from backprop_xp.compiler.placement import concat_in_place, write_back
 from backprop_xp.compiler.recorder import record

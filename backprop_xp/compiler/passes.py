@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BackpropError
 from .cpu.plan import Plan
-from .cuda.fusion import fuse
+from .fusion import fuse
 from .ir import VIEWS, Program
 from .listing import Listing
 from .native.listing import MachineCode

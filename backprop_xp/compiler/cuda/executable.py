@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ...arrays import Array, Namespace
+from ..fusion import fuse
 from ..ir import ASSIGN, BINARY, OPERATIONS, Op, Program, mapped, refs
+from ..kernel import Kernel
 from ..placement import copied_parts
-from .fusion import fuse
-from .kernel import Kernel
 
 IN_PLACE = {name: f"__i{operator}__" for operator, name in BINARY.items()}
 INDEXING = frozenset({"getitem", ASSIGN})  # written as a[key] and a[...] = b

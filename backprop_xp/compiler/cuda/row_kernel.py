@@ -6,17 +6,16 @@ generated from the program.
 """
 
 from collections.abc import Callable, Sequence
-from math import isfinite
 from string import Template
 from typing import Any
 
 import numpy as np
 
 from ...arrays import Array
-from ..ir import ASSIGN, CREATION, OTHER, OTHER_ELEMENTWISE, REDUCTIONS, VIEWS, Aliases, Op, Ref, reads
-from .kernel import Kernel
+from ..ir import ASSIGN, REDUCTIONS, Op, Ref
+from ..kernel import Kernel
+from ..rowwise import COMBINED, shape_of
 
-WIDEST = 256  # columns: 8 for each lane, which fit into registers
 THREADS = 128  # of a block
 
 _TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "long long",
@@ -35,77 +34,6 @@ EXPRESSIONS = {
     "where": "{0} ? {1} : {2}", "logical_not": "!{0}", "bitwise_invert": "~{0}", ASSIGN: "{1}",
     "maximum": "({0} >= {1} || {0} != {0}) ? {0} : {1}", "minimum": "({0} <= {1} || {0} != {0}) ? {0} : {1}",
 }  # fmt: skip
-COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}  # the operations of reductions
-# CuPy runs the rest. Views are no kernels; created arrays are mostly constants; products, concatenation
-# and gathering do not go row by row; C rounds remainders otherwise than NumPy; nothing here uses the other
-# functions and reductions.
-FROM_LIBRARY = (
-    VIEWS
-    | CREATION
-    | OTHER
-    | OTHER_ELEMENTWISE
-    | {"remainder", "floor_divide", "prod", "all", "any", "argmax", "argmin"}
-)
-
-
-# ---------------------------------------------------------------- which operations fit
-def fits(ops: list[Op], values: Sequence[Any], aliases: Aliases) -> bool:
-    """Whether operations can be one kernel: no row needs another, except for numbers of the whole batch."""
-    shape = _shape(ops, values)
-    if shape is None or not 1 < shape[1] <= WIDEST or not all(_has_expression(op, values) for op in ops):
-        return False
-    made: dict[int, int] = {}  # by memory
-    for op in ops:
-        out = values[op.out]
-        if out.shape not in (shape, (shape[0], 1), shape[:1], ()) or (op.inplace and op.name != ASSIGN):
-            return False
-        for v in reads(op):
-            local = aliases[v] in made
-            if local and made[aliases[v]] != v:  # a view of a local
-                return False
-            if not _is_at_hand(op, values[v], out, shape, local=local):
-                return False
-        made[aliases[op.out]] = op.out
-    return True
-
-
-def _shape(ops: Sequence[Op], values: Sequence[Any]) -> tuple[int, int] | None:
-    """Rows and columns of the first array that is reduced."""
-    for op in ops:
-        if op.name in REDUCTIONS and values[op.args[0].value].ndim == 2:
-            return values[op.args[0].value].shape  # type: ignore[no-any-return]
-    return None
-
-
-def _is_at_hand(op: Op, source: Any, out: Any, shape: tuple[int, int], *, local: bool) -> bool:
-    """Whether the lanes of one row, or the last block for a single number, have what `out` needs of `source`.
-
-    Args:
-        op: makes `out`.
-        source: an argument.
-        out: the result.
-        shape: rows and columns of the kernel.
-        local: whether the kernel has computed `source`.
-    """
-    if op.name in REDUCTIONS:
-        if out.ndim:
-            return op.kw.get("axis") in (-1, 1) and bool(source.shape == shape)
-        return local and COMBINED[op.name] == "add" and source.shape in (shape[:1], (shape[0], 1))
-    return not local or bool(source.ndim == out.ndim)
-
-
-def _has_expression(op: Op, values: Sequence[Any]) -> bool:
-    """Whether an operation can be written in CUDA for these types."""
-    types: list[np.dtype[Any]] = [values[v].dtype for v in (op.out, *reads(op))]
-    if not all(dtype.name in _TYPES for dtype in types):
-        return False
-    if any(isinstance(a, float) and not isfinite(a) for a in op.args):
-        return False
-    if op.name in REDUCTIONS:
-        return op.name in COMBINED and op.kw.keys() <= {"axis", "keepdims"} and types[0].kind == "f"
-    if op.name in (*_OF_FLOATS, "abs"):
-        return types[-1].kind == "f"
-    return op.name in EXPRESSIONS
 
 
 # ---------------------------------------------------------------- the source
@@ -162,7 +90,7 @@ class Source:
     """
 
     def __init__(self, kernel: Kernel, values: Sequence[Any], strides: list[tuple[int, ...]]) -> None:
-        shape = _shape(kernel.ops, values)
+        shape = shape_of(kernel.ops, values)
         assert shape is not None
         self.values, self.shape = values, shape
         self.strides = dict(zip(kernel.reads, strides, strict=True))

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
-from ..cuda.kernel import Kernel
 from ..ir import reads
-from .function import Function, Index, Register
+from ..kernel import Kernel
+from .function import Function, Index, Register, Unknown
 from .layouts import Layout, Layouts
 from .operations import computed
 
@@ -91,6 +91,9 @@ def elementwise(f: Function, kernel: Kernel, layouts: Layouts, parameter: Parame
     changed = dict.fromkeys(op.out for op in kernel.ops if op.inplace)
     stored = [*kernel.makes, *(v for v in changed if v not in kernel.makes)]
     loaded = [v for v in dict.fromkeys(v for op in kernel.ops for v in reads(op)) if v not in made]
+    if any(layouts[v].shifts(layouts[u]) for v in stored for u in loaded):
+        msg = "elements that are read where others are written"
+        raise Unknown(msg)
     used = list(dict.fromkeys((*loaded, *stored)))
     pointers = {v: parameter(layouts[v]) for v in used}
     lanes = f.target.lanes(values[v].dtype for v in (*used, *made))

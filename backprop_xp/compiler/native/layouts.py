@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cuda.fusion import Fused
+from ..fusion import Fused
 from ..ir import apply
 
 
@@ -33,6 +33,19 @@ class Layout(NamedTuple):
             n == 1 or s == own
             for n, s, own in zip(self.shape, self.strides, contiguous(self.shape), strict=True)
         )
+
+    def shifts(self, other: "Layout") -> bool:
+        """Whether it shares memory with another, but not element by element."""
+        if self.memory != other.memory or self[1:4] == other[1:4]:
+            return False
+        (first, last), (start, stop) = self.span, other.span
+        return first <= stop and start <= last
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first and the last element of the memory that it contains."""
+        steps = [s * (n - 1) for n, s in zip(self.shape, self.strides, strict=True)]
+        return self.offset + sum(s for s in steps if s < 0), self.offset + sum(s for s in steps if s > 0)
 
     def over(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Its strides where it is broadcast to a shape, 0 along the axes it lacks."""

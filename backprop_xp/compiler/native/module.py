@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cuda.fusion import fuse
-from ..cuda.kernel import Kernel
+from ..fusion import fuse
 from ..ir import ASSIGN, CREATION, Op, Program, apply, mapped, refs
+from ..kernel import Kernel
 from . import reductions
 from .elementwise import Parameter, copy, elementwise
 from .function import Function, Index, Target, Unknown

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cuda.kernel import Kernel
 from ..ir import REDUCTIONS, Op, reads
+from ..kernel import Kernel
 from .elementwise import Parameter
 from .function import Function, Index, Register, Unknown
 from .layouts import Layouts

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ir import ASSIGN, ELEMENTWISE, REDUCTIONS, VIEWS, Aliases, Op, Program, Ref, reads, refs
-from ..placement import concat_in_place, conflict, copied_parts, last_uses, write_back
-from ..simplify import simplify
-from . import row_kernel
+from . import rowwise
+from .ir import ASSIGN, ELEMENTWISE, REDUCTIONS, VIEWS, Aliases, Op, Program, Ref, reads, refs
 from .kernel import Kernel
+from .placement import concat_in_place, conflict, copied_parts, last_uses, write_back
+from .simplify import simplify
 
 WRITES_INTO = frozenset({"matmul", "sum", "concat"})  # these can write into memory they are given
 
@@ -103,7 +103,7 @@ def _fits(group: list[Op], op: Op, program: Program, aliases: Aliases, readers: 
     return (
         _is_epilogue(group, op, program, readers)
         or _are_elementwise(together, program.values, aliases)
-        or row_kernel.fits(together, program.values, aliases)
+        or rowwise.fits(together, program.values, aliases)
     )
 
 

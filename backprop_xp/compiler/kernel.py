@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..ir import ELEMENTWISE, REDUCTIONS, Op, reads
+from .ir import ELEMENTWISE, REDUCTIONS, Op, reads
 
 
 class Kernel(NamedTuple):
