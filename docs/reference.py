@@ -20,6 +20,7 @@ MODULES = {
     "learner": "The learner: a net that learns",
     "losses": "Losses",
     "net": "Nets",
+    "onnx": "ONNX export",
     "params": "Where each parameter lies in w",
     "schedules": "Rates that change",
     "sklearn": "Estimators for scikit-learn",
