@@ -165,7 +165,12 @@ def test_fit_is_the_librarys_own_fit(line):
     learner = bp.Learner(bp.chain(3, bp.Dense(4, bp.relu), bp.Dense(1)), update=bp.Adam(0.1))
     source = bp.data.Stored(x, y[:, None])
     w, s, history = bp.fit(
-        learner, *learner.init(seed, dtype="float64"), source, epochs=3, batch_size=80, shuffle=False
+        learner,
+        *learner.init(seed, dtype="float64", initial={"*.w": bp.initialization.GlorotUniform()}),
+        source,
+        epochs=3,
+        batch_size=80,
+        shuffle=False,
     )
     assert net.learner_ == learner
     assert net.weights_.tolist() == w.tolist()

@@ -14,8 +14,9 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 from .. import backends
 from ..arrays import Array
 from ..errors import BackpropError, listed
+from ..initialization import GlorotUniform
 from ..insight import Explanation, explain
-from ..layers import Embedding, check_count
+from ..layers import Dense, Embedding, check_count
 from ..learner import Learner
 from ..losses import Loss
 from ..step import State
@@ -278,7 +279,10 @@ class Backprop(
         learner = learner_of(net, self._loss(), self.get_params(deep=False), train.x.n)
         if not again:
             self.n_iter_, self.loss_curve_, self.validation_curve_ = 0, [], []
-            self.weights_, self.state_ = learner.init(seed, like=train.x.like)
+            initial = {
+                f"{node.name}.w": GlorotUniform() for node in net.nodes if isinstance(node.layer, Dense)
+            }
+            self.weights_, self.state_ = learner.init(seed, like=train.x.like, initial=initial)
             self._forget_unknown(learner)
         elif learner.net != self.learner_.net:
             msg = "the layers have changed since the last fit: a warm start needs the same net"

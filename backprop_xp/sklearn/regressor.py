@@ -47,7 +47,8 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
         warm_start: `fit` goes on with weights and state (such as Adam's moments) of the last one.
         callbacks: functions of a `bp.train.Record`, called after each epoch; one that returns False ends
             the training. scikit-learn's own callbacks are set by `set_callbacks`.
-        random_state: of first weights, order of rows, dropout and the rows that are set aside.
+        random_state: of first weights (in Glorot's bounds before any activation), order of rows, dropout and
+            the rows that are set aside.
         verbose: show progress on standard error.
 
     Attributes:

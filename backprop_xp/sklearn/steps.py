@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import local
 
 from .. import backends
@@ -15,6 +15,7 @@ from ..learner import Learner
 
 MOST = 4  # steps that a thread keeps
 LARGEST = 1_000_000  # weights, of a net whose step is kept
+SMALL = 4_000_000  # multiplications in the largest product, up to which a fit uses one thread
 
 
 class _Kept(local):
@@ -50,10 +51,12 @@ def compiled_step(learner: Learner, w: Array) -> Compiled:
 
 @contextmanager
 def few_threads(learner: Learner, w: Array, rows: int) -> Iterator[None]:
-    """Within the block NumPy's products use one thread where they are small, set once and not every step."""
+    """Within the block NumPy's products use one thread where they are small, set once and not every step.
+
+    Small is more than in a step by itself: fits stand beside other ones, as in a search, and there threads
+    that wait for each other cost far more than they gain.
+    """
     largest = max((shape[0] * shape[-1] for shape in learner.net.shapes.values()), default=0)
-    if backends.of(w).name != "numpy":
-        yield
-        return
-    with fitted(rows * largest):
+    small = rows * largest <= SMALL and backends.of(w).name == "numpy"
+    with fitted(0) if small else nullcontext():
         yield
