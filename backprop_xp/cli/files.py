@@ -23,6 +23,8 @@ from ..printed import settings, table
 from ..step import State
 from . import workers
 
+_FEWEST = 0.1  # of an epoch's rows whose mean loss is drawn: of fewer it jumps about
+
 
 def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namespace], int]) -> None:
     """Add the commands to the parser.
@@ -136,8 +138,10 @@ def plot(args: argparse.Namespace) -> int:
         raise unavailable(library, library, "plot", error) from error
     folder = Path(args.folder)
     log = read_log(folder)
+    rows = max((e["rows"] for e in log if _number(e.get("rows"))), default=0)
+    drawn = [e for e in log if _number(e.get("loss")) and e.get("rows", rows) >= _FEWEST * rows]
     curves = {
-        "training": [(e["step"], e["loss"]) for e in log if _number(e.get("loss"))],
+        "training": [(e["step"], e["loss"]) for e in drawn],
         "validation": [(e["step"], e["validation"]) for e in log if _number(e.get("validation"))],
     }
     if not curves["training"]:

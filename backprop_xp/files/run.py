@@ -386,7 +386,9 @@ class RunDir:
         for old in sorted(step_files(self.path))[: -self.keep]:
             with suppress(OSError):
                 old.unlink()
-        done = {} if partial is None else {"loss": partial.loss / max(partial.rows, 1)}
+        done: dict[str, Any] = {}
+        if partial is not None:
+            done = {"rows": partial.rows, "loss": partial.loss / max(partial.rows, 1)}
         self._log("saved", step, **done)
         self._tell(step)
 
