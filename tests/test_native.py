@@ -1,5 +1,7 @@
 """Machine code: operations as NumPy has them, functions to two units in the last place, steps and runs."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -454,6 +456,32 @@ def test_bits_do_not_depend_on_how_a_scan_is_cut_nor_on_the_run(net, monkeypatch
         w, s, _ = step(w, s, x[row], t[row])
     results.append([results[0][0], *(np.asarray(a).tobytes() for a in leaves((w, s)))])
     assert all(each == results[0] for each in results)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no such timer")
+def test_a_scan_can_be_interrupted_and_leaves_the_state_of_a_whole_step():
+    learner = bp.Learner(
+        bp.chain(32, bp.Dense(64, bp.relu), bp.Dense(10)), bp.softmax_cross_entropy, bp.Adam()
+    )
+    w, s = learner.init()
+    x, t = np.ones((8, 32), "float32"), np.zeros(8, "int32")
+    step, index = learner.compile(w), np.tile(np.arange(8), (400_000, 1))
+    w, s, _ = step.scan(w, s, x, t, index[:1000])
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            step.scan(w, s, x, t, index)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert 1000 < int(s.step) < 401_000
+    assert int(s.step) == int(s.rule.count)
+    assert is_native(step)
 
 
 def test_nan_and_infinity_reach_the_loss_and_the_weights():
