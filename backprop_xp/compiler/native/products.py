@@ -56,19 +56,26 @@ class Product:
         Args:
             pack: a pointer to memory for a packed panel.
         """
-        m, n, _ = self.shape
-        for start in range(0, n, self.panel):
-            width = min(self.panel, n - start)
-            columns = -(-width // self.lanes)
-            if self.packed:
-                self._pack(pack, start, width, columns)
-            rows = self._rows(columns)
-            full = m // rows * rows
-            if full:
-                with self.f.loop(full, rows) as i:
-                    self._tile(i, rows, start, width, pack)
-            if m > full:
-                self._tile(full, m - full, start, width, pack)
+        n = self.shape[1]
+        full = n // self.panel * self.panel
+        if full:
+            with self.f.loop(full, self.panel) as start:
+                self._panel(start, self.panel, pack)
+        if n > full:
+            self._panel(full, n - full, pack)
+
+    def _panel(self, start: Index, width: int, pack: str) -> None:
+        """The columns of a panel."""
+        m, columns = self.shape[0], -(-width // self.lanes)
+        if self.packed:
+            self._pack(pack, start, width, columns)
+        rows = self._rows(columns)
+        full = m // rows * rows
+        if full:
+            with self.f.loop(full, rows) as i:
+                self._tile(i, rows, start, width, pack)
+        if m > full:
+            self._tile(full, m - full, start, width, pack)
 
     def _rows(self, columns: int) -> int:
         """Rows of a tile: as many as the registers allow, fewer if they then divide m."""
@@ -77,7 +84,7 @@ class Product:
         return next((r for r in range(most, most // 2, -1) if m % r == 0), most)
 
     # ------------------------------------------------------------ packing
-    def _pack(self, pack: str, start: int, width: int, columns: int) -> None:
+    def _pack(self, pack: str, start: Index, width: int, columns: int) -> None:
         f, lanes, k = self.f, self.lanes, self.shape[2]
         stride = columns * lanes
         if self.b.down == 1 and self.b.across != 1:
@@ -91,18 +98,19 @@ class Product:
         with f.loop(k) as i:
             for q in range(columns):
                 own = min(lanes, width - q * lanes)
-                at = f.plus(f.times(i, self.b.down), (start + q * lanes) * self.b.across)
+                column = f.plus(start, q * lanes)
+                at = f.plus(f.times(i, self.b.down), f.times(column, self.b.across))
                 found = f.load(self.b.pointer, at, self.dtype, own, self.b.across)
                 f.store(f.padded(found, lanes), pack, f.plus(f.times(i, stride), q * lanes))
 
-    def _transpose(self, pack: str, stride: int, i: Index, rows: int, start: int, width: int) -> None:
+    def _transpose(self, pack: str, stride: int, i: Index, rows: int, start: Index, width: int) -> None:
         """Pack some rows of B whose columns lie side by side: a square at a time, in registers."""
         f, lanes = self.f, self.lanes
         for first in range(0, width, lanes):
             square = []
             for q in range(lanes):
                 if first + q < width:
-                    at = f.plus(i, (start + first + q) * self.b.across)
+                    at = f.plus(i, f.times(f.plus(start, first + q), self.b.across))
                     square.append(f.padded(f.load(self.b.pointer, at, self.dtype, rows), lanes))
                 else:
                     square.append(f.constant(0, self.dtype, lanes))
@@ -110,7 +118,7 @@ class Product:
                 f.store(row, pack, f.plus(f.times(f.plus(i, q), stride), first))
 
     # ------------------------------------------------------------ tiles
-    def _tile(self, i: Index, rows: int, start: int, width: int, pack: str) -> None:
+    def _tile(self, i: Index, rows: int, start: Index, width: int, pack: str) -> None:
         """Some rows of C, over the columns of a panel."""
         f, lanes, dtype = self.f, self.lanes, self.dtype
         columns = -(-width // lanes)
@@ -130,16 +138,16 @@ class Product:
         for r, row in enumerate(sums):
             for q, (slot, n) in enumerate(zip(row, own, strict=True)):
                 found = f.first(f.kept(slot, dtype, n), min(lanes, width - q * lanes))
-                at = f.plus(f.times(f.plus(i, r), self.c.down), start + q * lanes)
+                at = f.plus(f.times(f.plus(i, r), self.c.down), f.plus(start, q * lanes))
                 f.store(found, self.c.pointer, at)
 
-    def _factor(self, k: Index, q: int, lanes: int, columns: int, start: int, pack: str) -> Register:
+    def _factor(self, k: Index, q: int, lanes: int, columns: int, start: Index, pack: str) -> Register:
         """Part of row k of B."""
         f = self.f
         if self.packed:
             at = f.plus(f.times(k, columns * self.lanes), q * self.lanes)
             return f.load(pack, at, self.dtype, lanes)
-        at = f.plus(f.times(k, self.b.down), start + q * self.lanes)
+        at = f.plus(f.times(k, self.b.down), f.plus(start, q * self.lanes))
         return f.load(self.b.pointer, at, self.dtype, lanes)
 
     # ------------------------------------------------------------ BLAS
