@@ -8,6 +8,7 @@ import numpy
 from ..arrays import Array, Namespace
 from ..compiler.compiled import Compiled, Function
 from ..compiler.jax import Jitted, sum_of_parts
+from ..compiler.memory import buffer
 from ..errors import BackpropError, listed
 from ..library import dtype_name
 from .base import Backend
@@ -61,13 +62,10 @@ class Jax(Backend):
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or JAX arrays, as a JAX array."""
-        if isinstance(data, numpy.ndarray) and dtype in (
-            None,
-            data.dtype,
-        ):  # one copy, where there would be two
-            return self.jax.device_put(numpy.asarray(data), device, may_alias=False)
         if not isinstance(data, self.jax.Array):  # a copy: JAX may share memory that a NumPy step writes into
-            data = numpy.array(data)
+            data = numpy.asarray(data)
+            data, given = buffer(data), data  # aligned, so that JAX makes no second copy
+            data[...] = given
         return self.xp.asarray(data, dtype=dtype, device=device)
 
     def to_host(self, a: Array) -> Any:

@@ -406,7 +406,8 @@ class Loop:
         n, pieces = wanted
         parts = ((at, self._read_piece(start, stop)) for at, start, stop in pieces)
         begins, first = next(parts)
-        if leaves(first)[0].shape[0] == n:
+        _, start, stop = pieces[0]
+        if stop - start == n:
             return first
         if any(backends.of(a).name != "numpy" for a in leaves(first)):
             return _joined([first, *(part for _, part in parts)])
