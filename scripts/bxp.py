@@ -138,7 +138,7 @@ def python(*arguments: str) -> int:
 
 def demo() -> int:
     """Show on one screen what the library is."""
-    ensure("cli")
+    ensure("cli", "fast")
     return python("backprop_xp", "demo")
 
 
