@@ -120,3 +120,11 @@ def _hang(line: str) -> int:
     """Two columns more than the line has; none for a paragraph."""
     indent = len(line) - len(line.lstrip())
     return indent + 2 if indent else 0
+
+
+def complain(text: str) -> None:
+    """One line on standard error, if it can be written to."""
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 (this is where it is printed)
+    except OSError:
+        discard(sys.stderr)

@@ -81,7 +81,7 @@ def test_classification_tells_how_many_answers_are_right(capsys):
     assert "with this noise at most 80.0% are possible" in told
 
 
-@pytest.mark.parametrize("loss", [name for names in cli._LOSSES.values() for name in names])
+@pytest.mark.parametrize("loss", [name for names in cli.train.LOSSES.values() for name in names])
 def test_every_loss_can_be_asked_for(loss, capsys):
     task = "classification" if "cross" in loss else "regression"
     assert cli.main([*SMALL, "--loss", loss, "--task", task, "--outputs", "2", "--json", "--quiet"]) == 0
@@ -289,7 +289,7 @@ def test_ctrl_c_ends_politely(monkeypatch, capsys):
     def stop(*args, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", stop)
+    monkeypatch.setattr(cli.train, "fit", stop)
     assert cli.main(SMALL) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "backprop-xp: stopped before the first step"
 
@@ -398,7 +398,7 @@ def test_memory_that_ends_is_told_in_one_line(monkeypatch, capsys):
         msg = "Unable to allocate 9 TiB"
         raise MemoryError(msg)
 
-    monkeypatch.setattr(cli, "fit", take)
+    monkeypatch.setattr(cli.train, "fit", take)
     assert cli.main([*SMALL, "--quiet"]) == 2
     assert capsys.readouterr().err.startswith("backprop-xp: error: there is not enough memory (Unable to")
 
