@@ -478,7 +478,7 @@ def rows(cupy, kernel, values):
 
 # ---------------------------------------------------------------- the namespaces
 def matmul(a, b, out=None):
-    if device.capturing:
+    if device.capturing:  # CuPy's own error
         msg = "calling cuBLAS API during stream capture is currently unsupported"
         raise NotImplementedError(msg)
     return run(np.matmul, a, b, out=out)
@@ -515,7 +515,7 @@ def take(a, rows, axis=0, out=None):
 
 
 def masked(a, *_):
-    device.forbid("a shape that depends on data")
+    device.forbid("a shape that depends on data")  # which no formula may use
     msg = "the stand-in has no function whose result has a shape that depends on data"
     raise NotImplementedError(msg)
 

@@ -21,7 +21,12 @@ class Bound:
         state: the state as it is returned.
         memory: its arrays, as NumPy sees them.
         read: those of the held arguments, their elements in order.
+        rows: the buffers of the rows.
+        out: the buffers of the results beside the state.
     """
+
+    rows: list[Any]
+    out: list[Any]
 
     def __init__(self, state: Any, held: Any, library: Library) -> None:
         self.held = held

@@ -21,7 +21,8 @@ from .graph import HOST, Graph, Tensor
 
 OPSETS = (17, 21)
 LARGEST = 2**31 - 2**20  # bytes of a file of Protocol Buffers, with room for the graph
-_CANNOT = (AttributeError, TypeError, NotImplementedError, ValueError, IndexError)  # of a forward on tensors
+# What a layer's forward raises where a tensor has no numbers, or onnx no such operator: the layer is named then.
+_CANNOT = (AttributeError, TypeError, NotImplementedError, ValueError, IndexError)
 
 
 def to_onnx(

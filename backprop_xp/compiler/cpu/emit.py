@@ -21,13 +21,7 @@ class BoundPlan(Bound):
 
     Args:
         plan: what to run.
-        state: the state; changed in place from now on.
-        held: the held arguments; read where they are.
-        library: of their arrays.
-
-    Attributes:
-        rows: the buffers of the rows.
-        out: the buffers of the results beside the state.
+        state, held, library: as for `Bound`.
     """
 
     def __init__(self, plan: Plan, state: Any, held: Any, library: Library) -> None:
