@@ -21,7 +21,7 @@ from .graph import HOST, Graph, Tensor
 
 OPSETS = (17, 21)
 LARGEST = 2**31 - 2**20  # bytes of a file of Protocol Buffers, with room for the graph
-# What a layer's forward raises where a tensor has no numbers, or onnx no such operator: the layer is named then.
+# What a forward raises where a tensor has no numbers, or ONNX no such operator: the layer is named then.
 _CANNOT = (AttributeError, TypeError, NotImplementedError, ValueError, IndexError)
 
 
