@@ -758,6 +758,11 @@ def test_a_run_goes_on_with_the_kernels_it_began_with(monkeypatch, tmp_path):
     assert len(train(2, allow_other_bits=True)[2]) == 2
 
 
+def test_the_checks_of_a_unit_do_not_depend_on_machine_code():
+    bp.testing.check_activation(bp.tanh)  # whose bits are its own
+    bp.testing.check_loss(bp.softmax_cross_entropy)
+
+
 def test_a_program_shows_its_machine_code():
     learner, *_, x, t = small()
     program = learner.program(x, t)
