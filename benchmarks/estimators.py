@@ -1,14 +1,15 @@
-"""W8: the estimators beside scikit-learn's MLPs, how long `fit` takes and what it is worth.
+"""W8: the estimators beside other libraries' MLPs, how long `fit` takes and what it is worth.
 
     python -m benchmarks.estimators                        # some minutes
     python -m benchmarks.estimators --rounds 3 --only wine,diabetes
     python -m benchmarks.estimators --score a.json         # accuracy alone, on a busy machine
     python -m benchmarks.estimators --scores a.json        # times alone, on a quiet one
 
-Both get the same rows of float64, standardised in advance, the same widths, Adam with the same rate and
-constants, batches of min(200, rows), the same number of epochs, no penalty, and neither stops early. Their
-fits are timed in interleaved rounds after a first one, with one thread of BLAS. A cold fit is the first one
-of a new process, whose imports are not counted. Accuracy, for numbers R², is the mean over folds and seeds.
+scikit-learn's are there always; skorch and Keras, see `mlps.py`, where they are installed. All get the same
+rows of float64, standardised in advance, the same widths, Adam with the same rate and constants, batches of
+min(200, rows), the same number of epochs, no penalty, and none stops early. Their fits are timed in
+interleaved rounds after a first one, with one thread each. A cold fit is the first one of a new process,
+whose imports are not counted. Accuracy, for numbers R², is the mean over folds and seeds.
 """
 
 import argparse
@@ -25,24 +26,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import machine
-from .processes import ROOT
+from . import machine, mlps
+from .processes import ROOT, environment
 from .results import ratio, spread
 
 FOLDER = Path(__file__).parent / "results" / "estimators"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- estimators -->", "<!-- /estimators -->"
 WIDTHS = (100,)
-HEAD = (
-    "table",
-    "rows × columns",
-    "epochs",
-    "ours, ms",
-    "scikit-learn, ms",
-    "×",
-    "cold: ours, scikit-learn, ms",
-    "accuracy (R²): ours, scikit-learn",
-)
 
 
 class Case(NamedTuple):
@@ -98,26 +89,34 @@ def covertype_shaped(n: int) -> tuple[Any, Any]:
     return x, scores.argmax(axis=1)
 
 
-def estimators(name: str, seed: int = 0) -> dict[str, Any]:
-    """Ours and scikit-learn's for a case, unfitted."""
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-
-    from backprop_xp.sklearn import BackpropClassifier, BackpropRegressor
-
+def estimators(name: str, seed: int = 0) -> dict[str, Callable[[], Any]]:
+    """What makes each estimator of a case, unfitted: ours, scikit-learn's, and those that are installed."""
     case, numbers = CASES[name], name == "diabetes"
-    ours = BackpropRegressor if numbers else BackpropClassifier
-    theirs = MLPRegressor if numbers else MLPClassifier
-    net = ours(WIDTHS, rate=case.rate, max_iter=case.epochs, patience=None, random_state=seed)
-    mlp = theirs(
-        hidden_layer_sizes=WIDTHS,
-        learning_rate_init=case.rate,
-        max_iter=case.epochs,
-        alpha=0.0,
-        n_iter_no_change=10**9,
-        tol=0.0,
-        random_state=seed,
-    )
-    return {"ours": net, "scikit-learn": mlp}
+
+    def ours() -> Any:
+        from backprop_xp.sklearn import BackpropClassifier, BackpropRegressor
+
+        kind = BackpropRegressor if numbers else BackpropClassifier
+        return kind(WIDTHS, rate=case.rate, max_iter=case.epochs, patience=None, random_state=seed)
+
+    def theirs() -> Any:
+        from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+        return (MLPRegressor if numbers else MLPClassifier)(
+            hidden_layer_sizes=WIDTHS,
+            learning_rate_init=case.rate,
+            max_iter=case.epochs,
+            alpha=0.0,
+            n_iter_no_change=10**9,
+            tol=0.0,
+            random_state=seed,
+        )
+
+    others = {who: kind for who, kind in mlps.ALL.items() if not mlps.missing(who)}
+    settings = (*WIDTHS, numbers, case.rate, case.epochs, seed)
+    return {"ours": ours, "scikit-learn": theirs} | {
+        who: partial(kind, *settings) for who, kind in others.items()
+    }
 
 
 def seconds(fit: Callable[[], Any]) -> float:
@@ -131,7 +130,7 @@ def times(name: str, rounds: int) -> dict[str, Any]:
     """Interleaved rounds of fits of a case, with the seconds of each."""
     from threadpoolctl import threadpool_limits
 
-    (x, y), made = data(name), estimators(name)
+    (x, y), made = data(name), {who: make() for who, make in estimators(name).items()}
 
     def fit(who: str) -> None:
         with threadpool_limits(1), warnings.catch_warnings():
@@ -144,7 +143,7 @@ def times(name: str, rounds: int) -> dict[str, Any]:
             took = seconds(partial(fit, who))
             if k:
                 found[who].append(took)
-    cold = {who: float(_cold(name, who)) for who in ("ours", "scikit-learn")}
+    cold = {who: float(_cold(name, who)) for who in made}
     return {
         "seconds": found,
         "ratio": ratio(found["ours"], found["scikit-learn"]),
@@ -157,7 +156,7 @@ def times(name: str, rounds: int) -> dict[str, Any]:
 
 def _cold(name: str, who: str) -> str:
     command = [sys.executable, "-m", "benchmarks.estimators", "--cold", name, who]
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    env = environment(1, "cpu")
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
 
@@ -167,38 +166,41 @@ def accuracy(name: str) -> dict[str, float]:
     from threadpoolctl import threadpool_limits
 
     (x, y), case = data(name), CASES[name]
-    found: dict[str, list[float]] = {"ours": [], "scikit-learn": []}
+    found: dict[str, list[float]] = {who: [] for who in estimators(name)}
     for seed in range(case.seeds):
         kind = KFold if name == "diabetes" else StratifiedKFold
         for train, test in kind(case.folds, shuffle=True, random_state=seed).split(x, y):
-            for who, each in estimators(name, seed).items():
+            for who, make in estimators(name, seed).items():
                 with threadpool_limits(1), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    found[who].append(each.fit(x[train], y[train]).score(x[test], y[test]))
+                    found[who].append(make().fit(x[train], y[train]).score(x[test], y[test]))
     return {who: float(np.mean(scores)) for who, scores in found.items()}
 
 
 def table(found: dict[str, Any]) -> str:
-    """The results as rows of Markdown."""
-    host = found["machine"]
+    """The results as rows of Markdown: how much longer each rival took, milliseconds, and scores."""
+    host, versions, cases = found["machine"], found["versions"], found["cases"]
     about = f"{host['processor']}, {host['cores']} cores, {found['date']}"
-    version = found["versions"].get("scikit-learn", "")
+    who = list(next(iter(cases.values()))["seconds"])
+    used = ", ".join(f"{name} {versions.get(name.lower(), '')}" for name in who[1:])
+    of = ", ".join(who)
+    head = ["table", "rows × columns", "epochs", "ours, ms", *(f"{name}, ×" for name in who[1:])]
+    head += [f"cold, ms: {of}", f"accuracy (R²): {of}"]
     rows = [
-        f"{about}; scikit-learn {version}, medians and quartiles of {found['rounds']} rounds.",
+        f"{about}; {used}; medians and quartiles of {found['rounds']} rounds.",
         "",
-        f"| {' | '.join(HEAD)} |",
-        "|---" * len(HEAD) + "|",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
     ]
-    for name, each in found["cases"].items():
-        own, rival = (spread([1e3 * s for s in each["seconds"][key]]) for key in ("ours", "scikit-learn"))
-        both = (f"{a['median']:,.0f} ({a['low']:,.0f} to {a['high']:,.0f})" for a in (own, rival))
-        cold = ", ".join(f"{1e3 * s:,.0f}" for s in each["cold"].values())
-        scores = ", ".join(f"{s:.3f}" for s in each["accuracy"].values())
+    for name, each in cases.items():
+        own = spread([1e3 * s for s in each["seconds"]["ours"]])
+        factors = [ratio(each["seconds"]["ours"], each["seconds"][key]) for key in who[1:]]
+        cells = [f"{own['median']:,.0f} ({own['low']:,.0f} to {own['high']:,.0f})"]
+        cells += [f"{a['median']:.2f} ({a['low']:.2f} to {a['high']:.2f})" for a in factors]
+        cells.append(", ".join(f"{1e3 * each['cold'][key]:,.0f}" for key in who))
+        cells.append(", ".join(f"{each['accuracy'][key]:.3f}" for key in who))
         size = f"{each['rows']:,} × {each['features']}"
-        times_ = f"{each['ratio']['median']:.2f} ({each['ratio']['low']:.2f} to {each['ratio']['high']:.2f})"
-        rows.append(
-            f"| {name} | {size} | {each['epochs']} | {' | '.join(both)} | {times_} | {cold} | {scores} |"
-        )
+        rows.append(f"| {name} | {size} | {each['epochs']} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -217,11 +219,15 @@ def main() -> None:
         "--score", type=Path, metavar="FILE.json", help="compute accuracies alone, into a file"
     )
     args = parser.parse_args()
+    os.environ.update(environment(1, "cpu"))  # before JAX and Torch are imported
     if args.cold:
         name, who = args.cold
-        x, y = data(name)
-        print(seconds(lambda: estimators(name)[who].fit(x, y)))
+        (x, y), made = data(name), estimators(name)[who]()
+        print(seconds(lambda: made.fit(x, y)))
         return
+    for who in mlps.ALL:
+        if why := mlps.missing(who):
+            print(why)
     chosen = [name.strip() for name in args.only.split(",") if name.strip()]
     if args.scores:
         scores = json.loads(args.scores.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from .contenders import CONTENDERS, installed
 _REPORTED = (
     "numpy", "threadpoolctl", "cupy-cuda12x", "cupy-cuda13x", "triton", "jaxlib", "jax-cuda12-plugin",
     "jax-cuda13-plugin", "nvidia-cublas-cu12", "nvidia-cublas", "cuda-pathfinder", "array-api-compat",
+    "skorch", "keras",
 )  # fmt: skip
 
 

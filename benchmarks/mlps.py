@@ -1,0 +1,144 @@
+"""skorch and Keras as W8 fits them: the net, rule, batches and epochs of the estimators, each at its best.
+
+Both compute in float32, as they do unless told otherwise, where scikit-learn and our estimators compute in
+the float64 of the rows. Keras runs on JAX with a compiled step, faster there than on Torch, and its model is
+made and compiled once: a further fit begins with the first weights again. skorch's callbacks are off, its
+Adam is fused, and rows come as whole batches, not one by one.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from .contenders import installed
+
+STEPS = 32  # that Keras makes between two looks at its callbacks
+
+
+class _MLP:
+    """The base: what is fitted, how long, and the score of what it predicts.
+
+    Args:
+        width: units of the hidden layer.
+        numbers: whether the targets are, else classes.
+        rate: of Adam.
+        epochs: of a fit.
+        seed: of the first weights.
+    """
+
+    def __init__(self, width: int, numbers: bool, rate: float, epochs: int, seed: int) -> None:
+        self.width, self.numbers, self.rate, self.epochs, self.seed = width, numbers, rate, epochs, seed
+
+    def outputs(self, y: Any) -> int:
+        """Units of the output layer."""
+        return 1 if self.numbers else int(y.max()) + 1
+
+    def told(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Rows as float32, and targets as a column of it, or as labels."""
+        return x.astype("float32"), y.astype("float32")[:, None] if self.numbers else y.astype("int64")
+
+    def predicted(self, x: Any) -> Any:
+        """What the net says of rows, a row each."""
+        raise NotImplementedError
+
+    def score(self, x: Any, y: Any) -> float:
+        """R² of numbers, or the share of right answers."""
+        from sklearn.metrics import accuracy_score, r2_score
+
+        found = self.predicted(x.astype("float32"))
+        return float(r2_score(y, found[:, 0]) if self.numbers else accuracy_score(y, found.argmax(axis=1)))
+
+
+class Skorch(_MLP):
+    """skorch's NeuralNetRegressor or NeuralNetClassifier around a `torch.nn.Sequential`."""
+
+    def __init__(self, *settings: Any) -> None:
+        import skorch
+        import torch
+
+        super().__init__(*settings)
+        self.skorch, self.torch = skorch, torch
+
+    def fit(self, x: Any, y: Any) -> "Skorch":
+        """Fit anew."""
+        skorch, torch, data = self.skorch, self.torch, self.torch.utils.data
+        torch.set_num_threads(1)
+        torch.manual_seed(self.seed)
+        nn, batch = torch.nn, min(200, len(x))
+        kind = skorch.NeuralNetRegressor if self.numbers else skorch.NeuralNetClassifier
+        order = data.RandomSampler(range(len(x)))
+        self.net = kind(
+            nn.Sequential(
+                nn.Linear(x.shape[1], self.width), nn.ReLU(), nn.Linear(self.width, self.outputs(y))
+            ),
+            criterion=nn.MSELoss if self.numbers else nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            optimizer__fused=True,
+            lr=self.rate,
+            max_epochs=self.epochs,
+            iterator_train__sampler=data.BatchSampler(order, batch, drop_last=False),
+            iterator_train__batch_size=None,
+            train_split=None,
+            callbacks="disable",
+            verbose=0,
+        )
+        self.net.fit(*self.told(x, y))
+        return self
+
+    def predicted(self, x: Any) -> Any:
+        """What the module says."""
+        return self.net.forward(x).numpy()
+
+
+class Keras(_MLP):
+    """Keras's Sequential on JAX, compiled with jit."""
+
+    def __init__(self, *settings: Any) -> None:
+        os.environ["KERAS_BACKEND"] = "jax"
+        import keras
+
+        super().__init__(*settings)
+        self.keras, self.model = keras, None
+
+    def fit(self, x: Any, y: Any) -> "Keras":
+        """Fit from the first weights; the model is made where there is none yet."""
+        if self.model is None:
+            self._make(x.shape[1], self.outputs(y))
+        for variable, value in self._first:
+            variable.assign(value)
+        x, y = self.told(x, y)
+        self.model.fit(x, y, batch_size=min(200, len(x)), epochs=self.epochs, verbose=0)
+        return self
+
+    def _make(self, features: int, outputs: int) -> None:
+        keras, layers, losses = self.keras, self.keras.layers, self.keras.losses
+        keras.utils.set_random_seed(self.seed)
+        self.model = keras.Sequential(
+            [keras.Input((features,)), layers.Dense(self.width, activation="relu"), layers.Dense(outputs)]
+        )
+        self.model.compile(
+            keras.optimizers.Adam(self.rate, epsilon=1e-8),
+            losses.MeanSquaredError()
+            if self.numbers
+            else losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=True,
+            steps_per_execution=STEPS,
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        variables = [*self.model.trainable_variables, *self.model.optimizer.variables]
+        self._first = [(each, np.asarray(each)) for each in variables]
+
+    def predicted(self, x: Any) -> Any:
+        """What the model says."""
+        return np.asarray(self.model.predict(x, batch_size=len(x), verbose=0))
+
+
+ALL = {"skorch": Skorch, "Keras": Keras}
+_NEEDS = {"skorch": ("skorch", "torch"), "Keras": ("keras", "jax")}
+
+
+def missing(name: str) -> str:
+    """Why a contender cannot be fitted here; empty where it can."""
+    absent = [each for each in _NEEDS[name] if not installed(each)]
+    return f"{name} is left out: {' and '.join(absent)} not installed" if absent else ""
