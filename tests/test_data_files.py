@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import backprop_xp as bp
 from backprop_xp import cli
-from backprop_xp.data import files, writing
+from backprop_xp.data import files, parts, writing
+from backprop_xp.data.preprocessing import Preprocessing
 
 ROWS = np.random.default_rng(0).normal(size=(60, 3))
 KINDS = ["npy", "npz", "csv", "parquet"]
@@ -104,21 +105,21 @@ def test_an_array_file_with_objects_is_not_unpickled(tmp_path):
 def test_two_parts_of_a_source_are_all_its_rows(n, rows, block, seed):
     whole = np.arange(n)[:, None]
     source = bp.data.Sliced(whole, whole * 1.0, dtype="float64", block=block)
-    parts = files.split(source, min(rows, n - 1), seed)
-    x, held = (part.rows(0, part.n)[0][:, 0].tolist() for part in parts)
+    kept, out = parts.split(source, min(rows, n - 1), seed)
+    x, held = (part.rows(0, part.n)[0][:, 0].tolist() for part in (kept, out))
     assert sorted(x + held) == list(range(n))
-    assert 1 <= len(held) <= max(1, rows)
+    assert 1 <= len(held) <= max(rows, n // 1000)  # at least a block
     start, stop = sorted((seed * len(x) // 11, len(x) * 7 // 8 + 1))
-    assert parts[0].rows(start, stop)[0][:, 0].tolist() == x[start:stop]
-    assert files.first_rows(parts[0], stop).rows(0, stop)[0][:, 0].tolist() == x[:stop]
+    assert kept.rows(start, stop)[0][:, 0].tolist() == x[start:stop]
+    assert parts.first_rows(kept, stop).rows(0, stop)[0][:, 0].tolist() == x[:stop]
 
 
 def test_columns_get_mean_zero_and_variance_one_and_a_constant_one_zeros():
     x = np.column_stack([1e6 + ROWS[:, 0], np.full(60, 7.0), 1e-8 * ROWS[:, 1]])
     source = bp.data.Sliced(x, ROWS[:, 2] - 5, dtype="float64", window=16)
-    part = files.Part(source, [(0, 60)])
-    mean, spread = files.statistics(part)
-    x, t = files.Standardized(part, mean, spread).rows(0, 60)
+    part = parts.Part(source, [(0, 60)])
+    mean, spread = parts.statistics(part)
+    x, t = parts.Standardized(part, mean, spread).rows(0, 60)
     assert np.allclose(x.mean(axis=0), 0, atol=1e-9)
     assert np.allclose(x.std(axis=0), [1, 0, 1], rtol=1e-9)
     assert (t.mean(), t.std()) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
@@ -194,6 +195,137 @@ def test_numbers_are_predicted_in_their_own_unit(tmp_path, capsys):
     assert found["loss_before"] > 0.1
 
 
+# ---------------------------------------------------------------- predicted by a run
+def trained(folder, text, capsys):
+    """The folder of a run that was trained on a text file."""
+    (folder / "rows.csv").write_text(text, encoding="utf-8")
+    command = ["train", "--data", str(folder / "rows.csv"), "--run", str(folder / "run"), "--quiet"]
+    assert cli.main([*command, "--epochs", "3", "--layers", "8", "--update", "adam", "--rate", "0.05"]) == 0
+    capsys.readouterr()
+    return folder / "run"
+
+
+def predicted(capsys, *words):
+    """The lines that `predict` prints, cell by cell."""
+    assert cli.main(["predict", *map(str, words)]) == 0
+    return [line.split(",") for line in capsys.readouterr().out.splitlines()]
+
+
+def test_other_rows_are_predicted_with_the_names_scales_and_classes_of_the_training(tmp_path, capsys):
+    run = trained(tmp_path, FLOWERS, capsys)
+    (tmp_path / "new.csv").write_text("id,length\nx,2.1\ny,0.05\n", encoding="utf-8")
+    head, *rows = predicted(capsys, run, "--data", tmp_path / "new.csv")
+    assert head == ["name", "probability"]
+    assert [name for name, _ in rows] == ["c", "a"]
+    assert all(1 / 3 < float(probability) <= 1 for _, probability in rows)
+    checkpoint = max(run.glob("step-*"))
+    learner, w, s = bp.load(checkpoint)
+    with bp.RunDir(run) as opened:
+        opened.restore(learner)
+        scales = Preprocessing.parsed(opened.notes["table"])
+    x = ((np.asarray([[2.1]], dtype="float32") - scales.mean) / scales.scale).astype("float32")
+    assert float(rows[0][1]) == float(learner.predict(w, s, x).max())
+    out = tmp_path / "kinds.csv"
+    told = predicted(capsys, checkpoint, "--data", tmp_path / "new.csv", "--out", out)
+    assert told == [[f"{out}: 2 rows", f" predicted by {checkpoint}"]]
+    assert [line.split(",") for line in out.read_text("utf-8").splitlines()] == [head, *rows]
+
+
+def test_numbers_come_in_the_unit_of_their_column_in_blocks_and_from_the_best_epoch(
+    saved, tmp_path, capsys, monkeypatch
+):
+    table = np.column_stack([ROWS[:, :2], 1000 + 50 * ROWS[:, 0]])
+    path, run = saved("npz", table), tmp_path / "run"
+    command = ["train", "--data", path, "--run", str(run), "--quiet", "--batch-size", "4", "--layers", "none"]
+    assert cli.main([*command, "--epochs", "30", "--stop-after", "9"]) == 0
+    capsys.readouterr()
+    np.savez(tmp_path / "new.npz", x=ROWS[:, :2])
+    whole = predicted(capsys, run, "--data", tmp_path / "new.npz")
+    assert whole[0] == ["t"]
+    assert np.allclose(np.asarray(whole[1:], dtype="float64")[:, 0], table[:, 2], atol=5)
+    best = run / "best.safetensors"
+    monkeypatch.setattr("backprop_xp.cli.predict._ROWS", 16)
+    blocks = predicted(capsys, best, "--data", tmp_path / "new.npz")
+    assert np.allclose(np.asarray(blocks[1:], dtype="float64"), np.asarray(whole[1:], dtype="float64"), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("width\n1\n", [], "has no column 'length', which the net was trained on; its columns are 'width'"),
+        ("length,id\n1,a\n,b\n", [], "inputs must be finite numbers; 1 of 2 are NaN or infinite"),
+        ("length\n1\nx\n", [], "columns that hold no numbers: 'length'"),
+        ("", [], "it is empty"),
+        (None, [], "there is no file"),
+        ("length\n1\n", ["--out", "new.csv"], "another one than --data"),
+        ("length\n1\n", ["--out", "a.txt"], "are written to a .csv file"),
+    ],
+)
+def test_rows_that_cannot_be_predicted_are_refused_in_a_sentence(
+    tmp_path, capsys, monkeypatch, text, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    run = trained(tmp_path, FLOWERS, capsys)
+    if text is not None:
+        (tmp_path / "new.csv").write_text(text, encoding="utf-8")
+    assert cli.main(["predict", str(run), "--data", "new.csv", *words]) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert told.out == ""
+
+
+def test_a_model_that_knows_no_table_predicts_no_file(tmp_path, capsys):
+    learner = bp.Learner(bp.chain(1, bp.Dense(1)))
+    bp.save(tmp_path / "net.safetensors", learner, *learner.init())
+    assert cli.main(["predict", str(tmp_path / "net.safetensors"), "--data", "new.csv"]) == 2
+    assert "does not say what its columns are" in capsys.readouterr().err
+    assert cli.main(["predict", str(tmp_path), "--data", "new.csv"]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_the_table_it_began_on_alone(tmp_path, capsys):
+    run, path = trained(tmp_path, FLOWERS, capsys), tmp_path / "rows.csv"
+    assert cli.main(["resume", str(run), "--data", str(path), "--epochs", "4", "--quiet"]) == 0
+    path.write_text(FLOWERS.replace("length", "width"), encoding="utf-8")
+    assert cli.main(["resume", str(run), "--data", str(path), "--epochs", "5", "--quiet"]) == 2
+    assert "began on other columns, classes or rows" in capsys.readouterr().err
+
+
+def test_what_is_too_long_for_a_checkpoint_is_left_out_and_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("backprop_xp.cli.predict._LARGEST_NOTE", 10)
+    (tmp_path / "rows.csv").write_text(FLOWERS, encoding="utf-8")
+    command = ["train", "--data", str(tmp_path / "rows.csv"), "--run", str(tmp_path / "run"), "--quiet"]
+    assert cli.main([*command, "--epochs", "1", "--layers", "none"]) == 0
+    assert "scales are not kept, there are too many (1 features, 3 classes)" in capsys.readouterr().err
+
+
+GOOD = {"features": ["a"], "target": "t", "classes": [], "mean": [0.0, 1.0], "scale": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"features": "a"},
+        {"features": ["a", "b"]},
+        {"target": None},
+        {"classes": ["x"]},
+        {"classes": [[]]},
+        {"mean": [0.0, None]},
+        {"mean": [0.0, float("nan")]},
+        {"scale": [1.0, 0.0]},
+        {"scale": [1.0]},
+        {"more": 1},
+    ],
+)
+def test_a_damaged_table_of_a_run_is_refused(wrong):
+    assert Preprocessing.parsed(GOOD)._asdict() == GOOD
+    with pytest.raises(bp.errors.FileError, match="of the columns of its table is damaged"):
+        Preprocessing.parsed(GOOD | wrong)
+    with pytest.raises(bp.errors.FileError, match="of the columns of its table is damaged"):
+        Preprocessing.parsed(list(GOOD))
+
+
+# ---------------------------------------------------------------- refused
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

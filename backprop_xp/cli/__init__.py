@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from .. import __version__, backends, terminal
 from ..errors import BackpropError, unavailable
 from . import data as data_options
-from . import demo, explain, files, train
+from . import demo, explain, files, predict, train
 from . import workers as workers_options
 
 _NARROW = 70  # columns
@@ -163,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "--page", metavar="DIR", help="write a small site on which the nets are stepped through"
     )
     train.add_parser(commands, _Help)
+    predict.add_parser(commands, _Help)
     files.add_parsers(commands, _Help, _resume)
     explain.add_parser(commands, _Help)
     written = commands.add_parser(

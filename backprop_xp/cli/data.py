@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from .. import backends
 from ..arrays import Array
-from ..data import files, sets, writing
+from ..data import files, parts, sets, writing
 from ..data.generated import Generated
+from ..data.preprocessing import Preprocessing
 from ..errors import BackpropError, in_bytes, listed
 from ..layers import check_count
 from ..learner import Learner
@@ -38,16 +39,16 @@ class Given(NamedTuple):
         unseen: inputs and targets that are not.
         about: the data in words.
         best: the largest possible share of right answers, where it is known.
-        classes: what labels stand for.
         unit: of numeric targets, where they were standardized: their standard deviation.
+        preprocessing: names, classes and scales, of a file.
     """
 
     source: Any
     unseen: tuple[Array, Array]
     about: str
     best: float | None = None
-    classes: tuple[Any, ...] = ()
     unit: float | None = None
+    preprocessing: Preprocessing | None = None
 
 
 def add_options(add: Any) -> None:
@@ -144,12 +145,12 @@ def _from_file(args: argparse.Namespace, place: dict[str, Any]) -> Given:
             raise BackpropError(msg)
     drop = args.drop.split(",") if args.drop else ()
     table = files.open_table(args.data, args.target, drop=drop, task=args.task, dtype=args.dtype)
-    train, held = files.split(table, min(UNSEEN, max(1, table.n // _SHARE)), args.seed)
+    train, held = parts.split(table, min(UNSEEN, max(1, table.n // _SHARE)), args.seed)
     if args.rows is not None and args.rows < train.n:
-        train = files.first_rows(train, check_count(args.rows, "the number of rows"))
-    mean, spread = files.statistics(train)
+        train = parts.first_rows(train, check_count(args.rows, "the number of rows"))
+    mean, spread = parts.statistics(train)
     args.task, args.rows, args.features, args.outputs = table.task, train.n, table.features, table.outputs
-    source, unseen = (files.Standardized(part, mean, spread) for part in (train, held))
+    source, unseen = (parts.Standardized(part, mean, spread) for part in (train, held))
     x, t = unseen.rows(0, unseen.n)
     where = {"backend": place["backend"], "device": place["device"]}
     x = backends.asarray(x, **where, dtype=place["dtype"])
@@ -162,7 +163,7 @@ def _from_file(args: argparse.Namespace, place: dict[str, Any]) -> Given:
         f"{held.n:,} other rows are held out; {scaled} standardized to mean 0 and variance 1"
     )
     unit = float(spread[1][0]) if numbers else None
-    return Given(source, (x, t), about, classes=table.classes, unit=unit)
+    return Given(source, (x, t), about, unit=unit, preprocessing=Preprocessing.of(table, mean, spread))
 
 
 def _named(classes: tuple[Any, ...]) -> str:

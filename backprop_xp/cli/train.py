@@ -18,7 +18,7 @@ from ..net import chain
 from ..train import EarlyStop, Validate, fit, metrics, warn_health
 from ..workers import Exchange
 from . import data as data_options
-from . import files
+from . import files, predict
 from . import workers as workers_options
 
 LOSSES = {
@@ -40,7 +40,8 @@ be any number of them.
 
 Of a file one column is the target; text, truth values and integers of at most 20 different values are
 classes, other targets numbers. All other columns must be numbers. A tenth of the rows, 10,000 at most, is
-held out; inputs, and targets that are numbers, are standardized."""
+held out; inputs, and targets that are numbers, are standardized. With --run the scales are kept beside the
+weights, and `backprop-xp predict` takes other rows."""
 _TRAIN_EXAMPLES = """examples:
   backprop-xp train
   backprop-xp train --task classification --outputs 10 --layers 128,64 --epochs 10
@@ -172,6 +173,8 @@ def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> in
     found["loss_before"], _ = _evaluated(learner, w, s, *unseen)
     progress = None if args.quiet else "auto"
     w, s = (run and files.restored(run, learner, w)) or (w, s)
+    if run and data.preprocessing:
+        predict.keep(run, data.preprocessing)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # overflow is reported by Diverged
         warnings.showwarning = lambda text, *_: terminal.complain(f"backprop-xp: {text}")
