@@ -121,19 +121,11 @@ def ensure(*wanted: str) -> None:
     STAMP.write_text(json.dumps({"made_from": fingerprint(), "extras": names}), encoding="utf-8")
 
 
-def run(*command: str, cwd: "Path | None" = None) -> int:
-    """Run a command inside the environment and return its exit status."""
-    path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
-    found = shutil.which(command[0], path=path)
-    if found is None:
-        sys.exit(f"there is no command {command[0]!r}, neither in {BIN} nor on PATH")
-    env = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(VENV)}
-    return subprocess.call([found, *command[1:]], cwd=cwd, env=env)
-
-
 def python(*arguments: str) -> int:
-    """Run `python -m …` in the project's folder and return its exit status."""
-    return run(str(PYTHON), "-m", *arguments, cwd=ROOT)
+    """Run `python -m …` of the environment in the project's folder and return its exit status."""
+    env = {**os.environ, "VIRTUAL_ENV": str(VENV)}
+    env["PATH"] = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
+    return subprocess.call([str(PYTHON), "-m", *arguments], cwd=ROOT, env=env)
 
 
 def demo() -> int:
@@ -148,14 +140,6 @@ def test(rest: "list[str]") -> int:
     return python("pytest", "-n", "auto", *rest)
 
 
-def lint() -> int:
-    """Run ruff, mypy and import-linter; return the status of the first that fails."""
-    ensure("lint")
-    states = [python("ruff", "check"), python("ruff", "format", "--check"), python("mypy")]
-    states.append(run("lint-imports", "--no-logo", cwd=ROOT))
-    return next(filter(None, states), 0)
-
-
 def parse(argv: "list[str]") -> "tuple[argparse.Namespace, list[str]]":
     """The command, and the arguments that `test` passes to pytest."""
     parser = argparse.ArgumentParser(
@@ -165,16 +149,11 @@ def parse(argv: "list[str]") -> "tuple[argparse.Namespace, list[str]]":
     commands.add_parser("demo", help="show on one screen what the library is")
     tests = "run the tests; further arguments go to pytest, as in: test -k exact"
     commands.add_parser("test", help=tests, description=tests, allow_abbrev=False)
-    commands.add_parser("lint", help="run ruff, mypy and import-linter")
     setup = commands.add_parser("setup", help="only install; extras can be named, as in: setup jax test")
     setup.add_argument("extras", nargs="*", metavar="EXTRA", help="an extra or a group of pyproject.toml")
-    inside = commands.add_parser("run", help="run a command inside the environment")
-    inside.add_argument("cmd", nargs=argparse.REMAINDER, metavar="CMD", help="as in: run python")
     known, rest = parser.parse_known_args(argv)
     if rest and known.command != "test":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if known.command == "run" and not known.cmd:
-        parser.error("run needs a command, as in: run python")
     return known, rest
 
 
@@ -182,10 +161,10 @@ def main(argv: "list[str]") -> int:
     """Run one command and return its exit status."""
     known, rest = parse(argv)
     try:
-        if known.command in ("setup", "run"):
-            ensure(*getattr(known, "extras", ()))
-            return run(*known.cmd) if known.command == "run" else 0
-        return test(rest) if known.command == "test" else {"demo": demo, "lint": lint}[known.command]()
+        if known.command == "setup":
+            ensure(*known.extras)
+            return 0
+        return test(rest) if known.command == "test" else demo()
     except OSError as why:
         sys.exit(f"bxp.py: {why}")
     except KeyboardInterrupt:

@@ -157,7 +157,7 @@ def test_the_start_script_shows_its_help():
         [sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("demo", "test", "lint", "setup", "run"))
+    assert all(command in done.stdout for command in ("demo", "test", "setup"))
 
 
 def test_what_follows_test_goes_to_pytest_in_order(bxp):
@@ -166,12 +166,7 @@ def test_what_follows_test_goes_to_pytest_in_order(bxp):
     assert rest == ["-k", "a or b", "tests/test_house.py", "-x"]
 
 
-def test_what_follows_run_is_the_command(bxp):
-    known, _ = bxp.parse(["run", "pytest", "-k", "name", "--help"])
-    assert known.cmd == ["pytest", "-k", "name", "--help"]
-
-
-@pytest.mark.parametrize("argv", [["demo", "--fast"], ["run"], ["fly"], []])
+@pytest.mark.parametrize("argv", [["demo", "--fast"], ["lint"], ["fly"], []])
 def test_the_start_script_refuses_what_it_does_not_know(bxp, argv, capsys):
     with pytest.raises(SystemExit) as why:
         bxp.main(argv)
@@ -260,9 +255,3 @@ def test_a_failed_installation_leaves_no_stamp(bxp, installs, monkeypatch):
     with pytest.raises(SystemExit, match="installation failed"):
         bxp.ensure("test")
     assert not bxp.STAMP.exists()
-
-
-def test_a_command_that_is_not_there_is_named(bxp, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
-    with pytest.raises(SystemExit, match="there is no command 'nothing-of-this-name'"):
-        bxp.run("nothing-of-this-name")
