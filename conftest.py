@@ -14,6 +14,7 @@ _NEEDED = {  # what some doctests need, which may be missing
     "docs/sklearn.md": ("sklearn", "torch", "pandas", "onnx", "onnxruntime"),
     "docs/onnx.md": ("onnx", "onnxruntime"),
     "docs/scipy.md": ("scipy",),
+    "docs/workers.md": ("jax",),
 }
 collect_ignore_glob = ["docs/*.py", "docs/gallery/*.py"]  # which are run when the site is built
 collect_ignore_glob += [path for path, names in _NEEDED.items() if not all(map(find_spec, names))]

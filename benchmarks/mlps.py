@@ -16,7 +16,7 @@ from .contenders import installed
 STEPS = 32  # that Keras makes between two looks at its callbacks
 
 
-class _MLP:
+class MLP:
     """The base: what is fitted, how long, and the score of what it predicts.
 
     Args:
@@ -50,7 +50,7 @@ class _MLP:
         return float(r2_score(y, found[:, 0]) if self.numbers else accuracy_score(y, found.argmax(axis=1)))
 
 
-class Skorch(_MLP):
+class Skorch(MLP):
     """skorch's NeuralNetRegressor or NeuralNetClassifier around a `torch.nn.Sequential`."""
 
     def __init__(self, *settings: Any) -> None:
@@ -91,7 +91,7 @@ class Skorch(_MLP):
         return self.net.forward(x).numpy()
 
 
-class Keras(_MLP):
+class Keras(MLP):
     """Keras's Sequential on JAX, compiled with jit."""
 
     def __init__(self, *settings: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 INF, NAN = float("inf"), float("nan")
@@ -351,6 +352,27 @@ def test_the_estimators_are_timed_and_scored_on_equal_work(monkeypatch):
         {"machine": host, "date": "d", "versions": {}, "rounds": 2, "cases": {"diabetes": found}}
     )
     assert "| diabetes | 442 × 10 | 2 |" in told
+    assert "| scikit-learn, × |" in told
     x, y = estimators.covertype_shaped(500)
     assert (x.shape, set(y)) == ((500, 54), set(range(7)))
     assert x[:, 10:14].sum(axis=1).tolist() == x[:, 14:].sum(axis=1).tolist() == [1.0] * 500
+
+
+def test_skorch_and_keras_are_beside_the_estimators_where_they_are_installed(monkeypatch):
+    estimators, mlps = (importlib.import_module(f"benchmarks.{name}") for name in ("estimators", "mlps"))
+    monkeypatch.setattr(mlps, "installed", lambda name: "" if name == "keras" else "1")
+    assert mlps.missing("Keras") == "Keras is left out: keras not installed"
+    assert list(estimators.estimators("wine")) == ["ours", "scikit-learn", "skorch"]
+    monkeypatch.setattr(mlps, "installed", lambda name: "1")
+    assert list(estimators.estimators("wine")) == ["ours", "scikit-learn", "skorch", "Keras"]
+
+
+def test_what_another_library_predicts_is_scored_as_the_estimators_are(monkeypatch):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    mlps = importlib.import_module("benchmarks.mlps")
+    x = np.asarray([[0.0, 1.0], [2.0, 1.0], [1.0, 3.0], [4.0, 0.0]])
+    for numbers, y, score in ((False, [1, 0, 0, 0], 0.75), (True, [0.0, 2.0, 1.0, 5.0], 1 - 1 / 14)):
+        net = mlps.MLP(4, numbers, 0.01, 1, 0)
+        monkeypatch.setattr(net, "predicted", lambda x: x)
+        assert net.score(x, np.asarray(y)) == pytest.approx(score)
+        assert net.outputs(np.asarray(y)) == (1 if numbers else 2)
