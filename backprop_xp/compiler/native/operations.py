@@ -9,7 +9,6 @@ from ..ir import ASSIGN, Op, Ref
 from . import math
 from .function import Function, Register, Unknown
 
-_FLOATS = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 _INTEGERS = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITS = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _LOGICAL = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor",
@@ -83,8 +82,12 @@ def _computed(f: Function, name: str, args: list[Register]) -> Register:
 
 def _of_floats(f: Function, name: str, args: list[Register]) -> Register | None:
     a = args[0]
-    if name in _FLOATS:
-        return f.binary(_FLOATS[name], *args)
+    if name in ("add", "subtract"):
+        return _sum(f, name, *args)
+    if name == "multiply":
+        return f.binary("fmul", *args)._replace(factors=tuple(args))
+    if name == "divide":
+        return f.binary("fdiv", *args)
     if name in math.FORMULAS:
         return math.function_of(f, name, a)
     if name in _OF_LLVM:
@@ -93,7 +96,22 @@ def _of_floats(f: Function, name: str, args: list[Register]) -> Register | None:
         return f.library(_OF_LIBRARY[name], *args)
     if name in ("remainder", "floor_divide"):
         return _divided_floats(f, name, *args)
-    return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes) if name == "negative" else None
+    return _negative(f, a) if name == "negative" else None
+
+
+def _sum(f: Function, name: str, a: Register, b: Register) -> Register:
+    """a ± b; a product, of which both are not the same, is rounded with the sum, not before."""
+    if f.target.fused and a.name != b.name:
+        if b.factors:
+            x, y = b.factors
+            return f.fma(x if name == "add" else _negative(f, x), y, a)
+        if a.factors:
+            return f.fma(*a.factors, b if name == "add" else _negative(f, b))
+    return f.binary("fadd" if name == "add" else "fsub", a, b)
+
+
+def _negative(f: Function, a: Register) -> Register:
+    return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)
 
 
 def _of_integers(f: Function, name: str, args: list[Register]) -> Register | None:
