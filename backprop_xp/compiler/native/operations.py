@@ -82,36 +82,49 @@ def _computed(f: Function, name: str, args: list[Register]) -> Register:
 
 def _of_floats(f: Function, name: str, args: list[Register]) -> Register | None:
     a = args[0]
-    if name in ("add", "subtract"):
-        return _sum(f, name, *args)
-    if name == "multiply":
-        return f.binary("fmul", *args)._replace(factors=tuple(args))
-    if name == "divide":
-        return f.binary("fdiv", *args)
+    if name in _ARITHMETIC:
+        return _ARITHMETIC[name](f, *args)
     if name in math.FORMULAS:
         return math.function_of(f, name, a)
     if name in _OF_LLVM:
         return f.intrinsic(f"llvm.{_OF_LLVM[name]}", *args)
     if name in _OF_LIBRARY:
         return f.library(_OF_LIBRARY[name], *args)
-    if name in ("remainder", "floor_divide"):
-        return _divided_floats(f, name, *args)
-    return _negative(f, a) if name == "negative" else None
-
-
-def _sum(f: Function, name: str, a: Register, b: Register) -> Register:
-    """a ± b; a product, of which both are not the same, is rounded with the sum, not before."""
-    if f.target.fused and a.name != b.name:
-        if b.factors:
-            x, y = b.factors
-            return f.fma(x if name == "add" else _negative(f, x), y, a)
-        if a.factors:
-            return f.fma(*a.factors, b if name == "add" else _negative(f, b))
-    return f.binary("fadd" if name == "add" else "fsub", a, b)
+    return _divided_floats(f, name, *args) if name in ("remainder", "floor_divide") else None
 
 
 def _negative(f: Function, a: Register) -> Register:
     return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)
+
+
+def _product(f: Function, a: Register, b: Register) -> Register:
+    return f.binary("fmul", a, b)._replace(factors=(a, b))
+
+
+def _sum(f: Function, a: Register, b: Register) -> Register:
+    """a + b; a product is rounded with the sum, not before."""
+    if not (f.target.fused and (a.factors or b.factors)):
+        return f.binary("fadd", a, b)
+    return f.fma(*b.factors, a) if b.factors else f.fma(*a.factors, b)
+
+
+def _difference(f: Function, a: Register, b: Register) -> Register:
+    """a − b, as a sum is computed; a product less itself is 0."""
+    if a.name == b.name or not (f.target.fused and (a.factors or b.factors)):
+        return f.binary("fsub", a, b)
+    if b.factors:
+        x, y = b.factors
+        return f.fma(_negative(f, x), y, a)
+    return f.fma(*a.factors, _negative(f, b))
+
+
+def _quotient(f: Function, a: Register, b: Register) -> Register:
+    return f.binary("fdiv", a, b)
+
+
+_ARITHMETIC: dict[str, Callable[..., Register]] = {
+    "add": _sum, "subtract": _difference, "multiply": _product, "divide": _quotient, "negative": _negative,
+}  # fmt: skip
 
 
 def _of_integers(f: Function, name: str, args: list[Register]) -> Register | None:
