@@ -31,7 +31,7 @@ class Register(NamedTuple):
     name: str
     dtype: np.dtype[Any]
     lanes: int
-    factors: tuple[Any, ...] = ()
+    factors: "tuple[Register, Register] | None" = None
 
     @property
     def type(self) -> str:

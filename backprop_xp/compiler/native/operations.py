@@ -103,19 +103,22 @@ def _product(f: Function, a: Register, b: Register) -> Register:
 
 def _sum(f: Function, a: Register, b: Register) -> Register:
     """a + b; a product is rounded with the sum, not before."""
-    if not (f.target.fused and (a.factors or b.factors)):
-        return f.binary("fadd", a, b)
-    return f.fma(*b.factors, a) if b.factors else f.fma(*a.factors, b)
+    if f.target.fused and b.factors:
+        return f.fma(*b.factors, a)
+    if f.target.fused and a.factors:
+        return f.fma(*a.factors, b)
+    return f.binary("fadd", a, b)
 
 
 def _difference(f: Function, a: Register, b: Register) -> Register:
     """a − b, as a sum is computed; a product less itself is 0."""
-    if a.name == b.name or not (f.target.fused and (a.factors or b.factors)):
-        return f.binary("fsub", a, b)
-    if b.factors:
+    fused = f.target.fused and a.name != b.name
+    if fused and b.factors:
         x, y = b.factors
         return f.fma(_negative(f, x), y, a)
-    return f.fma(*a.factors, _negative(f, b))
+    if fused and a.factors:
+        return f.fma(*a.factors, _negative(f, b))
+    return f.binary("fsub", a, b)
 
 
 def _quotient(f: Function, a: Register, b: Register) -> Register:
