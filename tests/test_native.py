@@ -195,6 +195,25 @@ SHAPES = {  # what a reduction is of, and over which axes
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_sum_takes_up_a_product_where_the_processor_can(kind):
+    last = 2.0 ** -(np.finfo(kind).nmant // 2 + 1)
+    a, c = np.full(5, 1 + last, dtype=kind), np.ones(5, dtype=kind)  # a² = 1 + 2 last + last² is rounded
+
+    def sums(a, c, *, xp):
+        product = xp.square(a)
+        return product - c, c - a * a, c + product, product - product
+
+    step = compiled(sums)
+    minus, reverse, plus, none = step(a, c)
+    assert is_native(step)
+    once = 2 * last + (last**2 if machine.host().fused else 0)
+    np.testing.assert_array_equal(minus, once)
+    np.testing.assert_array_equal(reverse, -once)
+    np.testing.assert_array_equal(plus, a * a + c)
+    np.testing.assert_array_equal(none, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_reductions_are_numpys_but_for_the_order_of_a_sum(kind, rng):
     given = [rng.normal(size=shape).astype(kind) for shape, _ in SHAPES.values()]
     axes = [axis for _, axis in SHAPES.values()]

@@ -23,11 +23,15 @@ class Unknown(Exception):
 
 
 class Register(NamedTuple):
-    """A value of the function: its name in the IR, the dtype of its elements, and how many they are."""
+    """A value of the function: its name in the IR, the dtype of its elements, and how many they are.
+
+    That of a product also knows its factors, so that a sum can take it up.
+    """
 
     name: str
     dtype: np.dtype[Any]
     lanes: int
+    factors: "tuple[Register, Register] | None" = None
 
     @property
     def type(self) -> str:

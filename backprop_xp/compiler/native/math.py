@@ -8,6 +8,7 @@ fdlibm (1993). NaN stays, infinities are as in NumPy.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf, log, nan
 
 import numpy as np
@@ -19,6 +20,13 @@ _SQRT_HALF = 0x3FE6A09E << 32  # the upper bits of √½
 _FRACTION = (1 << 52) - 1  # the bits of a float64 below its exponent
 _SHIFT = 1.5 * 2.0**52  # added to a small number, it leaves its nearest integer in the lowest bits
 _TINY = 2.0**-60  # below it expm1, log1p and tanh are the identity
+
+# Beyond these the result in float32 and in float64 is that of the end, or infinite.
+_ENDS = {
+    "exp": {4: (-104.0, 89.0), 8: (-746.0, 710.0)},
+    "expm1": {4: (-40.0, 89.0), 8: (-40.0, 710.0)},
+    "tanh": {4: (-22.0, 22.0), 8: (-22.0, 22.0)},
+}
 
 # (eʳ − 1 − r) / r² on |r| ≤ 0.3468 and (2 artanh(s) − 2 s) / s³ in s² on |s| ≤ 0.1716, interpolated at
 # Chebyshev's points, lowest power first; of float32, whose results need fewer bits, and of float64.
@@ -75,10 +83,6 @@ class _Doubles:
         """a where x compares so with a number, else b."""
         return self.f.select(self.f.compare(f"fcmp {condition}", x, self.of(bound)), self.of(a), b)
 
-    def within(self, x: Register, low: float, high: float) -> Register:
-        """x, or the bound it exceeds; NaN stays."""
-        return self.where(x, "olt", low, low, self.where(x, "ogt", high, high, x))
-
     def polynomial(self, x: Register, coefficients: Sequence[float]) -> Register:
         """Σ c xᵏ, in pairs, and these in pairs again: more at a time than by Horner's rule (Estrin, 1960)."""
         parts: list[Register | float] = list(coefficients)
@@ -119,10 +123,9 @@ class _Doubles:
 
 def _exp(d: _Doubles, x: Register) -> Register:
     """2ⁿ (1 + r + r² q(r)); in float64 scaled in two parts, so that a subnormal result is rounded once."""
+    n, r, missing = d.reduced(x)
     if d.size == 4:  # no such power of two is subnormal in float64, and the sum has bits to spare
-        n, r, _ = d.reduced(d.within(x, -104.0, 89.0))
         return d.mul(d.polynomial(r, (1.0, 1.0, *_EXP[d.size])), d.power_of_two(n))
-    n, r, missing = d.reduced(d.within(x, -746.0, 710.0))
     tail = d.fma(d.mul(r, r), d.polynomial(r, _EXP[d.size]), missing)
     p = d.add(d.add(r, tail), 1.0)
     half = d.f.binary("ashr", n, d.whole(1))
@@ -135,7 +138,7 @@ def _expm1_parts(d: _Doubles, x: Register) -> tuple[Register, Register]:
 
     Halved, so that 2ⁿ does not overflow.
     """
-    n, r, missing = d.reduced(d.within(x, -40.0, 710.0))
+    n, r, missing = d.reduced(x)
     lacks = missing if isinstance(missing, float) else d.fma(missing, r, missing)
     tail = d.fma(d.mul(r, r), d.polynomial(r, _EXP[d.size]), lacks)
     scale = d.power_of_two(d.f.binary("sub", n, d.whole(1)))
@@ -147,7 +150,8 @@ def _expm1_parts(d: _Doubles, x: Register) -> tuple[Register, Register]:
 def _expm1(d: _Doubles, x: Register) -> Register:
     """The sum of both parts, twice."""
     found = d.mul(d.add(*_expm1_parts(d, x)), 2.0)
-    found = d.where(x, "oge", 710.0, inf, found)
+    if d.size == 8:
+        found = d.where(x, "oge", 710.0, inf, found)
     return d.where(d.f.intrinsic("llvm.fabs", x), "olt", _TINY, x, found)
 
 
@@ -204,7 +208,7 @@ def _tanh(d: _Doubles, x: Register) -> Register:
     In float64 the quotient q is corrected by what rounding took from t and from t + 2.
     """
     size = d.f.intrinsic("llvm.fabs", x)
-    total, rest = _expm1_parts(d, d.mul(d.within(size, 0.0, 22.0), 2.0))
+    total, rest = _expm1_parts(d, d.mul(size, 2.0))
     half = d.add(total, rest)  # t / (t + 2) = ½ t / (½ t + 1)
     below = d.add(half, 1.0)
     found = d.div(half, below)
@@ -223,8 +227,13 @@ FORMULAS: dict[str, Formula] = {
 
 
 def function_of(f: Function, name: str, x: Register) -> Register:
-    """One of these functions of float32 or float64."""
-    if x.dtype == np.float64:
-        return FORMULAS[name](_Doubles(f, x.lanes, 8), x)
-    wide = f.convert("fpext", x, np.float64)
-    return f.convert("fptrunc", FORMULAS[name](_Doubles(f, x.lanes, 4), wide), x.dtype)
+    """One of these functions of float32 or float64; x is bounded in its own type, where that is cheapest."""
+    size = x.dtype.itemsize
+    if name in _ENDS:
+        for condition, end in zip(("olt", "ogt"), _ENDS[name][size], strict=True):
+            bound = f.constant(end, x.dtype, x.lanes)
+            x = f.select(f.compare(f"fcmp {condition}", x, bound), bound, x)  # NaN stays
+    formula = partial(FORMULAS[name], _Doubles(f, x.lanes, size))
+    if size == 8:
+        return formula(x)
+    return f.convert("fptrunc", formula(f.convert("fpext", x, np.float64)), x.dtype)

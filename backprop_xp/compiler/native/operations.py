@@ -9,7 +9,6 @@ from ..ir import ASSIGN, Op, Ref
 from . import math
 from .function import Function, Register, Unknown
 
-_FLOATS = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 _INTEGERS = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITS = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _LOGICAL = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor",
@@ -83,17 +82,52 @@ def _computed(f: Function, name: str, args: list[Register]) -> Register:
 
 def _of_floats(f: Function, name: str, args: list[Register]) -> Register | None:
     a = args[0]
-    if name in _FLOATS:
-        return f.binary(_FLOATS[name], *args)
+    if name in _ARITHMETIC:
+        return _ARITHMETIC[name](f, *args)
     if name in math.FORMULAS:
         return math.function_of(f, name, a)
     if name in _OF_LLVM:
         return f.intrinsic(f"llvm.{_OF_LLVM[name]}", *args)
     if name in _OF_LIBRARY:
         return f.library(_OF_LIBRARY[name], *args)
-    if name in ("remainder", "floor_divide"):
-        return _divided_floats(f, name, *args)
-    return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes) if name == "negative" else None
+    return _divided_floats(f, name, *args) if name in ("remainder", "floor_divide") else None
+
+
+def _negative(f: Function, a: Register) -> Register:
+    return f.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)
+
+
+def _product(f: Function, a: Register, b: Register) -> Register:
+    return f.binary("fmul", a, b)._replace(factors=(a, b))
+
+
+def _sum(f: Function, a: Register, b: Register) -> Register:
+    """a + b; a product is rounded with the sum, not before."""
+    if f.target.fused and b.factors:
+        return f.fma(*b.factors, a)
+    if f.target.fused and a.factors:
+        return f.fma(*a.factors, b)
+    return f.binary("fadd", a, b)
+
+
+def _difference(f: Function, a: Register, b: Register) -> Register:
+    """a − b, as a sum is computed; a product less itself is 0."""
+    fused = f.target.fused and a.name != b.name
+    if fused and b.factors:
+        x, y = b.factors
+        return f.fma(_negative(f, x), y, a)
+    if fused and a.factors:
+        return f.fma(*a.factors, _negative(f, b))
+    return f.binary("fsub", a, b)
+
+
+def _quotient(f: Function, a: Register, b: Register) -> Register:
+    return f.binary("fdiv", a, b)
+
+
+_ARITHMETIC: dict[str, Callable[..., Register]] = {
+    "add": _sum, "subtract": _difference, "multiply": _product, "divide": _quotient, "negative": _negative,
+}  # fmt: skip
 
 
 def _of_integers(f: Function, name: str, args: list[Register]) -> Register | None:

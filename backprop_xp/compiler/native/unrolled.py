@@ -201,8 +201,8 @@ class Unrolled:
 
 def _chain(f: Function, row: Cells, column: Cells) -> Register:
     """A row times a column, one multiplication and addition after the other."""
-    total = f.constant(0, row[0].dtype)
-    for a, b in zip(row, column, strict=True):
+    total = f.binary("fmul", row[0], column[0])
+    for a, b in zip(row[1:], column[1:], strict=True):
         total = f.fma(a, b, total)
     return total
 
