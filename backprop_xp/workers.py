@@ -50,7 +50,8 @@ class Exchange(Protocol):
         """The sum of the vectors of all parts along the fixed tree, on every worker.
 
         Args:
-            vectors: those of the parts that this worker owns, in order, of the backend `memory`; consumed.
+            vectors: those of the parts that this worker owns, in order, of the backend `memory`; each is
+                there until the next is asked for.
             parts: how many there are, on all workers.
             out: is overwritten with the sum.
         """
@@ -88,24 +89,42 @@ def nodes(first: int, last: int, own: range) -> list[tuple[int, int]]:
     return nodes(first, middle, own) + nodes(middle, last, own)
 
 
-def tree_sum(first: int, last: int, given: Callable[[int, int], Array]) -> Array:
-    """The sum over a part of the tree; what is given for smaller parts is overwritten.
+def tree_sum(
+    first: int, last: int, given: Callable[[int, int], Array], out: Array, room: Sequence[Array]
+) -> None:
+    """The sum over a part of the tree.
 
     Args:
         first: where the part begins.
         last: where it ends.
-        given: the sum over a part that is known already, else None.
+        given: the sum over a part that is known already, else None; it is read before the next is asked for.
+        out: is overwritten with the sum.
+        room: vectors for sums on the way, as `room_for` makes them; overwritten.
 
-    >>> tree_sum(0, 4, lambda i, j: {(0, 2): 3, (2, 3): 10, (3, 4): 20}.get((i, j)))
-    33
+    >>> import numpy as np
+    >>> known = {(0, 2): np.ones(1), (2, 3): np.ones(1) * 10, (3, 4): np.ones(1) * 20}
+    >>> out = np.empty(1)
+    >>> tree_sum(0, 4, lambda i, j: known.get((i, j)), out, room_for(4, out))
+    >>> out.tolist()
+    [31.0]
     """
     there = given(first, last)
     if there is not None:
-        return there
+        out[...] = there
+        return
     middle = (first + last) // 2
-    left, right = tree_sum(first, middle, given), tree_sum(middle, last, given)
-    left += right
-    return left
+    tree_sum(first, middle, given, out, room)
+    right = given(middle, last)
+    if right is None:
+        right, *rest = room
+        tree_sum(middle, last, given, right, rest)
+    out += right
+
+
+def room_for(parts: int, like: Array) -> list[Array]:
+    """Vectors for the sums on the way to that of so many parts."""
+    xp = backends.of(like).xp
+    return [xp.empty_like(like) for _ in range((parts - 1).bit_length() - 1)]
 
 
 def _from(vectors: Iterator[Array]) -> Callable[[int, int], Array]:
@@ -128,6 +147,7 @@ class Alone:
 
     def __init__(self, shards: int = SHARDS) -> None:
         self.shards = check_count(shards, "the number of shards")
+        self._buffers: dict[Any, Buffers] = {}
 
     def __repr__(self) -> str:
         return f"Alone(shards={self.shards})"
@@ -138,8 +158,7 @@ class Alone:
 
     def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
         """The sum of all vectors along the fixed tree."""
-        out[...] = tree_sum(0, parts, _from(iter(vectors)))
-        return out
+        return buffers(self._buffers, 0, 1, parts, out).sum(_from(iter(vectors)), None, out)
 
     def broadcast(self, arrays: Any) -> Any:
         """The arrays themselves."""
@@ -196,7 +215,7 @@ class Mpi:
         self.shards = check_count(shards, "the number of shards")
         self._met = False
         self._nccl: Nccl | None = None
-        self._buffers: dict[Any, Any] = {}
+        self._buffers: dict[Any, Buffers] = {}
 
     def __repr__(self) -> str:
         return f"Mpi(worker {self.rank} of {self.size}, shards={self.shards}, patience={self._patience:g})"
@@ -211,14 +230,9 @@ class Mpi:
 
     def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
         """The sum along the fixed tree: each worker finishes its slice of the vector, and all get all."""
-        given = _from(iter(vectors))
-        if self.size == 1:
-            out[...] = tree_sum(0, parts, given)
-            return out
-        key = parts, out.shape, str(out.dtype)
-        if key not in self._buffers:
-            self._buffers[key] = Buffers(self.rank, self.size, parts, out)
-        return self._buffers[key].sum(given, self if self._nccl is None else self._nccl, out)
+        carrier = self if self._nccl is None else self._nccl
+        own = buffers(self._buffers, self.rank, self.size, parts, out)
+        return own.sum(_from(iter(vectors)), carrier, out)
 
     def swap(self, send: Array, received: Array, counts: Sequence[int]) -> None:
         """Row k of `send` goes to worker k, whose numbers come in its place, `counts[k]` of them."""
@@ -312,32 +326,54 @@ class Buffers:
 
     def __init__(self, rank: int, size: int, parts: int, like: Array) -> None:
         self.xp = xp = backends.of(like).xp
-        self.parts, self.own = parts, nodes(0, parts, owned(rank, size, parts))
+        self.size, self.parts, self.own = size, parts, nodes(0, parts, owned(rank, size, parts))
+        self.room = room_for(parts, like)
+        if size == 1:
+            return
         every = [nodes(0, parts, owned(k, size, parts)) for k in range(size)]
-        part = -(-like.size // size)
-        self.send = xp.zeros((size, len(self.own), part), dtype=like.dtype)
-        self.whole = xp.zeros(part * size, dtype=like.dtype)
-        self.counts = [len(each) * part for each in every]
+        length = -(-like.size // size)
+        self.whole = xp.zeros(length * size, dtype=like.dtype)
+        self.send = xp.zeros((size, len(self.own), length), dtype=like.dtype)
+        if len(self.own) == 1:
+            self.send = xp.reshape(self.whole, (size, 1, length))
+        self.counts = [len(each) * length for each in every]
         self.received = xp.zeros(sum(self.counts), dtype=like.dtype)
         order = [node for each in every for node in each]
-        self.rows = {node: self.received[k * part : (k + 1) * part] for k, node in enumerate(order)}
+        self.rows = {node: self.received[k * length : (k + 1) * length] for k, node in enumerate(order)}
+        self.part = xp.zeros(length, dtype=like.dtype)
+        self.rest = room_for(parts, self.part)
 
     def sum(self, given: Callable[[int, int], Array], carrier: Any, out: Array) -> Array:
         """The sum over the tree, of whose single parts this worker's are given.
 
         Args:
             given: as for `tree_sum`.
-            carrier: has `swap` and `collect`.
+            carrier: has `swap` and `collect`; not used by one worker alone.
             out: is overwritten with it.
         """
+        if self.size == 1:
+            tree_sum(0, self.parts, given, out, self.room)
+            return out
+        own = self.whole[: out.size]
         for k, (first, last) in enumerate(self.own):
-            self.whole[: out.size] = tree_sum(first, last, given)
-            self.send[:, k, :] = self.xp.reshape(self.whole, (self.send.shape[0], -1))
+            tree_sum(first, last, given, own, self.room)
+            if len(self.own) > 1:
+                self.send[:, k, :] = self.xp.reshape(self.whole, (self.size, -1))
         carrier.swap(self.send, self.received, self.counts)
-        part = tree_sum(0, self.parts, lambda first, last: self.rows.get((first, last)))
-        carrier.collect(part, self.whole)
-        out[...] = self.whole[: out.size]
+        tree_sum(0, self.parts, lambda first, last: self.rows.get((first, last)), self.part, self.rest)
+        whole = out if out.size == self.whole.size else self.whole
+        carrier.collect(self.part, whole)
+        if whole is not out:
+            out[...] = own
         return out
+
+
+def buffers(kept: dict[Any, Buffers], rank: int, size: int, parts: int, like: Array) -> Buffers:
+    """The buffers of a kind of sum, kept for the next."""
+    key = parts, like.shape, str(like.dtype)
+    if key not in kept:
+        kept[key] = Buffers(rank, size, parts, like)
+    return kept[key]
 
 
 def devices(count: int | None = None, shards: int = SHARDS) -> Devices:

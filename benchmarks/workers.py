@@ -31,8 +31,9 @@ from .processes import ROOT
 BATCH, STORED, WARM, CHECKED, TOLERANCE = 1024, 4, 10, 5, 1e-3
 FOLDER = Path(__file__).parent / "results" / "workers"
 WHOLE, ONE, TWO = "ours whole", "ours one worker", "ours two workers"
+FEW = "ours two workers, two shards"
 TORCH, DDP = "torch one process", "torch DDP gloo two processes"
-PROCESSES = {WHOLE: 1, ONE: 1, TWO: 2, TORCH: 1, DDP: 2}
+PROCESSES = {WHOLE: 1, ONE: 1, TWO: 2, FEW: 2, TORCH: 1, DDP: 2}
 Run = Callable[[int], Any]
 
 
@@ -71,7 +72,8 @@ class Timed:
 def ours(name: str) -> tuple[Run, Timed | None, int]:
     """Steps of this library: whole batches, or shards of one worker or two."""
     learner, w, s, x, t = data()
-    workers: Any = bp.workers.mpi() if name == TWO else bp.workers.Alone()
+    shards = 2 if name == FEW else bp.workers.SHARDS
+    workers: Any = bp.workers.mpi(shards) if name in (TWO, FEW) else bp.workers.Alone()
     step = learner.compile(w) if name == WHOLE else compile_shared(sharded(learner, workers), w, workers)
     state = [*step.pack(*learner.snapshot(w, s))]
 
@@ -79,7 +81,7 @@ def ours(name: str) -> tuple[Run, Timed | None, int]:
         *state[:], losses = step.scan(*state, x, t, index(steps))
         return losses
 
-    return run, Timed(workers) if name == TWO else None, workers.rank
+    return run, Timed(workers) if name in (TWO, FEW) else None, workers.rank
 
 
 def torches(rank: int, meeting: str) -> tuple[Run, None, int]:
@@ -148,7 +150,7 @@ def started(name: str, steps: int) -> dict[str, Any]:
         if name == DDP:
             meeting = ["--meeting", str(Path(folder) / "meeting")]
             commands = [[*own, *meeting, "--rank", str(rank)] for rank in (0, 1)]
-        elif name == TWO:
+        elif name in (TWO, FEW):
             beside = str(Path(sys.executable).parent)
             mpiexec = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec") or "mpiexec"
             commands = [[mpiexec, "-n", "2", *own]]

@@ -88,3 +88,14 @@ def test_an_epoch_begun_goes_on_where_it_stood(skip, shards):
     rows, sizes = met(batches, 26)
     assert met(batches, 26, skip)[0] == rows[sum(sizes[:skip]) :]
     assert batches.left(batches.windows(26, skip)) == sum(sizes[skip:])
+
+
+def test_full_batches_come_in_few_lengths():
+    batches = Batches(1000, 4, 332, 83, seed=0, shuffle=True)
+    for length, most in ((1, 83), (8, 17), (32, 5), (64, 3), (100, 1)):
+        window = batches.windows(0, 0)[0]
+        each = list(batches.chunks(window, lambda length=length: length))
+        assert len({len(chunk) for chunk in each} - {1}) <= 1
+        assert max(map(len, each)) <= length
+        assert len(each) <= most
+        assert sorted(np.concatenate(each).reshape(-1).tolist()) == list(range(332))

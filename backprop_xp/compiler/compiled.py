@@ -35,6 +35,7 @@ class Compiled:
         check: called with all arguments before their signature is met for the first time.
         native: whether it may become machine code, on libraries in the host's memory; None for what
             BACKPROP_XP_NATIVE says, which is yes unless it is 0.
+        lend: what a call returns beside the state may be overwritten by the next one.
 
     Attributes:
         compilations: how often the function was compiled, once for each signature.
@@ -57,9 +58,10 @@ class Compiled:
         carry: Carry | None = None,
         check: Function | None = None,
         native: bool | None = None,
+        lend: bool = False,
     ) -> None:
         self.library, self.function = library, function
-        self.donate, self.hold, self.carry = donate, hold, carry
+        self.donate, self.hold, self.carry, self.lend = donate, hold, carry, lend
         self.check: Function = check or (lambda *_: None)
         self.native = os.environ.get("BACKPROP_XP_NATIVE") != "0" if native is None else native
         self.compilations = 0

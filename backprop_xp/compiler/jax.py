@@ -10,6 +10,7 @@ from ..errors import BackpropError, consumed, no_memory
 from ..library import Library
 from .compiled import Compiled, Function, batch_size, check_stack
 from .ir import leaves, mapped
+from .memory import give_back
 
 
 def _no() -> bool:
@@ -137,8 +138,9 @@ class Jitted(Compiled):
     def _run(self, function: Any, args: Any, *index: Array) -> Any:
         if not index:
             self._check_there(args)
+        before = self.compilations
         try:
-            return function(*args, *index)
+            found = function(*args, *index)
         except self._not_traced as error:
             msg = (
                 "a compiled step cannot read a value or use a NumPy function on an array: "
@@ -155,6 +157,9 @@ class Jitted(Compiled):
             n = index[0].shape[1] if index else max((a.shape[0] for a in leaves(rows) if a.ndim), default=0)
             usable = not any(a.is_deleted() for a in self._leaves(state))
             raise no_memory(n, error, usable=usable) from error
+        if self.compilations > before:
+            give_back()  # some 60 MB that XLA took to compile a net of half a million weights
+        return found
 
 
 def sum_of_parts(jax: Any, mesh: Any, function: Function, held: Any, parts: Any) -> Array:

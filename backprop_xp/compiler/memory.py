@@ -1,5 +1,7 @@
 """Buffers: aligned memory, shared by values that do not live at the same time."""
 
+import ctypes
+import sys
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,14 @@ def aligned(size: int) -> Any:
 def buffer(like: Any) -> Any:
     """An uninitialised array of this shape and dtype."""
     return _shaped(aligned(like.nbytes), like)
+
+
+def give_back() -> None:
+    """Give the system the memory that was freed and that malloc keeps, where the C library can: glibc's."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
 
 
 def _shaped(raw: Any, like: Any) -> Any:

@@ -166,15 +166,17 @@ class Batches:
 
         Args:
             window: from `windows`.
-            length: how many steps are wanted next.
+            length: how many steps are wanted next, at most: full batches come in chunks of one length, and
+                what is left over one by one, so that few lengths are compiled.
         """
         full = window.n // self.size
         steps = 1 << max(1, LARGEST_ORDER // self.size).bit_length() - 1
         for first in range(window.skip, full, steps):
             last = min(first + steps, full)
-            rows, k = self._full(window, first, last), 0
-            while k < last - first:
-                chunk = rows[k : k + length()]
+            rows, k, count = self._full(window, first, last), 0, last - first
+            while k < count:
+                each = count // -(-count // length())
+                chunk = rows[k : k + (each if k + each <= count else 1)]
                 k += chunk.shape[0]
                 yield chunk
         if window.n % self.size and self.by_shard:

@@ -186,6 +186,7 @@ class Loop:
         self.unchecked = not hasattr(self.source, "check_for")
         self.smooth = 0.0, 0.0
         self.own_rows = False
+        self.compiled = -1
 
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
@@ -379,16 +380,30 @@ class Loop:
             self.chunk.second += perf_counter() - asked
             self.own_rows = self.reader.on_host
             wanted = self._wanted(windows[k + 1]) if k + 1 < len(windows) else None
-            self.reader.ahead(wanted)
+            if self._reads_ahead():
+                self.reader.ahead(wanted)
             for index in self.batches.chunks(window, self._length):
                 yield rows, index, 0, 1
             del rows  # before the next window is read
 
+    def _reads_ahead(self) -> bool:
+        """Whether the next window is read while this one is used.
+
+        Where each length of a scan is compiled, this waits for a window in which nothing was: a compiler
+        takes as much memory as a window does.
+        """
+        before, self.compiled = self.compiled, self.step.compilations
+        return self.step.any_length or before == self.compiled
+
     def _wanted(self, window: Window) -> Wanted:
-        """What is read of a window; workers read their own shards, once they have compared the first one."""
+        """What is read of a window; workers read their own shards, once they have compared the first one.
+
+        A last window of fewer rows lies in as many where that takes no memory, and nothing is compiled anew.
+        """
         shared = self.workers is not None and self.own_rows and self.batches.by_shard
         own = (self.workers.rank, self.workers.size) if shared and self.workers is not None else None
-        return window.n, self.batches.pieces(window, own)
+        pieces = self.batches.pieces(window, own)
+        return self.batches.window if self.step.shares_pages and len(pieces) > 1 else window.n, pieces
 
     def _rows(self, wanted: Wanted) -> Any:
         """Rows of a source, on the device of the weights; kept for the next epoch."""

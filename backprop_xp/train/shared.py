@@ -114,7 +114,9 @@ class SharedStep(Compiled):
         self.wish = self.ended = False
         self.compared = workers.size == 1
         self.memory = workers.memory(w)
-        self._length = sum(b.stop - b.start for b in learner.net.layout.learning) + 2
+        kind = getattr(self.memory.xp, str(w.dtype).rpartition(".")[2])
+        length = sum(b.stop - b.start for b in learner.net.layout.learning) + 2
+        self.found = self.memory.xp.empty(length, dtype=kind)
 
     def __call__(self, w: Array, s: State, *batch: Any) -> Any:
         """One update from a batch."""
@@ -145,11 +147,9 @@ class SharedStep(Compiled):
             self.compared = True
             self._compare(w, s, rows, index, parts[0])
         own = owned(self.workers.rank, self.workers.size, len(parts))
-        memory = self.memory
-        out = memory.xp.empty(self._length, dtype=getattr(memory.xp, str(w.dtype).rpartition(".")[2]))
         vectors = self._vectors(w, s, rows, index, [parts[k] for k in own])
-        found = self.workers.sum(vectors, len(parts), out)
-        value, word = map(float, memory.to_host(found[-2:]))
+        found = self.workers.sum(vectors, len(parts), self.found)
+        value, word = map(float, self.memory.to_host(found[-2:]))
         g, loss = (to.asarray(a, w.dtype, to.device_of(w)) for a in (found[:-2], found[-2]))
         self.ended = word > 0 or not isfinite(value)
         w, s, _ = self.apply(w, s, Gradient(g, loss, s.layers))
@@ -164,8 +164,8 @@ class SharedStep(Compiled):
             vector = compute(w, s, self._first(i, w), *_taken(rows, index[i:j], to.xp))
             if self.memory is not to:
                 vector = to.to_host(vector)
-                vector = vector if vector.flags.writeable else vector.copy()
             if self.wish and k == 0:
+                vector = self.memory.xp.asarray(vector, copy=True)
                 vector[-1] = 1
             yield vector
 

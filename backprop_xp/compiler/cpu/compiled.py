@@ -50,7 +50,7 @@ class Planned(Compiled):
             buffer[...] = self.library.to_host(a)
         with np.errstate(all="ignore"):
             bound.run()
-        return self._returned(bound, [a.copy() for a in bound.out])
+        return self._returned(bound, bound.out if self.lend else [a.copy() for a in bound.out])
 
     def scan(self, *args: Any) -> Any:
         """Many calls, replayed; the rows are gathered into the plan's own buffers."""
