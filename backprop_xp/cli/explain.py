@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .. import activations, backends, insight
+from .. import activations, backends, insight, terminal
 from ..articles import load as articles_of
 from ..articles.site import explanation
 from ..backends import asarray
@@ -18,6 +17,7 @@ from ..insight.pictures import PICTURES
 from ..layers import Activate, Linear
 from ..learner import Learner
 from ..net import chain
+from ..number import from_text
 from ..updates import GradientDescent
 
 ABOUT = """Explain why each weight moves, in words; each claim is checked by measuring it.
@@ -74,7 +74,8 @@ def explain(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(found.to_json(indent=1) + "\n")
     elif not (args.page or args.picture):
-        sys.stdout.write(found.text() + "\n")
+        lines = found.text().split("\n")
+        sys.stdout.writelines((terminal.folded(e) if e.startswith("  ") else e) + "\n" for e in lines)
     return 0
 
 
@@ -139,7 +140,7 @@ def _targets(text: str, learner: Learner, like: Any) -> Any:
     if learner.loss.targets != "distribution" or any(len(row) > 1 for row in rows):
         return asarray(rows, like=like[:0])
     labels = [row[0] for row in rows]
-    if any(Fraction(label) % 1 for label in labels):
+    if any(label % 1 for label in labels):
         msg = f"the targets are labels of classes, 0, 1, 2, …; got {text!r}"
         raise BackpropError(msg)
     return asarray([int(label) for label in labels], like=like[:0], dtype="int32")
@@ -151,7 +152,7 @@ def _floats(values: Any) -> Any:
 
 def _float(text: str) -> float:
     try:
-        return float(Fraction(text))
+        return float(from_text(text))
     except OverflowError as error:
         msg = f"{text} is too large for a float"
         raise BackpropError(msg) from error
@@ -166,7 +167,7 @@ def _numbers(text: str) -> list[str]:
     words = text.replace(",", " ").split()
     for word in words:
         try:
-            Fraction(word)
+            from_text(word)
         except (ValueError, ZeroDivisionError) as error:
             msg = f"{word!r} is not a number such as 2, -0.5 or 3/4"
             raise BackpropError(msg) from error
