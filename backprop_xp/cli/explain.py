@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def _targets(text: str, learner: Learner, like: Any) -> Any:
     if learner.loss.targets != "distribution" or any(len(row) > 1 for row in rows):
         return asarray(rows, like=like[:0])
     labels = [row[0] for row in rows]
-    if any(label % 1 for label in labels):
+    if any(Fraction(label) % 1 for label in labels):
         msg = f"the targets are labels of classes, 0, 1, 2, …; got {text!r}"
         raise BackpropError(msg)
     return asarray([int(label) for label in labels], like=like[:0], dtype="int32")
