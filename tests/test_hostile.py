@@ -666,3 +666,25 @@ def test_a_batch_larger_than_any_array_is_the_whole_of_the_rows():
     data = bp.data.Stored(np.ones((5, 2), "float32"), np.ones((5, 1), "float32"))
     ended = [bp.fit(learner, *learner.init(), data, epochs=2, batch_size=size)[0] for size in (5, 10**30)]
     assert np.all(ended[0] == ended[1])
+
+
+def test_units_of_ones_own_that_lack_a_part_are_told_which():
+    class Bare(bp.layers.Layer):
+        def forward(self, p, *x, ctx, xp):
+            return self.made(x[0])
+
+    class OnlyFlow(Bare):
+        made = staticmethod(lambda x: bp.layers.Flow(x, x))
+
+    class OnlyArray(Bare):
+        made = staticmethod(lambda x: x)
+
+    x, t = np.ones((2, 3), "float32"), np.ones((2, 1), "float32")
+    for layer in (OnlyFlow(), OnlyArray()):
+        learner = bp.Learner(bp.chain(3, layer, bp.Dense(1)))
+        with pytest.raises(bp.BackpropError, match="must return a Flow and the new state"):
+            learner.predict(*learner.init(), x)
+        with pytest.raises(bp.BackpropError, match="must return a Flow and the new state"):
+            learner.step(*learner.init(), x, t)
+    with pytest.raises(bp.BackpropError, match="needs the method delta"):
+        bp.Dense(2, lambda net, *, xp: net)
