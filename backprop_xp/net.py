@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .arrays import Array, Namespace, Shape, as_integer, label, mark
 from .errors import BackpropError, got_instead, listed
 from .layers import Add, Concat, Context, Embedding, Flow, Input, Layer, Multiply
+from .layers.base import flow_and_state
 from .params import Layout, Param
 from .printed import abbreviated, settings, table
 
@@ -414,7 +415,8 @@ def forward(
     for k, node in enumerate(net.nodes):
         inputs = [flows[j].o for j in net.wires[k]] or [x[node.name] if isinstance(x, dict) else x]
         mark(xp, node.name, node.layer.forward)
-        flow, state = node.layer.forward(params[k], *inputs, ctx=contexts[k], xp=xp)
+        found = node.layer.forward(params[k], *inputs, ctx=contexts[k], xp=xp)
+        flow, state = flow_and_state(found, node.layer)
         label(xp, flow.net, f"{node.name}.net")
         label(xp, flow.o, f"{node.name}.o")
         flows.append(flow)

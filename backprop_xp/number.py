@@ -1,5 +1,6 @@
 """Numbers as settings: floats, fractions, and text such as "1/100", which is exact on fractions."""
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from math import inf
@@ -8,6 +9,26 @@ from typing import Any
 
 from .arrays import Namespace
 from .errors import BackpropError
+
+_LARGEST_EXPONENT = 4000  # digits; Python itself reads integers of at most 4,300
+_LONGEST = 60  # characters of a setting in an error
+
+
+def from_text(text: str) -> Fraction:
+    """The fraction that a text such as "1/100", "0.01" or "1e-2" is.
+
+    Raises:
+        ValueError: it is no number, or one of more than 4,000 digits, which would take hours to compute.
+        ZeroDivisionError: its denominator is 0.
+
+    >>> from_text("-3/4"), from_text("1e-2")
+    (Fraction(-3, 4), Fraction(1, 100))
+    """
+    exponent = re.search(r"[eE]([-+]?\d+)", text)
+    if exponent and (len(exponent[1]) > 6 or abs(int(exponent[1])) > _LARGEST_EXPONENT):
+        msg = f"an exponent beyond {_LARGEST_EXPONENT:,}"
+        raise ValueError(msg)
+    return Fraction(text)
 
 
 def is_number(value: Any) -> bool:
@@ -41,7 +62,7 @@ def read_text(settings: Any, *names: str) -> None:
 
 def _read(value: Any, name: str) -> Any:
     try:
-        return Fraction(value) if isinstance(value, str) else value
+        return from_text(value) if isinstance(value, str) else value
     except (ValueError, ZeroDivisionError) as error:
         msg = f"the text of a {name} must be a number such as '1/100' or '0.01', got {value!r}"
         raise BackpropError(msg) from error
@@ -49,13 +70,25 @@ def _read(value: Any, name: str) -> Any:
 
 def check_positive(value: Any, what: str, example: str) -> None:
     """Check that a setting is a positive finite number."""
-    if not is_number(value) or not 0 < float(value) < inf:
-        msg = f"{what} must be a positive finite number such as {example}, got {value!r}"
+    if not is_number(value) or not 0 < _as_float(value) < inf:
+        msg = f"{what} must be a positive finite number such as {example}, got {_shown(value)}"
         raise BackpropError(msg)
 
 
 def check_not_negative(value: Any, what: str) -> None:
     """Check that a setting is a finite number, 0 or more."""
-    if not is_number(value) or not 0 <= float(value) < inf:
-        msg = f"{what} must be a number, 0 or more, got {value!r}"
+    if not is_number(value) or not 0 <= _as_float(value) < inf:
+        msg = f"{what} must be a number, 0 or more, got {_shown(value)}"
         raise BackpropError(msg)
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of a fraction or an integer beyond all floats
+        return inf if value > 0 else -inf
+
+
+def _shown(value: Any) -> str:
+    text = str(value) if isinstance(value, Fraction) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

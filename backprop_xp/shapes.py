@@ -11,6 +11,7 @@ from .arrays import Array, Namespace, Shape, leaves, mapped
 from .compiler.compiled import Function
 from .compiler.recorder import NotRecorded, abstract_like, record
 from .errors import BackpropError
+from .layers.base import flow_and_state
 from .losses import Loss
 from .net import Net, Node
 from .step import State, Step
@@ -102,7 +103,7 @@ class _LookedLayer:
         return getattr(self._layer, name)
 
     def forward(self, p: Any, *x: Array, **rest: Any) -> Any:
-        flow, state = self._layer.forward(p, *x, **rest)
+        flow, state = flow_and_state(self._layer.forward(p, *x, **rest), self._layer)
         if hasattr(flow.o, "shape"):
             _fits(flow.o, (_ROWS, *self._output), f"the output of {self._name}")
         return flow, state

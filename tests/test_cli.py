@@ -410,3 +410,33 @@ def test_training_is_not_offered_in_fractions(capsys, monkeypatch):
     monkeypatch.setenv("BACKPROP_XP_BACKEND", "exact")
     assert cli.main(SMALL) == 2
     assert "use --backend numpy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("explain --weights 1e999999999 --inputs 1 --targets 1", "'1e999999999' is not a number"),
+        ("explain --article 2 --page {here}", "{here} cannot be written: Is a directory"),
+        ("articles --page {here}/file", "{here}/file cannot be written: File exists"),
+        ("data teacher --rows 9 --out {here}/no/x.npy", "/no/.x.npy"),
+        ("show {here}/empty", "empty is damaged or no file of this kind: it is empty"),
+        ("show {here}/file", "its first bytes give a header of"),
+        ("train --rows 10 --run=", "the path of a file must not be empty text"),
+        ("train --data {here}/file.csv --drop a", "no column is left as a feature beside the target 'b'"),
+    ],
+)
+def test_what_cannot_be_used_is_named_in_one_line(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / "empty").touch()
+    (tmp_path / "file").write_text("a file that is something else\n")
+    (tmp_path / "file.csv").write_text("a,b\n1,2\n3,4\n")
+    assert cli.main(words.format(here=tmp_path).split()) == 2
+    err = capsys.readouterr().err
+    assert told.format(here=tmp_path) in err
+    assert err.count("\n") == 1
+
+
+def test_sentences_of_an_explanation_respect_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli.main(["explain", "--weights", "1/2 -1/4", "--inputs", "2 -3", "--targets", "3"]) == 0
+    assert max(len(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")) <= 40

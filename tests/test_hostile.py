@@ -4,6 +4,7 @@ They were written from README.md and the docstrings alone. Each is a name, a cal
 or the caller's own exception, which must come through. Where the call takes w and s, it changes neither.
 """
 
+import re
 import threading
 from decimal import Decimal
 from types import SimpleNamespace
@@ -635,3 +636,55 @@ def test_it_ends_in_a_sentence_and_changes_nothing(call, expected, scene):
     assert contents(scene) == before
     if isinstance(expected, str):
         assert expected in str(why.value)
+
+
+@pytest.mark.parametrize("text", ["1e999999999", "1e-999999999", "-1E+99999"])
+def test_a_text_whose_number_would_take_hours_is_refused(text):
+    for call in (bp.Adam, bp.GradientDescent, lambda word: bp.exact.asarray([word])):
+        with pytest.raises(bp.BackpropError, match=re.escape(text)):
+            call(text)
+
+
+def test_a_rate_beyond_all_floats_is_refused_in_a_short_sentence():
+    for rate in ("1e400", 10**400, "-1e400"):
+        with pytest.raises(bp.BackpropError, match="a positive finite number") as caught:
+            bp.Adam(rate)
+        assert len(str(caught.value)) < 150
+
+
+def test_fractions_too_long_for_python_to_write_are_shown_by_their_length():
+    a = bp.exact.asarray(["1e4000"])
+    assert repr(a * a) == "exact.asarray(['a fraction of some 8,000 digits'])"
+    learner = bp.Learner(bp.chain(1, bp.Dense(1)))
+    w, s = learner.init(backend="exact", weights={"dense1.w": [["1e4000"]], "dense1.b": [0]})
+    with pytest.raises(bp.BackpropError, match="too long to be written"):
+        bp.explain(learner, w, s, bp.exact.asarray([[1]]), bp.exact.asarray([[1]]))
+
+
+def test_a_batch_larger_than_any_array_is_the_whole_of_the_rows():
+    learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+    data = bp.data.Stored(np.ones((5, 2), "float32"), np.ones((5, 1), "float32"))
+    ended = [bp.fit(learner, *learner.init(), data, epochs=2, batch_size=size)[0] for size in (5, 10**30)]
+    assert np.all(ended[0] == ended[1])
+
+
+def test_units_of_ones_own_that_lack_a_part_are_told_which():
+    class Bare(bp.layers.Layer):
+        def forward(self, p, *x, ctx, xp):
+            return self.made(x[0])
+
+    class OnlyFlow(Bare):
+        made = staticmethod(lambda x: bp.layers.Flow(x, x))
+
+    class OnlyArray(Bare):
+        made = staticmethod(lambda x: x)
+
+    x, t = np.ones((2, 3), "float32"), np.ones((2, 1), "float32")
+    for layer in (OnlyFlow(), OnlyArray()):
+        learner = bp.Learner(bp.chain(3, layer, bp.Dense(1)))
+        with pytest.raises(bp.BackpropError, match="must return a Flow and the new state"):
+            learner.predict(*learner.init(), x)
+        with pytest.raises(bp.BackpropError, match="must return a Flow and the new state"):
+            learner.step(*learner.init(), x, t)
+    with pytest.raises(bp.BackpropError, match="needs the method delta"):
+        bp.Dense(2, lambda net, *, xp: net)

@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         terminal.discard(sys.stdout)
-        return _refused(f"the output cannot be written: {error.strerror or error}")
+        return _refused(f"{error.filename or 'the output'} cannot be written: {error.strerror or error}")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -176,7 +176,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     listing.set_defaults(run=_backends)
     completion = commands.add_parser(
-        "complete", help="complete these words in a shell", description=_COMPLETION, formatter_class=_Help
+        "complete",
+        help="print what completes these commands with the Tab key",
+        description=_COMPLETION,
+        formatter_class=_Help,
     )
     completion.set_defaults(run=_completion)
     completion.add_argument("shell", choices=["bash", "zsh"], help="bash or zsh")

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .. import activations, backends, insight
+from .. import activations, backends, insight, terminal
 from ..articles import load as articles_of
 from ..articles.site import explanation
 from ..backends import asarray
@@ -18,6 +18,7 @@ from ..insight.pictures import PICTURES
 from ..layers import Activate, Linear
 from ..learner import Learner
 from ..net import chain
+from ..number import from_text
 from ..updates import GradientDescent
 
 ABOUT = """Explain why each weight moves, in words; each claim is checked by measuring it.
@@ -74,7 +75,8 @@ def explain(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(found.to_json(indent=1) + "\n")
     elif not (args.page or args.picture):
-        sys.stdout.write(found.text() + "\n")
+        lines = found.text().split("\n")
+        sys.stdout.writelines((terminal.folded(e) if e.startswith("  ") else e) + "\n" for e in lines)
     return 0
 
 
@@ -151,7 +153,7 @@ def _floats(values: Any) -> Any:
 
 def _float(text: str) -> float:
     try:
-        return float(Fraction(text))
+        return float(from_text(text))
     except OverflowError as error:
         msg = f"{text} is too large for a float"
         raise BackpropError(msg) from error
@@ -166,7 +168,7 @@ def _numbers(text: str) -> list[str]:
     words = text.replace(",", " ").split()
     for word in words:
         try:
-            Fraction(word)
+            from_text(word)
         except (ValueError, ZeroDivisionError) as error:
             msg = f"{word!r} is not a number such as 2, -0.5 or 3/4"
             raise BackpropError(msg) from error

@@ -62,7 +62,7 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
         type=int,
         default=17,
         metavar="N",
-        help="the version of ONNX's operators, 17 to 21 (default: 17)",
+        help="the version of ONNX's operators, 17 to 21",
     )
 
 

@@ -360,11 +360,12 @@ def _summary(data: data_options.Given, found: dict[str, Any]) -> str:
     loss, floor = found["loss"], found["floor"]
     side = "above" if loss >= (floor or 0) else "below"
     far = f", {abs(loss / floor - 1):.1%} {side} its floor of {floor:.4g}" if floor else ""
+    rows = _counted(data.unseen[0].shape[0], "row")
     chose = "; they chose the epoch" if "best_epoch" in found else ""
     lines = [
         f"loss     {loss:.4g}{far}; it was {found['loss_before']:.4g} before training",
         f"speed    {found['rows_per_second']:,.0f} rows/s, {found['seconds']:.1f} s",
-        f"         (losses are means over {data.unseen[0].shape[0]:,} rows that were not trained on{chose})",
+        f"         (losses are means over {rows} not trained on{chose})",
     ]
     if chose:
         lines.insert(1, f"epochs   {found['epochs']}; the weights are those of epoch {found['best_epoch']}")

@@ -69,10 +69,11 @@ class Table(Slices):
         if missing := [name for name in (target, *self.names) if name not in columns]:
             msg = f"there is no column {listed(missing)}; the columns are {listed(columns)}"
             raise BackpropError(msg)
-        if not self.names or task not in (None, "classification", "regression"):
-            msg = (
-                f"a table needs features, and a task 'classification' or 'regression', or None; got {task!r}"
-            )
+        if not self.names:
+            msg = f"no column is left as a feature beside the target {target!r}; there are {listed(columns)}"
+            raise BackpropError(msg)
+        if task not in (None, "classification", "regression"):
+            msg = f"the task of a table must be 'classification', 'regression' or None, got {task!r}"
             raise BackpropError(msg)
         kinds = zip(self.names, self._columns(self.names, 0, 1), strict=True)
         if text := [name for name, column in kinds if column.dtype.kind not in "iufb"]:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import BackpropError
+from ..number import from_text
 
 
 class _RationalType:
@@ -37,7 +38,7 @@ def fraction(value: Any) -> Fraction:
             return Fraction(str(value))
         if isinstance(value, float):
             return Fraction(repr(value))
-        return Fraction(value)
+        return from_text(value) if isinstance(value, str) else Fraction(value)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
         msg = f"an exact number must be a finite int, float, Fraction or text such as '1/3', got {value!r}"
         raise BackpropError(msg) from error
@@ -145,8 +146,16 @@ class ExactArray:
         return self._data.astype(np.float64) if self.dtype is rational else self._data
 
     def __repr__(self) -> str:
-        shown = np.vectorize(str, otypes=[object])(self._data) if self._data.size else self._data
+        shown = np.vectorize(_text, otypes=[object])(self._data) if self._data.size else self._data
         return f"exact.asarray({shown.tolist()})"
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python writes integers of at most 4,300 digits
+        digits = max(value.numerator.bit_length(), value.denominator.bit_length()) * 0.30103
+        return f"a fraction of some {digits:,.0f} digits"
 
 
 def refuse_numpy(function: Any) -> NoReturn:

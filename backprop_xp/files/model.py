@@ -108,8 +108,11 @@ def checked_path(path: Any) -> Path:
     """A path, if it is one.
 
     Raises:
-        BackpropError: it is something else.
+        BackpropError: it is something else, or empty text, as an unset variable of a shell gives.
     """
+    if path == "":
+        msg = "the path of a file must not be empty text"
+        raise BackpropError(msg)
     try:
         return Path(path)
     except TypeError as error:

@@ -106,7 +106,11 @@ class Reader:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(self._exactly(8), "little") if size >= 8 else 0
         if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-            self.refuse(f"its header would have {length:,} bytes, of {max(size - 8, 0):,} there are")
+            self.refuse(
+                f"its first bytes give a header of {length:,} bytes, and the file has {size:,}"
+                if size
+                else "it is empty"
+            )
         text = self._exactly(length)
         self.header = self._parsed(text, size - 8 - length)
 

@@ -106,7 +106,7 @@ def _written(path: str | Path, write: Callable[[], Any]) -> None:
     try:
         write()
     except (OSError, ValueError) as error:  # ValueError: of matplotlib, for a suffix it does not know
-        msg = f"{path} cannot be written: {error}"
+        msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
         raise FileError(msg) from error
 
 

@@ -12,7 +12,11 @@ from ..net import Net, Node
 
 
 def text(a: Any) -> Any:
-    """An array's numbers as nested lists of text, without loss: fractions as they are, floats by repr."""
+    """An array's numbers as nested lists of text, without loss: fractions as they are, floats by repr.
+
+    Raises:
+        BackpropError: a fraction has more than 4,300 digits.
+    """
     values = a.tolist() if backends.of(a).name == "exact" else backends.host(a).tolist()
     return _texts(values)
 
@@ -20,7 +24,14 @@ def text(a: Any) -> Any:
 def _texts(values: Any) -> Any:
     if isinstance(values, list):
         return [_texts(each) for each in values]
-    return repr(values) if isinstance(values, float) else str(values)
+    try:
+        return repr(values) if isinstance(values, float) else str(values)
+    except ValueError as error:  # Python writes integers of at most 4,300 digits
+        msg = (
+            "a fraction has become too long to be written: explain fewer or earlier steps, or floats, by "
+            "learner.init(dtype='float64')"
+        )
+        raise BackpropError(msg) from error
 
 
 class Labels:

@@ -116,7 +116,24 @@ def check_activation(f: Any) -> None:
     """Check that f is an activation."""
     if not hasattr(f, "delta") or isinstance(f, type):
         msg = f"the activation of a layer must be one such as bp.relu or bp.tanh, {got_instead(f)}"
+        if callable(f) and not isinstance(f, type):
+            msg += ": one of your own needs the method delta(e, net, o, *, xp) too"
         raise BackpropError(msg)
+
+
+def flow_and_state(found: Any, layer: Any) -> tuple[Any, Any]:
+    """What `forward` of a layer returned, if it is a Flow and the new state.
+
+    Raises:
+        BackpropError: it is something else.
+    """
+    if not isinstance(found, tuple) or len(found) != 2 or not hasattr(found[0], "o"):
+        msg = (
+            f"forward of {type(layer).__name__} must return a Flow and the new state, got a "
+            f"{type(found).__name__}: write return Flow(net, o), ()"
+        )
+        raise BackpropError(msg)
+    return found[0], found[1]
 
 
 def listed_shapes(shapes: tuple[Shape, ...]) -> str:

@@ -361,7 +361,7 @@ class Loop:
             yield rows, orders.reshape(-1, size), 0, count
             return
         for k, order in enumerate(orders):
-            index = order[:full].reshape(-1, size)
+            index = order[:full].reshape(full // size, size if full else 0)
             while skip < len(index):
                 part = index[skip : skip + self._length()]
                 yield rows, part, k, 1
