@@ -67,7 +67,6 @@ def cupy(monkeypatch, lt, settled):
     monkeypatch.setattr(backends, "_by_type", {})
     monkeypatch.setattr(cublaslt, "loaded", lambda: lt)
     monkeypatch.setattr(row_kernel, "compiled", fake.rows)
-    monkeypatch.setattr(fake.device, "limit", None)
     return sys.modules["cupy"]
 
 
