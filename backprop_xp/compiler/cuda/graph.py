@@ -18,7 +18,7 @@ from .products import OWN_WORKSPACES, Workspace
 
 OUT_OF_MEMORY = 2  # of cudaError_t, and of CUresult
 UPDATES = 16  # steps in one graph of a long scan, which share the cost of its launch
-_WARM_UPS = 2  # the first run compiles kernels and plans products, the second allocates as a capture will
+WARM_UPS = 2  # the first run compiles kernels and plans products, the second allocates as a capture will
 
 
 class CaptureStream:
@@ -64,7 +64,7 @@ class CaptureStream:
     def warm_up(self, run: Callable[[], Any]) -> None:
         """Run without capture, so that a capture need not compile, plan or allocate anything."""
         with self.ordered_after_caller(), self.as_current():
-            for _ in range(_WARM_UPS):
+            for _ in range(WARM_UPS):
                 run()
             self.cuda_stream.synchronize()
 
