@@ -199,7 +199,7 @@ def arrays(tree):
 
 def run(function, *args, **kw):
     kw.pop("device", None)
-    if device.tracing and not (isinstance(function, np.ufunc) or function in (np.where, cast)):
+    if device.tracing and not (isinstance(function, np.ufunc) or function in (np.where, np.astype, cast)):
         msg = f"{function} has no counterpart in a fused function"
         raise TypeError(msg)
     args, kw = plain(args), {k: plain(v) for k, v in kw.items()}

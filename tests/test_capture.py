@@ -69,7 +69,8 @@ def cupy(monkeypatch, lt, settled):
     monkeypatch.setattr(backends, "_by_type", {})
     monkeypatch.setattr(cublaslt, "loaded", lambda: lt)
     monkeypatch.setattr(row_kernel, "compiled", fake.rows)
-    return sys.modules["cupy"]
+    yield sys.modules["cupy"]
+    assert fake.device.fallbacks == 0, "a kernel that we count as one would be several"
 
 
 def on_device(learner, dtype="float32", seed=2):
@@ -875,6 +876,7 @@ def test_a_function_that_cannot_be_fused_falls_back_silently(cupy):
     assert fake.device.fallbacks == 0
     assert cupy.fuse(lambda a: cupy.sum(a + 1, axis=0))(a).get().tolist() == [4, 4]
     assert fake.device.fallbacks == 1
+    fake.device.fallbacks = 0
 
 
 def test_a_copy_must_fit_and_the_host_must_leave_it_alone(cupy):
