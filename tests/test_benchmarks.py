@@ -82,7 +82,7 @@ def test_every_goal_names_works_and_contenders_that_do_them():
     [
         ("W1", "cpu", ["W1a", "W1b"]),
         ("W5", "cpu", ["W5r", "W5"]),
-        ("W6/2,W3", "cpu", ["W3", "W6/2"]),
+        ("W6/2,W3", "cpu", ["W3", "W3/1", "W6/2"]),
         ("G3,G2", "cuda", ["G2", "G3/tf32", "G3/bf16"]),
         ("G2',G3d/bf16", "cuda", ["G2'", "G3d/bf16"]),
     ],

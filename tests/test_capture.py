@@ -1383,6 +1383,14 @@ def test_what_torch_cannot_capture_runs_eagerly_and_says_why(torch, monkeypatch)
     assert (len(step.refused), len(step.graphs)) == (1, 1), "another shape is captured"
 
 
+def test_only_tensors_of_the_cpu_are_said_to_go_through_machine_code():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    step = ADAM.compile(torch.zeros(ADAM.net.layout.size))
+    step.code = "machine code"
+    assert step.code_for(torch.zeros(1)) == "machine code"
+    assert step.code_for(torch.zeros(1, device="meta")) == compiled.Compiled.code
+
+
 def test_torch_captures_though_other_threads_call_cuda():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from backprop_xp.compiler.torch import Graphed

@@ -112,6 +112,10 @@ class Detached(Planned):
         self.graphs: dict[Any, Graphed] = {}
         self.refused: dict[Any, str] = {}
 
+    def code_for(self, a: Array) -> str:
+        """Machine code, where there is any, only for tensors of the CPU."""
+        return self.code if self._recorded((a,)) else Compiled.code
+
     def _recorded(self, args: Any) -> bool:
         return all(getattr(a, "is_cpu", False) for a in leaves(args)[:1])
 

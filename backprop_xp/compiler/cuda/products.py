@@ -28,7 +28,7 @@ PRECISIONS = {
 # it the last bits, would differ from run to run; the benchmarks race it.
 TIMED = False
 _TIMES = 5  # a product is timed
-_VECTOR_BYTES = 16  # the widest access of a thread
+VECTOR_BYTES = _ALIGNED = 16  # the widest access of a thread
 _FLOAT64 = Precision(cublaslt.COMPUTE_64F, cublaslt.R_64F, cublaslt.R_64F, c_double)
 
 
@@ -107,7 +107,7 @@ class Products:
             out = self.cupy.empty((a.shape[0], b.shape[1]), dtype=a.dtype)
         if not self._multiply(a, b, out):
             aligned = self.cupy.empty(out.shape, dtype=out.dtype)
-            if _alignment(out) >= _VECTOR_BYTES or not self._multiply(a, b, aligned):
+            if _alignment(out) >= _ALIGNED or not self._multiply(a, b, aligned):
                 msg = (
                     f"cuBLASLt has no algorithm for the product {a.shape} by {b.shape}: "
                     "take another precision or batch size"
@@ -131,7 +131,7 @@ class Products:
             return False
         if vector.dtype != out.dtype or vector.strides != out.strides[1:]:
             return False
-        if vector.data.ptr % _VECTOR_BYTES:  # kernels may read it in wider pieces: pytorch#194497
+        if vector.data.ptr % VECTOR_BYTES:  # kernels may read it in wider pieces: pytorch#194497
             return False
         if epilogue == "sum":
             if self._precision_of(b).operands in (cublaslt.R_16F, cublaslt.R_16BF):
