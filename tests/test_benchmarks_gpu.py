@@ -23,12 +23,12 @@ if not (ROOT / "benchmarks" / "__main__.py").exists():
 sys.path.insert(0, str(ROOT))
 
 (
-    cli, contenders, data, goals, gpu_checks, gpu_tests, limits, machine, picture, probes, processes, race, report, run,
-    works,
+    cli, contenders, data, goals, gpu_checks, gpu_tests, limits, machine, picture, probes, processes, race,
+    report, run, works,
 ) = (
     importlib.import_module(f"benchmarks.{name}")
-    for name in ("cli", "contenders", "data", "goals", "gpu_checks", "gpu_tests", "limits", "machine", "picture",
-                 "probes", "processes", "race", "report", "run", "works")
+    for name in ("cli", "contenders", "data", "goals", "gpu_checks", "gpu_tests", "limits", "machine",
+                 "picture", "probes", "processes", "race", "report", "run", "works")
 )  # fmt: skip
 ALL = {work.name: work for work in works.find("", "cuda")}
 CONTENDERS = {each.name: each for each in contenders.CONTENDERS}
@@ -85,7 +85,7 @@ def test_all_parts_of_a_run_are_tried_on_the_processor(tmp_path, tests):
 
 
 def test_the_first_command_on_a_gpu_is_tried_here(tmp_path, monkeypatch):
-    """Truth: products and a scan by the stand-in, in processes of their own, under a stand-in for the tool."""
+    """Products and a scan by the stand-in, in processes of their own; a tool that does nothing."""
     tool = tmp_path / "compute-sanitizer"
     tool.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
     tool.chmod(0o755)
