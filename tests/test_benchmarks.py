@@ -305,7 +305,7 @@ def test_a_part_that_fails_or_has_no_time_left_is_told(tmp_path, monkeypatch):
         msg = "no such luck"
         raise OSError(msg)
 
-    chosen = [works.quick(*works.find(name)) for name in ("W2", "W3")]
+    chosen = [works.quick(works.find(name)[0]) for name in ("W2", "W3")]
     late = run.Run("cpu", chosen, [CONTENDERS["plain numpy"]], 1, 0.0, tmp_path, quick=True)
     late.all()
     assert late.found["failed"] == dict.fromkeys(
