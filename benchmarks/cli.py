@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import machine, picture, report, results, works
+from . import gpu_tests, machine, picture, report, results, works
 from .contenders import CONTENDERS, Contender
 from .processes import ROOT
 from .race import note
-from .run import Run
+from .run import PARTS, Run
 
 _BUDGET = {"cpu": 7200.0, "cuda": 1400.0}
 
@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=tuple(_BUDGET), default="cpu",
         help="where the works run; on a GPU, its ceilings and tests come first (default: cpu)")  # fmt: skip
     add("--gpu", action="store_const", const="cuda", dest="device", help="the same as --device cuda")
+    add("--parts", metavar="PART,…", default="",
+        help="of a run on a GPU only truth (products, tests, compute-sanitizer), small (G1, G2, G4 and their "
+        "kernels) or large (G3, G5, with torch.compile), in a JSON of its own")  # fmt: skip
     add("--works", metavar="W1,G2,…", default="", help="only these works (default: all for the device)")
     add("--contenders", metavar="NAME,…", default="", help="only these (default: all that are installed)")
     add("--rounds", type=int, metavar="N", default=7, help="how often each contender is timed (default: 7)")
@@ -66,14 +69,25 @@ def _run(args: argparse.Namespace) -> None:
     if args.device == "cuda" and not args.quick and not machine.gpu():
         msg = "no GPU was found: --gpu needs an NVIDIA GPU and its driver (nvidia-smi shows both)"
         raise ValueError(msg)
-    chosen = works.find(args.works, args.device)
+    parts = [part for part in args.parts.split(",") if part]
+    if unknown := set(parts) - PARTS.keys():
+        msg = f"a part is one of {', '.join(PARTS)}, got {min(unknown)!r}"
+        raise ValueError(msg)
+    if parts and args.device != "cuda":
+        msg = "--parts are those of a run on a GPU: add --gpu"
+        raise ValueError(msg)
+    wanted = ",".join(filter(None, (PARTS[part] for part in parts)))
+    chosen = works.find(args.works or wanted, args.device) if wanted or not parts else []
     chosen = [replace(work, gigabytes=args.gigabytes) if work.gigabytes else work for work in chosen]
     contenders = _contenders(args.contenders)
+    if parts and "large" not in parts:
+        contenders = [each for each in contenders if not each.slow]
     if args.quick:  # without what takes long to compile
         chosen = [works.quick(work) for work in chosen if len(work.widths) < 8]
         contenders = [each for each in contenders if not each.slow]
     budget = args.budget or _BUDGET[args.device]
-    run = Run(args.device, chosen, contenders, args.rounds, budget, args.out, args.quick)
+    tests = gpu_tests.PATH if not args.quick or not parts else ""  # without a GPU all of them are skipped
+    run = Run(args.device, chosen, contenders, args.rounds, budget, args.out, args.quick, tests, parts)
     for name, what in run.found["missing"].items():
         note(f"{name} does not take part: {what} is not installed")
     found = run.all()

@@ -136,15 +136,24 @@ class Process:
         self.log.close()
 
 
-def program(words: Sequence[str], seconds: float, device: str) -> tuple[int | None, str, str]:
-    """Run a Python program: its status, None if its time was spent, its output and its standard error."""
+def program(
+    words: Sequence[str], seconds: float, device: str, before: Sequence[str] = ()
+) -> tuple[int | None, str, str]:
+    """Run a Python program: its status, None if its time was spent, its output and its standard error.
+
+    Args:
+        words: the arguments of Python.
+        seconds: how long it may take.
+        device: 'cpu' or 'cuda'.
+        before: another program that runs it.
+    """
     found = environment(os.cpu_count() or 1, device) | {"COLUMNS": "400"}
     if device == "cuda" and "JAX_PLATFORMS" not in os.environ:
         del found["JAX_PLATFORMS"]  # tests are left out where JAX finds no GPU
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
-            [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT, env=found,
-            start_new_session=True,
+            [*before, sys.executable, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT,
+            env=found, start_new_session=True,
         )  # fmt: skip
         try:
             status: int | None = process.wait(seconds)

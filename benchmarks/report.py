@@ -47,7 +47,7 @@ def table(found: dict[str, Any]) -> str:
     quick = "; QUICK: sizes too small to mean anything" if found["quick"] else ""
     lines = [f"{place(found)}; {found['rounds']} rounds, {found['date']}{quick}"]
     lines += [f"not installed: {name} ({what})" for name, what in found["missing"].items()]
-    lines += [*_ceilings(found["ceilings"]), *_tests(found["tests"])]
+    lines += [*_ceilings(found["ceilings"]), *_tests(found["tests"]), *_checks(found)]
     for work in found["works"]:
         lines += ["", *_work(work)]
     lines += ["", *(f"{part}: {why}" for part, why in found["failed"].items())]
@@ -73,6 +73,32 @@ def _tests(tests: dict[str, Any]) -> list[str]:
     for why, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         lines.append(f"  {names[0]}{more}: {why}")
+    return lines
+
+
+def _checks(found: dict[str, Any]) -> list[str]:
+    """Products, the scan under compute-sanitizer, and kernels, where they were looked at."""
+    lines = []
+    for name, each in found.get("products", {}).items():
+        able = (
+            f"{len(each['done'])} of {len(each['done']) + len(each['not supported'])} shapes"
+            if "done" in each
+            else ""
+        )
+        told = each.get("failed") or f"{able}, error {each['error']:.2g} of its bound"
+        lines.append(f"product, {name}: {told}")
+    if scan := found.get("sanitizer"):
+        told = scan.get("failed") or scan.get("skipped") or "nothing found"
+        lines.append(f"compute-sanitizer: {told}")
+    for name, each in found.get("kernels", {}).items():
+        lines += [
+            "",
+            f"{name}: µs a step, times a step" + (f": {each['failed']}" if "failed" in each else ""),
+        ]
+        lines += [
+            f"{number(k['microseconds a step']):>8}  {k['times a step']:5.3g}  {k['name']}"
+            for k in each.get("kernels", ())
+        ]
     return lines
 
 

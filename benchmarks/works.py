@@ -199,6 +199,7 @@ WORKS: tuple[Work, ...] = (
          last="sigmoid", rate=0.5, per="sample", check=500, least=500, **_DESCENT),
     _W2,
     _W3,
+    replace(_W3, name="W3/1", title=f"{_W3.title}, one thread", threads=(1,)),
     replace(_W2, name="W9/2", title="W2 with AdamW, clipping, dropout and weights of rows", regular=True),
     replace(_W3, name="W9/3", title="W3 with AdamW, clipping, dropout and weights of rows", regular=True),
     Work("W4", "1024-4096-4096-1024 ReLU, gradient descent, batch 1024", _LARGE, 1024, 2, rate=1e-5,

@@ -2,17 +2,21 @@
 
 While a stream is captured it refuses what the real ones refuse. Here a capture executes what it records,
 on a GPU it does not; so at its end every array is restored. All work is done at once, in the order in which
-it is given; but copies and graphs on a stream are refused where no event orders them after what other
-streams do with the same memory, for on a GPU they might come first.
+it is given; but every launch is refused that no event orders after what other streams do with the same
+memory, for on a GPU it might come first. That is stricter than to run streams in some other order: no
+values need to differ for it to be seen. Memory comes from pools that hand it out again, as the real ones do,
+so what a graph still uses and CuPy holds free is overwritten here, too.
 """
 
 import ctypes
 import functools
 import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import repeat
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
-from weakref import WeakValueDictionary, ref
+from weakref import WeakSet, WeakValueDictionary, finalize, ref
 
 import numpy as np
 
@@ -25,66 +29,101 @@ class CaptureError(RuntimeError):
 
 
 class OutOfMemoryError(MemoryError):
-    pass
+    def __init__(self, size, total, limit=0):
+        super().__init__(f"Out of memory allocating {size} bytes (allocated so far: {total} bytes)")
 
 
 class CUDARuntimeError(RuntimeError):
+    def __init__(self, message, status):
+        super().__init__(message)
+        self.status = status
+
+
+class CUDADriverError(CUDARuntimeError):
     pass
 
 
 class Memory:
-    """An allocation, kept by all views of it."""
+    """Memory of the device, and the launches that wrote and read it last."""
 
-    known: ClassVar[WeakValueDictionary] = WeakValueDictionary()
+    known: ClassVar[WeakValueDictionary] = WeakValueDictionary()  # by the array that owns it
 
-    def __init__(self, root):
-        self.root = root
-        self.written = device.stream.launched()  # new memory may still be in use on the stream it comes from
-        self.read = {}  # by stream, the last launch that reads it
+    def __init__(self, size, root=None):
+        if root is None:
+            device.allocate(size)
+            root = np.empty(size + 512, dtype=np.uint8)
+        self.root, self.size, self.user = root, size, lambda: None
+        self.written, self.read = (0, 0), {}  # the last write, and by stream the last read
+        Memory.known[id(root)] = self
 
-    def check(self, stream, reads):
-        """A stream is about to use this: it comes after what others do with it."""
+    @property
+    def raw(self):
+        """Its bytes, at a multiple of 512 as CuPy's pool allocates."""
+        return self.root[-self.root.ctypes.data % 512 :][: self.size]
+
+    def use(self, stream, write):
+        """A stream uses this next: after what others do with it."""
         stream.comes_after(self.written)
-        for mark in () if reads else self.read.items():
+        if not write:
+            self.read[stream.ptr] = stream.tick()
+            return
+        for mark in self.read.items():
             stream.comes_after(mark)
+        self.written, self.read = (stream.ptr, stream.tick()), {}
+
+    def pooled(self, arena=None):
+        """What arrays hold of it; without it, the memory is back in its arena."""
+        found = self.user()
+        if found is None:
+            found = Pooled(self)
+            self.user = ref(found)
+            if arena is not None:
+                finalize(found, arena.append, self).atexit = False
+        return found
+
+
+class Pooled:
+    """The use of some memory by all views of an array; CuPy's `a.data.mem`."""
+
+    def __init__(self, memory):
+        self.memory = memory
 
 
 def memory_of(value):
-    while value.base is not None:
+    """The memory an array lies in."""
+    while isinstance(value.base, np.ndarray):
         value = value.base
-    if id(value) not in Memory.known:
-        made = Memory(value)
-        device.allocate(value.nbytes)
-        Memory.known[id(value)] = made
-        return made
-    return Memory.known[id(value)]
+    return Memory.known.get(id(value)) or Memory(value.nbytes, value)
 
 
-def aligned(value):
-    """A copy at a multiple of 512 bytes, as CuPy's pool allocates."""
-    raw = np.empty(value.nbytes + 512, dtype=np.uint8)
-    raw = raw[-raw.ctypes.data % 512 :][: value.nbytes]
+def allocated(value):
+    """A copy in memory of the current pool."""
+    pointer = device.malloc(value.nbytes)
     order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-    place = np.ndarray(value.shape, value.dtype, raw, order=order)
+    place = np.ndarray(value.shape, value.dtype, pointer.mem.memory.raw, order=order)
     place[...] = value
-    return place
+    device.uses(place, write=True)
+    return ndarray(place, pointer.mem)
 
 
 class Gpu:
-    """The state of the device: the current stream, the graph being captured, the memory left."""
+    """The state of the device: the current stream and pool, the graph being captured, the memory left."""
 
     def __init__(self):
-        self.stream = None
-        self.nodes = self.journal = self.node = self.kept = None
+        self.stream = self.malloc = None
+        self.nodes = self.journal = self.node = None
         self.limit = None
-        self.kernels = 0
+        self.kernels = self.fallbacks = 0
+        self.tracing = False
         self.seen = {}  # by stream, the launches that the host knows to be done
-        self.inputs = []  # of the graph being captured
+        self.copies = []  # from the host, under way: its array, what it held, the launch
+        self.times = repeat(1.0)  # between events
+        self.touched = {}  # by the graph being captured: memory, and whether it is written
 
     def allocate(self, size):
         if self.limit is not None and size > self.limit:
             msg = f"Out of memory allocating {size} bytes"
-            raise OutOfMemoryError(msg)
+            raise CUDARuntimeError(msg, OUT_OF_MEMORY)
 
     @property
     def capturing(self):
@@ -95,15 +134,26 @@ class Gpu:
             msg = f"{what} while a stream is captured"
             raise CaptureError(msg)
 
-    def written(self, value):
-        """An array is about to be written: a capture keeps its old contents."""
+    def uses(self, value, write):
+        memory = memory_of(value)
         if self.capturing:
+            self.touched[memory] = self.touched.get(memory, False) or write
+        else:
+            memory.use(self.stream, write)
+
+    def reads(self, value):
+        self.uses(value, write=False)
+
+    def writes(self, value):
+        """An array is about to be written: a capture, or an attempt, keeps its old contents."""
+        if self.journal is not None:
             self.journal.append((value, value.copy()))
-            return
-        while isinstance(value.base, np.ndarray):
-            value = value.base
-        if id(value) in Memory.known:  # and no bare address
-            Memory.known[id(value)].written = self.stream.launched()
+        self.uses(value, write=True)
+
+    def restore(self, since=0):
+        for value, old in reversed(self.journal[since:]):
+            value[...] = old
+        del self.journal[since:]
 
     def launched(self, again):
         """A kernel was launched: a node of the graph, or part of the node of a fused function."""
@@ -114,7 +164,17 @@ class Gpu:
         else:
             self.kernels += 1
 
+    def knows(self, clock):
+        """The host knows that these launches are done; until then what they copy from it must stay."""
+        for host, old, _ in self.copies:
+            if not np.array_equal(host, old, equal_nan=host.dtype.kind == "f"):
+                msg = "memory of the host was overwritten while it was copied to the device"
+                raise Unordered(msg)
+        merge(self.seen, clock)
+        self.copies = [each for each in self.copies if self.seen.get(each[2][0], 0) < each[2][1]]
 
+
+OUT_OF_MEMORY = 2
 device = Gpu()
 
 
@@ -129,21 +189,38 @@ def plain(x):
     return x
 
 
+def arrays(tree):
+    if isinstance(tree, np.ndarray):
+        yield tree
+    elif isinstance(tree, (list, tuple)):
+        for each in tree:
+            yield from arrays(each)
+
+
 def run(function, *args, **kw):
     kw.pop("device", None)
+    if device.tracing and not (isinstance(function, np.ufunc) or function in (np.where, np.astype, cast)):
+        msg = f"{function} has no counterpart in a fused function"
+        raise TypeError(msg)
     args, kw = plain(args), {k: plain(v) for k, v in kw.items()}
-    if "out" in kw:
-        if kw["out"] is None:
-            del kw["out"]
-        else:
-            device.written(kw["out"])
+    into = kw.pop("out", None)
+    kw |= {} if into is None else {"out": into}
     with np.errstate(all="ignore"):
+        if into is not None:
+            device.writes(into)
         made = np.asarray(function(*args, **kw))
-    views = "out" not in kw and any(isinstance(a, np.ndarray) and np.may_share_memory(a, made) for a in args)
-    if not views:  # those launch nothing
-        made = made if "out" in kw else aligned(made)
-        device.launched(lambda: np.copyto(made, function(*args, **kw)))
-    return ndarray(made)
+    if into is None and any(np.may_share_memory(a, made) for a in arrays(args)):
+        return ndarray(made)  # a view: nothing is launched
+    for each in arrays(args):
+        device.reads(each)
+    found = allocated(made) if into is None else ndarray(made)
+    made = found.value
+    device.launched(lambda: np.copyto(made, function(*args, **kw)))
+    return found
+
+
+def cast(a, dtype):
+    return a.astype(dtype)
 
 
 def index(key):
@@ -180,8 +257,8 @@ class Device:
 class ndarray:
     __array_ufunc__ = None
 
-    def __init__(self, value):
-        self.value, self.mem = value, memory_of(value)
+    def __init__(self, value, mem=None):
+        self.value, self.mem = value, mem or memory_of(value).pooled()
 
     shape = property(lambda self: self.value.shape)
     dtype = property(lambda self: self.value.dtype)
@@ -197,16 +274,22 @@ class ndarray:
 
     def get(self):
         device.forbid("a device-to-host copy")
+        device.reads(self.value)
         device.stream.synchronize()
         return self.value.copy()
 
     def set(self, value, stream):
         device.forbid("a host-to-device copy")
         assert stream.non_blocking
+        if (value.shape, value.dtype) != (self.shape, self.dtype):
+            msg = f"{value.dtype} of {value.shape} is set into {self.dtype} of {self.shape}"
+            raise ValueError(msg)
         assert value.flags.c_contiguous
-        self.mem.check(stream, reads=False)
-        self.mem.written, self.mem.read = stream.launched(), {}
+        assert self.value.flags.c_contiguous
+        with stream:
+            device.writes(self.value)
         self.value[...] = value
+        device.copies.append((value, value.copy(), (stream.ptr, stream.clock[stream.ptr])))
 
     tolist = item = __bool__ = __float__ = __int__ = __index__ = lambda self: self.get().item()
     __hash__ = None
@@ -219,7 +302,7 @@ class ndarray:
         return run(np.copy, self)
 
     def astype(self, dtype, copy=True):
-        return run(lambda a: a.astype(dtype), self)
+        return run(cast, self, dtype)
 
     def view(self, dtype):
         return ndarray(self.value.view(dtype))
@@ -236,7 +319,12 @@ class ndarray:
 
     def __setitem__(self, key, other):
         key, other = index(key), plain(other)
-        device.written(self.value)
+        if device.tracing and key is not Ellipsis:
+            msg = "a fused function takes no part of an array"
+            raise TypeError(msg)
+        for each in arrays((other, key)):
+            device.reads(each)
+        device.writes(self.value)
         self.value[key] = other
         device.launched(lambda: self.value.__setitem__(key, other))
 
@@ -290,7 +378,7 @@ class Event:
 
     def synchronize(self):
         device.forbid("a synchronization")
-        merge(device.seen, self.clock)
+        device.knows(self.clock)
 
 
 class Stream:
@@ -301,17 +389,15 @@ class Stream:
         self.ptr = id(self) if ptr is None else ptr
         self.clock = {}
 
-    def launched(self):
+    def tick(self):
         """Something is launched here; its place in the order."""
-        merge(self.clock, device.seen)
         self.clock[self.ptr] = self.clock.get(self.ptr, 0) + 1
-        return self.ptr, self.clock[self.ptr]
+        return self.clock[self.ptr]
 
     def comes_after(self, mark):
         """What is launched next comes after this."""
-        merge(self.clock, device.seen)
         stream, tick = mark
-        if self.clock.get(stream, 0) < tick:
+        if max(self.clock.get(stream, 0), device.seen.get(stream, 0)) < tick:
             msg = f"stream {self.ptr} does not wait for launch {tick} of stream {stream}"
             raise Unordered(msg)
 
@@ -334,7 +420,7 @@ class Stream:
 
     def synchronize(self):
         device.forbid("a synchronization")
-        merge(device.seen, self.clock)
+        device.knows(self.clock)
 
     def is_capturing(self):
         return device.capturing
@@ -345,12 +431,11 @@ class Stream:
             raise RuntimeError(msg)
         assert not device.capturing
         assert device.stream is self
-        device.nodes, device.journal, device.kept, device.inputs = [], [], [], []
+        device.nodes, device.journal, device.touched = [], [], {}
 
     def end_capture(self):
-        graph = Graph(device.nodes, device.kept, device.inputs)
-        for value, old in reversed(device.journal):
-            value[...] = old
+        graph = Graph(device.nodes, device.touched)
+        device.restore()
         device.nodes = device.journal = device.node = None
         return graph
 
@@ -359,8 +444,13 @@ device.stream = NULL = Stream(ptr=0)
 
 
 class Graph:
-    def __init__(self, nodes, kept, inputs):
-        self.nodes, self.kept, self.inputs = nodes, kept, inputs
+    """What was captured. It holds addresses: memory that is given back to the device under it is an error."""
+
+    alive: ClassVar[WeakSet] = WeakSet()
+
+    def __init__(self, nodes, touched):
+        self.nodes, self.touched = nodes, touched
+        Graph.alive.add(self)
 
     def upload(self, stream):
         assert not device.capturing
@@ -368,41 +458,73 @@ class Graph:
     def launch(self, stream):
         assert stream.non_blocking
         assert not device.capturing
-        read = [memory for memory in (each() for each in self.inputs) if memory is not None]
-        for memory in read:
-            memory.check(stream, reads=True)
-        at, tick = stream.launched()
-        for memory in read:
-            memory.read[at] = tick
+        for memory, write in self.touched.items():
+            memory.use(stream, write)
         with np.errstate(all="ignore"):
             for again in self.nodes:
                 again()
 
 
+def device_memory(size):
+    return Pointer(Memory(size), 0)
+
+
 class MemoryPool:
-    def __init__(self):
-        self.freed = 0
+    """An arena for each stream: blocks that are free, by size. If there is no memory they are given up."""
+
+    def __init__(self, allocator=device_memory):
+        self.allocator, self.arenas, self.total = allocator, {}, 0
 
     def malloc(self, size):
-        device.allocate(size)
+        size = max(512, -(-size // 512) * 512)
+        arena = self.arenas.setdefault((device.stream.ptr, size), [])
+        memory = arena.pop() if arena else self._new(size)
+        return Pointer(memory.pooled(arena), memory.raw.ctypes.data)
+
+    def _new(self, size):
+        for _ in range(2):
+            try:
+                memory = self.allocator(size).mem
+            except CUDARuntimeError:  # the only one of `Memory`
+                self.free_all_blocks()
+            else:
+                self.total += size
+                return memory
+        raise OutOfMemoryError(size, self.total)
 
     def used_bytes(self):
         return 1_500_000
 
+    def total_bytes(self):
+        return self.total
+
     def free_all_blocks(self):
-        self.freed += 1
+        free = [memory for arena in self.arenas.values() for memory in arena]
+        if any(memory in graph.touched for graph in Graph.alive for memory in free):
+            msg = "memory that a graph uses is given back to the device"
+            raise UnderGraph(msg)
+        self.total -= sum(memory.size for memory in free)
+        self.arenas.clear()
+
+
+class UnderGraph(AssertionError):
+    pass
 
 
 @contextmanager
 def using_allocator(malloc):
-    yield
+    before, device.malloc = device.malloc, malloc
+    try:
+        yield
+    finally:
+        device.malloc = before
 
 
 def alloc(size):
-    return ndarray(np.zeros(size, np.uint8)).data
+    return device.malloc(size)
 
 
-def fuse(function):
+def one_node(function):
     """One node for all that a function launches."""
 
     @functools.wraps(function)
@@ -415,6 +537,28 @@ def fuse(function):
             device.node = None
         device.launched(lambda: [again() for again in node])
         return made
+
+    return fused
+
+
+def fuse(function):
+    """As the real one: what fails in one kernel, another engine does silently, here in several."""
+    one = one_node(function)
+
+    @functools.wraps(function)
+    def fused(*args):
+        assert all(isinstance(a, (ndarray, int, float)) for a in args)
+        outside = device.journal
+        device.journal = [] if outside is None else outside
+        begin, device.tracing = len(device.journal), True
+        try:
+            return one(*args)
+        except Exception:
+            device.restore(begin)
+            device.tracing, device.fallbacks = False, device.fallbacks + 1
+            return function(*args)
+        finally:
+            device.tracing, device.journal = False, outside
 
     return fused
 
@@ -458,22 +602,22 @@ class ElementwiseKernel:
         self.does = self.known[name]
 
     def __call__(self, *args, **kw):
-        if device.capturing:
-            device.inputs += [ref(a.mem) for a in args[: len(self.into)] if isinstance(a, ndarray)]
         args = plain(args)
         assert len(args) == len(self.into) + len(self.out)
         for a, parameter in zip(args, (*self.into, *self.out), strict=True):
             if parameter.split()[0] == "raw":
                 assert a.dtype == parameter.split()[1]
+        for a in arrays(args[: len(self.into)]):
+            device.reads(a)
         for a in args[len(self.into) :]:
-            device.written(a)
+            device.writes(a)
         self.does(*args, **kw)
         device.launched(lambda: self.does(*args, **kw))
 
 
 def rows(cupy, kernel, values):
     """A row kernel as one node, by the operations that its source is generated from."""
-    return fuse(chain(kernel, sys.modules["array_api_compat.cupy"]))
+    return one_node(chain(kernel, sys.modules["array_api_compat.cupy"]))
 
 
 # ---------------------------------------------------------------- the namespaces
@@ -497,14 +641,11 @@ def asarray(data, dtype=None, device=None, copy=None):
         return data.astype(dtype or data.dtype) if copy or dtype not in (None, data.dtype) else data
     if np.ndim(data):
         globals()["device"].forbid("a host-to-device copy")
-    return ndarray(aligned(np.array(data, dtype=dtype)))
+    return allocated(np.array(data, dtype=dtype))
 
 
 def empty(shape, dtype):
-    made = aligned(np.full(shape, 77, dtype=dtype))  # new memory holds anything
-    if device.capturing:
-        device.kept.append(made)
-    return ndarray(made)
+    return allocated(np.full(shape, 77, dtype=dtype))  # new memory holds anything
 
 
 def take(a, rows, axis=0, out=None):
@@ -533,14 +674,19 @@ def functions():
 
 
 def modules():
-    """Stand-ins for `cupy` and `array_api_compat.cupy`."""
+    """Stand-ins for `cupy` and `array_api_compat.cupy`, with a pool of their own."""
+    pool = MemoryPool()
+    device.malloc, device.copies, device.limit, device.fallbacks = pool.malloc, [], None, 0
     cupy, compat = ModuleType("cupy"), ModuleType("array_api_compat.cupy")
     vars(cupy).update(functions() | {
         "ndarray": ndarray, "fuse": fuse, "asnumpy": ndarray.get,
         "ascontiguousarray": functools.partial(run, lambda a: np.array(a, order="C")),
-        "get_default_memory_pool": MemoryPool,
+        "get_default_memory_pool": lambda: pool,
         "cuda": SimpleNamespace(
-            is_available=lambda: True, Stream=Stream, MemoryPool=MemoryPool, Device=Device, alloc=alloc,
+            is_available=lambda: True, Stream=Stream, MemoryPool=MemoryPool, Device=Device, Memory=Memory,
+            MemoryPointer=Pointer, alloc=alloc,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+            get_elapsed_time=lambda begin, end: next(device.times),
             Event=Event, alloc_pinned_memory=bytearray,
             get_current_stream=lambda: device.stream, using_allocator=using_allocator,
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
@@ -552,16 +698,33 @@ def modules():
 
 
 # ---------------------------------------------------------------- cuBLASLt
-KINDS = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.uint16}
+KINDS = {0: np.float32, 1: np.float64, 2: np.float16}
+if find_spec("ml_dtypes"):
+    import ml_dtypes
+
+    KINDS[14] = ml_dtypes.bfloat16
 
 
 class Lt:
-    """cuBLASLt: objects by number, products from addresses alone."""
+    """cuBLASLt: objects by number, products from addresses alone.
 
-    def __init__(self, algorithms=1, epilogues=(1, 4, 6, 256)):
+    Args:
+        algorithms: how many the heuristic offers.
+        epilogues: for which it offers any.
+        strict: refuse vectors that are not aligned to 16 bytes.
+    """
+
+    def __init__(self, algorithms=1, epilogues=(1, 4, 6, 256), strict=True):
+        self.strict = strict
         self.objects, self.algorithms, self.epilogues = {}, algorithms, epilogues
-        self.heuristics = self.products = 0
-        self.epilogues_done = []  # of each product that was computed
+        self.heuristics = self.products = self.destroyed = 0
+        self.epilogues_done, self.chosen = [], []  # of each product that was computed
+        self.plans = []  # what each algorithm was offered for
+        self.fails = {}  # the status of an algorithm, by its place among those that are offered
+        self.version = 130100
+
+    def cublasLtGetVersion(self):
+        return self.version
 
     def create(self, into, **what):
         number = len(self.objects) + 1
@@ -571,6 +734,10 @@ class Lt:
 
     def cublasLtCreate(self, into):
         return self.create(into)
+
+    def cublasLtDestroy(self, handle):
+        self.destroyed += 1
+        return 0
 
     def cublasLtMatmulDescCreate(self, into, compute, scale):
         return self.create(into, compute=compute.value, scale=scale.value)
@@ -601,7 +768,12 @@ class Lt:
         self.preference = self.objects[preference.value]
         how = self.objects[product.value]
         assert (how[7] != 1) == (8 in how), "an epilogue has its vector when it is planned"
-        count._obj.value = self.algorithms if how[7] in self.epilogues else 0
+        narrow = self.objects[a.value]["kind"] in (2, 14)
+        none = how[7] not in self.epilogues or (narrow and self.preference[8] % 16)
+        count._obj.value = 0 if none else min(self.algorithms, most.value)
+        for k in range(count._obj.value):
+            self.plans.append((k, self.preference))
+            found[k][0] = len(self.plans) - 1
         return 0 if count._obj.value else 15
 
     def cublasLtMatmul(self, handle, product, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm, *where):
@@ -612,10 +784,16 @@ class Lt:
         assert size.value
         assert stream.value in (device.stream.ptr, None if device.stream.ptr == 0 else -1)
         how = self.objects[product.value]
+        place, preference = self.plans[algorithm[0]]
         for k, pointer in enumerate((a, b, c, d)):
-            assert pointer.value % self.preference[5 + k] == 0 or self.products
-        assert how.get(8, 0) % self.preference[8] == 0 or self.products
-        left, right = (self.operand(p, layout, how.get(3 + k, 0), how["compute"])
+            assert pointer.value % preference[5 + k] == 0, "planned for another alignment"
+        assert how.get(8, 0) % preference[8] == 0, "planned for another alignment"
+        assert how.get(8, 0) % 16 == 0 or not self.strict, (
+            "a vector that kernels may not read in pieces of 16 bytes"
+        )
+        if place in self.fails:
+            return self.fails[place]
+        left, right = (self.operand(p, layout, how.get(3 + k, 0))
                        for k, (p, layout) in enumerate(((a, la), (b, lb))))  # fmt: skip
         out = self.matrix(d, ld).T
         vector = self.vector(how, out.shape[1], out.dtype)
@@ -625,10 +803,11 @@ class Lt:
                 np.copyto(out, np.matmul(wide(right, how["compute"]).T, wide(left, how["compute"]).T))
                 self.epilogue(how[7], left, out, vector)
 
-        device.written(out)
-        if how[7] == 256:
-            device.written(vector)
+        for each in (out, vector) if how[7] == 256 else (out,):
+            if device.journal is not None:  # by address: no order of streams is seen
+                device.journal.append((each, each.copy()))
         self.epilogues_done.append(how[7])
+        self.chosen.append(place)
         again()
         device.launched(again)
         self.products += 1
@@ -658,16 +837,14 @@ class Lt:
         raw = (ctypes.c_char * (((columns - 1) * leading + rows) * item)).from_address(pointer.value)
         return np.ndarray((rows, columns), KINDS[kind], raw, strides=(item, leading * item))
 
-    def operand(self, pointer, layout, transposed, compute):
+    def operand(self, pointer, layout, transposed):
         m = self.matrix(pointer, layout)
         return m.T if transposed else m
 
 
 def wide(m, compute):
     """The numbers that the tensor cores multiply, in the type in which they add."""
-    if m.dtype == np.uint16:
-        return (m.astype(np.uint32) << 16).view(np.float32)
-    if m.dtype == np.float16:
+    if m.dtype.itemsize == 2:
         return m.astype(np.float32)
     if compute == 77:
         return (m.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -83,7 +83,7 @@ def test_every_goal_names_works_and_contenders_that_do_them():
     [
         ("W1", "cpu", ["W1a", "W1b"]),
         ("W5", "cpu", ["W5r", "W5"]),
-        ("W6/2,W3", "cpu", ["W3", "W6/2"]),
+        ("W6/2,W3", "cpu", ["W3", "W3/1", "W6/2"]),
         ("G3,G2", "cuda", ["G2", "G3/tf32", "G3/bf16"]),
         ("G2',G3d/bf16", "cuda", ["G2'", "G3d/bf16"]),
     ],
@@ -306,7 +306,7 @@ def test_a_part_that_fails_or_has_no_time_left_is_told(tmp_path, monkeypatch):
         msg = "no such luck"
         raise OSError(msg)
 
-    chosen = [works.quick(*works.find(name)) for name in ("W2", "W3")]
+    chosen = [works.quick(works.find(name)[0]) for name in ("W2", "W3")]
     late = run.Run("cpu", chosen, [CONTENDERS["plain numpy"]], 1, 0.0, tmp_path, quick=True)
     late.all()
     assert late.found["failed"] == dict.fromkeys(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from backprop_xp import backends
-from backprop_xp.compiler.cuda import cublaslt, graph, row_kernel
+from backprop_xp.compiler.cuda import cublaslt, graph, products, row_kernel
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "benchmarks" / "__main__.py").exists():
@@ -23,12 +23,12 @@ if not (ROOT / "benchmarks" / "__main__.py").exists():
 sys.path.insert(0, str(ROOT))
 
 (
-    cli, contenders, data, goals, gpu_tests, limits, machine, picture, probes, processes, race, report, run,
-    works,
+    cli, contenders, data, goals, gpu_checks, gpu_tests, limits, machine, picture, probes, processes, race,
+    report, run, works,
 ) = (
     importlib.import_module(f"benchmarks.{name}")
-    for name in ("cli", "contenders", "data", "goals", "gpu_tests", "limits", "machine", "picture",
-                 "probes", "processes", "race", "report", "run", "works")
+    for name in ("cli", "contenders", "data", "goals", "gpu_checks", "gpu_tests", "limits", "machine",
+                 "picture", "probes", "processes", "race", "report", "run", "works")
 )  # fmt: skip
 ALL = {work.name: work for work in works.find("", "cuda")}
 CONTENDERS = {each.name: each for each in contenders.CONTENDERS}
@@ -82,6 +82,64 @@ def test_all_parts_of_a_run_are_tried_on_the_processor(tmp_path, tests):
         assert told in report.table(found)
     with pytest.raises(ValueError, match="quick"):
         picture.draw(found, tmp_path / "picture")
+
+
+def test_the_first_command_on_a_gpu_is_tried_here(tmp_path, monkeypatch):
+    """Products and a scan by the stand-in, in processes of their own; a tool that does nothing."""
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert (
+        cli.main(["--gpu", "--quick", "--parts", "truth", "--out", str(tmp_path / "a"), "--budget", "120"])
+        == 0
+    )
+    (path,) = (tmp_path / "a").iterdir()
+    found = json.loads(path.read_text())
+    assert path.name.endswith("-cuda-truth-quick.json")
+    assert set(found["products"]) == {f"{e}, float32, {n} bytes" for e in ("none", "sum") for n in (4, 16)}
+    assert all(each["error"] < 1 and len(each["done"]) == 5 for each in found["products"].values())
+    assert found["sanitizer"]["steps"] == 40
+    assert (found["works"], found["failed"]) == ([], {})
+    assert "compute-sanitizer: nothing found" in report.table(found)
+
+
+@pytest.mark.parametrize(
+    ("part", "names"), [("small", ["G1", "G2", "G4"]), ("large", ["G3/tf32", "G5", "G3/bf16"])]
+)
+def test_the_other_commands_on_a_gpu_are_tried_here(part, names, tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed")  # which profiles
+    words = ["--contenders", "ours numpy,plain numpy", "--rounds", "2", "--out", str(tmp_path)]
+    assert cli.main(["--gpu", "--quick", "--parts", part, "--budget", "120", *words]) == 0
+    (path,) = tmp_path.iterdir()
+    found = json.loads(path.read_text())
+    assert [work["name"] for work in found["works"]] == names
+    assert found["failed"] == {}
+    assert list(found["kernels"]) == (names if part == "small" else [])
+    assert "copy" in found["ceilings"]["best"]
+
+
+def test_a_part_that_is_unknown_or_not_of_a_gpu_is_told(capsys):
+    assert cli.main(["--gpu", "--quick", "--parts", "tiny"]) == 2
+    assert cli.main(["--quick", "--parts", "small"]) == 2
+    told = capsys.readouterr().err
+    assert "a part is one of truth, small, large, got 'tiny'" in told
+    assert "add --gpu" in told
+
+
+def test_a_product_that_kills_its_process_is_told_and_the_others_go_on(monkeypatch):
+    answers = {"4": (139, "", "Segmentation fault"), "16": (0, '{"done": [], "error": 0}', "")}
+    monkeypatch.setattr(gpu_checks, "program", lambda words, *_: answers[words[-1]])
+    found = dict(gpu_checks.products(1.0, "cpu"))
+    assert found["sum, float32, 4 bytes"] == {"failed": "status 139: Segmentation fault"}
+    assert found["sum, float32, 16 bytes"] == {"done": [], "error": 0}
+
+
+def test_warnings_of_a_driver_fail_no_test_of_a_gpu(monkeypatch):
+    asked = []
+    monkeypatch.setattr(gpu_tests, "program", lambda words, *_: asked.append(words) or (0, "", ""))
+    gpu_tests.run("x.py", 1.0, "cuda")
+    assert "filterwarnings=default" in asked[0]
 
 
 def test_ceilings_that_fail_cost_no_work(tmp_path, monkeypatch):
@@ -203,9 +261,6 @@ def cupy(monkeypatch, settled):
     monkeypatch.setattr(backends, "_by_type", {})
     monkeypatch.setattr(cublaslt, "loaded", lambda lt=fake.Lt(): lt)
     monkeypatch.setattr(row_kernel, "compiled", fake.rows)
-    found = sys.modules["cupy"]
-    for pool in {found.cuda.MemoryPool, type(found.get_default_memory_pool())}:
-        monkeypatch.setattr(pool, "total_bytes", lambda _: 10**6, raising=False)
     return sys.modules["cupy"]
 
 
@@ -220,7 +275,9 @@ def cupy(monkeypatch, settled):
     ],
 )
 def test_our_contender_computes_the_references_losses_on_the_stand_in(name, each, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "UPDATES", graph.UPDATES)
+    monkeypatch.setattr(graph, "UPDATES", graph.UPDATES)  # what contenders set is undone
+    monkeypatch.setattr(products, "TIMED", False)
+    monkeypatch.setattr(products.Products, "matmul_with_epilogue", products.Products.matmul_with_epilogue)
     running, of = opened(each, small(name), tmp_path)
     gap = race.difference(running.run(40).tolist(), referred(small(name), of))
     assert gap <= ALL[name].tolerance

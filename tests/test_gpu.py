@@ -294,8 +294,8 @@ def test_products_with_an_epilogue_equal_those_of_float64(epilogue, precision, c
         (33, 65, 129),
     ):
         a, b = (draw.standard_normal(shape).astype(dtype) for shape in ((k, m), (k, n)))
-        whole = cupy.asarray(draw.standard_normal(n + 3).astype(dtype))
-        vector, out = whole[3:], cupy.zeros((m, n), dtype=dtype)  # not aligned, as in a flat vector
+        whole = cupy.asarray(draw.standard_normal(n + 4).astype(dtype))
+        vector, out = whole[4:], cupy.zeros((m, n), dtype=dtype)  # to 16 bytes, as in a flat vector
         before = vector.get().astype("f8")
         if not multiply.matmul_with_epilogue(epilogue, cupy.asarray(a).T, cupy.asarray(b), out, vector):
             continue

@@ -3,6 +3,7 @@
 Without CuPy all tests are skipped, without NVRTC those that compile. No driver is needed.
 """
 
+import ctypes
 import importlib.util
 from dataclasses import replace
 from functools import cache
@@ -13,14 +14,15 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import loss_scale
-from backprop_xp.compiler.cuda import executable, feed, row_kernel
-from backprop_xp.compiler.cuda.products import bfloat16
+from backprop_xp.compiler.cuda import cublaslt, executable, feed, row_kernel
+from backprop_xp.compiler.cuda.products import PRECISIONS
 from backprop_xp.compiler.fusion import fuse
 from backprop_xp.compiler.ir import abstract
 from backprop_xp.compiler.recorder import record
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 compat = pytest.importorskip("array_api_compat.cupy", reason="CuPy is not installed")
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 ARCHITECTURE = "sm_90"
 
 
@@ -68,6 +70,11 @@ def traced(function, given):
         return history.get_fusion(function, given, "chain")[0]
     finally:
         fusion._thread_local.history, fusion._thread_local.is_old_fusing = None, False
+
+
+def dtypes(kernel, given):
+    """Those that CuPy gives the results of an elementwise kernel."""
+    return list(kernel._decide_params_type(tuple(a.dtype for a in given), ())[1])
 
 
 def elementwise(kernel, given, made=()):
@@ -125,6 +132,7 @@ def sources(learner, rows):
         elif kernel.kind == "elementwise" and len(kernel.ops) > 1:
             made = traced(executable.chain(kernel, compat), given)
             assert type(made).__name__ == "ElementwiseKernel"
+            assert dtypes(made, given) == [values[v].dtype for v in kernel.makes]
             yield elementwise(made, given)
 
 
@@ -143,8 +151,10 @@ def others():
         if made:
             sizes = [a.size for a in made]
             yield elementwise(feed.stack_kernel(cupy, dtypes), [step, *made, *sizes], stacks)
-    bits = array((8, 4), "uint32")
-    yield elementwise(traced(lambda a: bfloat16(a, xp=cupy), [bits]), [bits])
+    factor = array((8, 4), "float32")
+    for narrow in ("float16", ml_dtypes.bfloat16):
+        kernel = cupy.ElementwiseKernel("T x", "U y", "y = x", "rounded")  # what `astype` does
+        yield elementwise(kernel, [factor], [array((8, 4), narrow)])
 
 
 @pytest.mark.parametrize("name", LEARNERS | STEPS)
@@ -202,3 +212,41 @@ def test_the_kernels_around_a_step_compile(compiled):
 def test_what_does_not_compile_is_seen(compiled):
     with pytest.raises(pytest.fail.Exception, match="undefined"):
         compiled('extern "C" __global__ void rows(float* a) { a[0] = b; }')
+
+
+# ---------------------------------------------------------------- what cuBLASLt makes of our descriptors
+@pytest.fixture(scope="module")
+def lt():
+    """The real library; only its heuristic and its products need a driver."""
+    try:
+        return cublaslt.loaded()
+    except bp.errors.BackendUnavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("epilogue", cublaslt.EPILOGUES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_real_cublaslt_accepts_every_descriptor(precision, epilogue, lt):
+    of = PRECISIONS[precision]
+    factors = [
+        cublaslt.Matrix(512, 784, 512, transposed=False),
+        cublaslt.Matrix(128, 784, 128, transposed=True),
+    ]
+    result = cublaslt.Matrix(512, 128, 512, transposed=False)
+    product = cublaslt.new_product(lt, of, factors, epilogue)
+    cublaslt.set_bias_pointer(lt, product, 4096)
+    kinds = of.operands, of.operands, of.result
+    layouts = [cublaslt.new_layout(lt, kind, m) for kind, m in zip(kinds, (*factors, result), strict=True)]
+    told = ctypes.c_uint32(), ctypes.c_size_t()
+    status = lt.cublasLtMatmulDescGetAttribute(
+        product, ctypes.c_int(7), ctypes.byref(told[0]), ctypes.c_size_t(4), ctypes.byref(told[1])
+    )
+    assert (status, told[0].value) == (0, cublaslt.EPILOGUES[epilogue])
+    with pytest.raises(
+        RuntimeError, match="cuBLASLt failed: not initialized"
+    ):  # as far as it comes: no driver
+        cublaslt.algorithms(lt, None, product, layouts, (16,) * 4, "a product")
+
+
+def test_the_real_cublaslt_tells_its_version(lt):
+    assert lt.cublasLtGetVersion() > cublaslt.SUMS_OF_ONE_ROW > 120000

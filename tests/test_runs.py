@@ -13,6 +13,7 @@ import pytest
 
 import backprop_xp as bp
 from backprop_xp import cli
+from backprop_xp.compiler.compiled import Compiled
 from backprop_xp.errors import FileError
 from backprop_xp.files import run as runs
 from backprop_xp.files.folder import read_log, step_files, verify
@@ -375,6 +376,18 @@ def test_resume_goes_on_with_a_file(tmp_path, capsys):
     assert "give it again, as --data FILE" in capsys.readouterr().err
     assert cli.main(["resume", str(tmp_path / "part"), *file, "--epochs", "3", "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["loss"] == whole["loss"]
+
+
+def test_resume_goes_on_under_other_kernels_only_where_that_is_allowed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BACKPROP_XP_NATIVE", "0")
+    folder = str(tmp_path)
+    assert cli.main([*COMMAND, "--epochs", "1", "--run", folder, "--quiet"]) == 0
+    monkeypatch.setattr(Compiled, "code", "those of another machine")
+    words = ["resume", folder, "--epochs", "2", "--json", "--quiet"]
+    assert cli.main(words) == 2
+    assert "--allow-other-bits" in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*words, "--allow-other-bits"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["history"]) == 2
 
 
 def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch):

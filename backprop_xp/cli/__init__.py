@@ -194,7 +194,8 @@ def _resume(args: argparse.Namespace) -> int:
     if not any(word.startswith("--data=") for word in words):
         msg = "this run trained on a file: give it again, as --data FILE"
         raise BackpropError(msg)
-    more = [f"--{name}" for name in ("json", "quiet") if getattr(args, name)]
+    more = [f"--{name}" for name in ("json", "quiet", "allow-other-bits")
+            if getattr(args, name.replace("-", "_"))]  # fmt: skip
     more += [] if args.workers is None else [f"--workers={args.workers}"]
     again = _parser().parse_args(["train", f"--run={args.folder}", *words, *more])
     return train.train(again)

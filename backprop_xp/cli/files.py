@@ -47,6 +47,7 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
     workers.option(add)
     add("--json", action="store_true", help="print one line of JSON, as train does")
     add("--quiet", action="store_true", help="print the result only")
+    other_bits_option(add)
     add = parser("runs", runs, "list the runs in a folder")
     add("folder", metavar="DIR", nargs="?", default="runs", help="the folder that holds them")
     add = parser("plot", plot, "draw the losses of a run")
@@ -64,6 +65,12 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
         metavar="N",
         help="the version of ONNX's operators, 17 to 21",
     )
+
+
+def other_bits_option(add: Any) -> None:
+    """The option `--allow-other-bits`, of all commands that go on with a run."""
+    add("--allow-other-bits", action="store_true",
+        help="go on although other kernels run now than before, whose last bits differ")  # fmt: skip
 
 
 def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] | None:

@@ -25,7 +25,7 @@ LOSSES = {
     "regression": ("half_squared_error", "squared_error", "mean_squared_error", "mean_absolute_error"),
     "classification": ("softmax_cross_entropy", "categorical_cross_entropy"),
 }
-_NOT_SETTINGS = ("run", "json", "quiet", "folder", "workers", "words")
+_NOT_SETTINGS = ("run", "json", "quiet", "folder", "workers", "words", "allow_other_bits")
 _WINDOW = 1 << 16  # rows that are in memory together
 _BLOCK = 1024  # rows that are read together, and bytes of the place of each such block in the order
 _BYTES_OF_BLOCK = 200
@@ -112,6 +112,7 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
         help="time between checkpoints: '5 min', '500 steps', '1 epoch'",
     )
     add("--keep", type=int, metavar="N", default=3, help="how many checkpoints to keep")
+    files.other_bits_option(add)
     add(
         "--json",
         action="store_true",
@@ -240,7 +241,8 @@ def _run_dir(args: argparse.Namespace, out: Any, workers: Exchange | None) -> Ru
         if not args.quiet:
             print(f"saved {step}", file=now if out.isatty() else out, flush=True)
 
-    return RunDir(args.folder, args.keep, args.every, saved=saved, command=command, workers=workers)
+    return RunDir(args.folder, args.keep, args.every, saved=saved, command=command, workers=workers,
+                  allow_other_bits=args.allow_other_bits)  # fmt: skip
 
 
 def _check_place(args: argparse.Namespace) -> None:

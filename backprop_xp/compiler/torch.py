@@ -1,5 +1,6 @@
 """Compiled functions on Torch: on the CPU a recorded plan, on a GPU a CUDA graph at fixed addresses."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,7 +65,9 @@ class Graphed:
                     self._run()
             cuda.current_stream().wait_stream(side)
             graph = cuda.CUDAGraph()
-            with cuda.graph(graph):
+            with cuda.graph(
+                graph, capture_error_mode="thread_local"
+            ):  # other threads may call CUDA meanwhile
                 self._run()
         return graph.replay  # type: ignore[no-any-return]
 
@@ -100,12 +103,18 @@ class Detached(Planned):
 
     Attributes:
         eager: why the function runs eagerly, if it can be neither recorded nor captured.
+        refused: for each signature that Torch did not capture, why; calls of others are captured.
     """
 
     def __init__(self, library: Library, torch: Any, function: Function, **settings: Any) -> None:
         super().__init__(library, function, **settings)
         self.torch = torch
         self.graphs: dict[Any, Graphed] = {}
+        self.refused: dict[Any, str] = {}
+
+    def code_for(self, a: Array) -> str:
+        """Machine code, where there is any, only for tensors of the CPU."""
+        return self.code if self._recorded((a,)) else Compiled.code
 
     def _recorded(self, args: Any) -> bool:
         return all(getattr(a, "is_cpu", False) for a in leaves(args)[:1])
@@ -145,9 +154,9 @@ class Detached(Planned):
     def _graphed(self, parts: Any, rows: int) -> Graphed | None:
         """The captured function for this signature; None off the GPU, and if Torch refused to capture it."""
         state, held, data = parts
-        if self.eager is not None or not Graphed.runs_on(leaves(data)[0]):
-            return None
         key = rows, signature((state, held)), signature(data, skip=1)
+        if key in self.refused or not Graphed.runs_on(leaves(data)[0]):
+            return None
         try:
             if key not in self.graphs:
                 one = state, held, mapped(data, lambda a: a[:1])
@@ -156,7 +165,9 @@ class Detached(Planned):
         except self.torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            self.eager = str(error).partition("\n")[0]
+            self.refused[key] = self.eager = str(error).partition("\n")[0]
+            msg = f"this step runs eagerly, since Torch could not capture it as a CUDA graph: {self.eager}"
+            warnings.warn(msg, RuntimeWarning, stacklevel=3)
         return self.graphs.get(key)
 
     def _function(self, *args: Any) -> Any:

@@ -462,7 +462,10 @@ def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         each = "; ".join(f"{name} was {_short(old.get(name))}, now {_short(new.get(name))}" for name in names)
         msg = f"{path} cannot go on bit for bit: {each}. Use the settings of before, or another folder"
         if names == ["kernels"]:
-            msg += "; BACKPROP_XP_NATIVE=0 turns machine code off, allow_other_bits=True lets bits differ"
+            msg += (
+                "; BACKPROP_XP_NATIVE=0 turns machine code off, allow_other_bits=True (--allow-other-bits) "
+                "lets bits differ"
+            )
         raise FileError(msg)
 
 

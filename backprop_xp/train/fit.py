@@ -148,7 +148,7 @@ def _loop(
     batches = Batches(source.n, batch_size, window, block, as_int(s.seed), shuffle, forwards, shared.shards)
     resumed = Resumed(first)
     step = step or learner.compile(w)
-    settings = _settings(shared, source, batches, workers) | {"kernels": step.code}
+    settings = _settings(shared, source, batches, workers) | {"kernels": step.code_for(w)}
     if run is not None:
         resumed = run.begin(learner, w, s, settings | {"began": began})
     if workers is not None:

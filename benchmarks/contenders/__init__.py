@@ -101,8 +101,11 @@ CONTENDERS: tuple[Contender, ...] = (
         "numpy", (), (*_STORED, *_REGULAR, *_GPU, *_STREAMS), _CPU
     ),  # in quick runs all works are on the processor
     _ours("native", _LLVM, (*_STORED, *_REGULAR), _CPU, native=True),
+    _ours("torch native", ("torch", *_LLVM), ("W2", "W3", *_REGULAR), _CPU, backend="torch", native=True),
     _ours("cupy", (), (*_GPU, *_STREAMS), _CUDA, backend="cupy"),
     _ours("cupy 256 a graph", (), ("G4",), _CUDA, backend="cupy", steps_of_a_graph=256),
+    _ours("cupy no epilogues", (), ("G1", "G2", "G4"), _CUDA, backend="cupy", epilogues=False),
+    _ours("cupy timed", (), ("G1", "G2", "G3", "G4"), _CUDA, backend="cupy", timed=True),
     _ours("cupy eager", (), ("G1", "G2", "G4"), _CUDA, backend="cupy", eager=True),
     _ours("cupy resident", (), _STREAMS, _CUDA, backend="cupy", resident=True),
     _ours("jax", ("jax",), (*_STORED, *_REGULAR, *_GPU), _BOTH, backend="jax"),

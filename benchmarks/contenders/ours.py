@@ -39,12 +39,19 @@ class Ours:
         steps_of_a_graph: how many, if not the library's own number.
         resident: keep rows on the GPU, also those of a work that streams them.
         native: run machine code; it is left out where it is not asked for, to be seen beside it.
+        epilogues: of products on a GPU; without them what follows a product is a kernel of its own.
+        timed: take the fastest algorithm of a product on a GPU, not the first that is offered.
     """
 
     def __init__(
         self, work: Work, data: Data, threads: int, backend: str = "numpy", eager: bool = False,
-        steps_of_a_graph: int = 0, resident: bool = False, native: bool = False,
+        steps_of_a_graph: int = 0, resident: bool = False, native: bool = False, epilogues: bool = True,
+        timed: bool = False,
     ) -> None:  # fmt: skip
+        if not epilogues:
+            internals.without_epilogues()
+        if timed:
+            internals.time_algorithms()
         if steps_of_a_graph:
             internals.set_steps_of_a_graph(steps_of_a_graph)
         if backend == "torch":

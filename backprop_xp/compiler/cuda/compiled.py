@@ -12,10 +12,10 @@ from ...library import Library
 from ..compiled import Compiled, Function, batch_size, check_rows, check_stack
 from ..ir import abstract, leaves, mapped, signature
 from ..recorder import record
-from . import row_kernel
+from . import cublaslt, row_kernel
 from .executable import DeviceLibrary, Executable
 from .feed import BatchGather
-from .graph import CaptureStream, GraphInstance
+from .graph import OUT_OF_MEMORY, CaptureStream, GraphInstance
 from .staging import DoubleBuffer
 
 
@@ -170,6 +170,7 @@ class Captured(Compiled):
             empty=lambda shape, dtype: cupy.empty(shape, dtype=dtype),
             row_kernel=lambda kernel, values: row_kernel.compiled(cupy, kernel, values),
             matmul_with_epilogue=xp.matmul.matmul_with_epilogue,
+            operand=xp.matmul.operand if xp.matmul.narrow else None,
         )
         state, held, rows = self._parts(args)
         rows = mapped(rows, lambda a: abstract(self._shape(a, batch), a.dtype))
@@ -203,13 +204,22 @@ class Captured(Compiled):
         try:
             with device or self.cupy.cuda.Device():
                 yield
-        except self.cupy.cuda.memory.OutOfMemoryError as error:
+        except Exception as error:
+            if not self._no_memory(error):
+                raise
             self.instances.clear()
             self.gathers.clear()
             self.double_buffers.clear()
             self.streams.clear()
             self.cupy.get_default_memory_pool().free_all_blocks()
             raise no_memory(rows[0] if rows else 0, error, usable=True) from error
+
+    def _no_memory(self, error: Exception) -> bool:
+        """Whether the device had none left: for an array, a product, a kernel's code or a graph."""
+        cuda = self.cupy.cuda
+        if isinstance(error, (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError)):
+            return bool(error.status == OUT_OF_MEMORY)
+        return isinstance(error, (cuda.memory.OutOfMemoryError, cublaslt.OutOfMemory))
 
 
 def _with_host_rows(check: Function, library: Library, cupy: Any, before: int) -> Function:

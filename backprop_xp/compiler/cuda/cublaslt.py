@@ -1,9 +1,10 @@
-"""A thin binding of cuBLASLt by ctypes: nine functions, and the constants they take.
+"""A thin binding of cuBLASLt by ctypes: eleven functions, and the constants they take.
 
 It decides nothing: `products` plans. By ctypes, the arguments can be tested without a GPU.
 """
 
 import ctypes as c
+import logging
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -12,8 +13,11 @@ from ...arrays import Array
 from ...errors import BackendUnavailable, how_to_install
 
 WORKSPACE_BYTES = 32 << 20  # what cuBLAS itself takes on Hopper
+ALGORITHMS = 8  # that the heuristic is asked for
 WIDEST_ALIGNMENT = 256  # bytes: the alignment that the library assumes by default
-UNSUPPORTED = (7, 15)  # of cublasStatus_t: the answers to an epilogue that is not supported
+_INVALID, _UNSUPPORTED = 7, 15  # of cublasStatus_t: both are given for what is not supported
+_OUT_OF_MEMORY = 3
+SUMS_OF_ONE_ROW = 120304  # the version from which BGRADA is right for one row
 R_32F, R_64F, R_16F, R_16BF = 0, 1, 2, 14  # of cudaDataType_t
 COMPUTE_32F, COMPUTE_64F, COMPUTE_TF32 = 68, 70, 77  # of cublasComputeType_t
 EPILOGUES = {  # of cublasLtEpilogue_t, by the operations they do
@@ -24,8 +28,13 @@ EPILOGUES = {  # of cublasLtEpilogue_t, by the operations they do
 }
 _TRANSPOSE_A, _TRANSPOSE_B, _EPILOGUE, _BIAS_POINTER = 3, 4, 7, 8  # of cublasLtMatmulDescAttributes_t
 _MAX_WORKSPACE, _ALIGNMENT_OF_A = 1, 5  # of cublasLtMatmulPreferenceAttributes_t; B, C and D follow A
+_LOG = logging.getLogger(__name__)
 _STATUS = {1: "not initialized", 3: "out of memory", 7: "invalid value", 8: "architecture mismatch",
            13: "execution failed", 14: "internal error", 15: "not supported"}  # fmt: skip
+
+
+class OutOfMemory(RuntimeError):
+    """The library found no memory on the device."""
 
 
 class Precision(NamedTuple):
@@ -71,7 +80,7 @@ class Plan(NamedTuple):
     Attributes:
         product: its descriptor.
         layouts: of A, B and C.
-        algorithm: that the heuristic chose.
+        algorithm: one of those that the heuristic offered.
         scalar: the ctype of alpha and beta.
     """
 
@@ -110,7 +119,21 @@ def check(status: int) -> None:
     """Raise the error of a status, if it is one."""
     if status:
         msg = f"cuBLASLt failed: {_STATUS.get(status, 'status')} ({status})"
-        raise RuntimeError(msg)
+        raise OutOfMemory(msg) if status == _OUT_OF_MEMORY else RuntimeError(msg)
+
+
+def refused(status: int, what: object) -> bool:
+    """Whether a status says that something is not supported, which is logged; other errors are raised.
+
+    An invalid value is among these answers, and may be an error of ours: its log is a warning.
+    """
+    if status not in (_INVALID, _UNSUPPORTED):
+        check(status)
+        return False
+    _LOG.log(
+        logging.WARNING if status == _INVALID else logging.INFO, "cuBLASLt: %s: %s", _STATUS[status], what
+    )
+    return True
 
 
 def new_handle(lt: Any) -> Any:
@@ -139,8 +162,10 @@ def new_layout(lt: Any, kind: int, m: Matrix) -> Any:
     return _new(lt.cublasLtMatrixLayoutCreate, *numbers)
 
 
-def algorithm(lt: Any, handle: Any, product: Any, layouts: Sequence[Any], alignments: Sequence[int]) -> Any:
-    """The first choice of the library's heuristic; None if it has none.
+def algorithms(
+    lt: Any, handle: Any, product: Any, layouts: Sequence[Any], alignments: Sequence[int], what: object
+) -> list[Any]:
+    """What the library's heuristic offers, the best first by its own estimate; empty if it has nothing.
 
     Args:
         lt: the library.
@@ -148,20 +173,19 @@ def algorithm(lt: Any, handle: Any, product: Any, layouts: Sequence[Any], alignm
         product: a descriptor.
         layouts: of A, B and C; D is C.
         alignments: in bytes, of A, B, C and D.
+        what: is to be computed, for the log.
     """
     preference = _new(lt.cublasLtMatmulPreferenceCreate)
     setter = lt.cublasLtMatmulPreferenceSetAttribute
     _set(setter, preference, _MAX_WORKSPACE, c.c_size_t(WORKSPACE_BYTES))
     for k, alignment in enumerate(alignments):
         _set(setter, preference, _ALIGNMENT_OF_A + k, c.c_uint32(alignment))
-    results, count = (c.c_uint64 * 12)(), c.c_int()  # one result of 96 bytes, which begins with the algorithm
+    results, count = (c.c_uint64 * 12 * ALGORITHMS)(), c.c_int()  # of 96 bytes, each begins with an algorithm
     status = lt.cublasLtMatmulAlgoGetHeuristic(
-        handle, product, *layouts, layouts[-1], preference, c.c_int(1), results, c.byref(count)
+        handle, product, *layouts, layouts[-1], preference, c.c_int(ALGORITHMS), results, c.byref(count)
     )
     lt.cublasLtMatmulPreferenceDestroy(preference)
-    if status not in UNSUPPORTED:
-        check(status)
-    return results if status == 0 and count.value else None
+    return [] if refused(status, what) else [results[k] for k in range(count.value)]
 
 
 def multiply(lt: Any, handle: Any, plan: Plan, arrays: Sequence[Array], workspace: Any, stream: Any) -> int:

@@ -30,6 +30,7 @@ class DeviceLibrary(NamedTuple):
         empty: memory of a shape and dtype.
         row_kernel: makes one kernel of operations that run row by row; without it they run one by one.
         matmul_with_epilogue: as `Products.matmul_with_epilogue`.
+        operand: rounds a factor of products to 16 bits; None where they are multiplied as they are.
     """
 
     xp: Namespace
@@ -38,6 +39,7 @@ class DeviceLibrary(NamedTuple):
     empty: Callable[[Any, Any], Array]
     row_kernel: Callable[[Kernel, Sequence[Any]], Callable[..., Any]] | None = None
     matmul_with_epilogue: Callable[..., bool] = lambda *_: False
+    operand: Callable[[Array], Array] | None = None
 
 
 class Executable:
@@ -61,6 +63,7 @@ class Executable:
         self.results = [self.program.values[v] for v in self._results]
         self.constants = {v: library.asarray(a) for v, a in self.program.constants.items()}
         self.calls = [(kernel, self._call(kernel)) for kernel in self.fused.kernels]
+        self.roundings, self.stale = self._rounded_factors()
         self.without_epilogue: set[int] = set()  # results of products whose epilogue ran as a second kernel
 
     @property
@@ -68,7 +71,8 @@ class Executable:
         """The kernels of a call; known after the first, which shows which epilogues cuBLASLt supports."""
         copies = sum(len(kernel.reads) for kernel in self.fused.kernels if kernel.kind == "concat")
         others = sum(kernel.kind != "concat" for kernel in self.fused.kernels)
-        return others + copies + len(self.without_epilogue) + sum(map(self._is_state, self._results))
+        state_copies = sum(map(self._is_state, self._results))
+        return others + copies + self.roundings + len(self.without_epilogue) + state_copies
 
     def run(self, inputs: list[Array]) -> list[Array]:
         """One call; changes the state in place.
@@ -80,9 +84,9 @@ class Executable:
             The arrays beside the state; what lies in its memory is copied.
         """
         memory = self.constants | dict(zip(self.inputs, inputs, strict=True))
-        for kernel, call in self.calls:
+        for (kernel, call), stale in zip(self.calls, self.stale, strict=True):
             call(memory)
-            for value in kernel.ends:
+            for value in (*kernel.ends, *stale):
                 memory.pop(value, None)
         found = [self._value(v, memory) for v in self._results]
         return [a.copy() if self._is_state(v) else a for v, a in zip(self._results, found, strict=True)]
@@ -111,6 +115,40 @@ class Executable:
                 part = self._allocated(where.whole, memory)[where.start : where.start + like.size]
                 memory[value] = self.library.xp.reshape(part, like.shape)
         return memory[value]
+
+    # ------------------------------------------------------------ factors of 16 bits
+    def _rounded_factors(self) -> tuple[int, list[list[int]]]:
+        """How many factors a call rounds, and for each kernel those not needed, or not right, after it."""
+        of_kernels = [{self._base(v)[0] for v in _factors(kernel)} for kernel in self.fused.kernels]
+        if self.library.operand is None:
+            return 0, [[] for _ in of_kernels]
+        last = {base: k for k, bases in enumerate(of_kernels) for base in bases}
+        aliases, known, count, stale = self.fused.aliases, set[int](), 0, []
+        for k, (kernel, bases) in enumerate(zip(self.fused.kernels, of_kernels, strict=True)):
+            count += len(bases - known)
+            known |= bases
+            written = {aliases[op.out] for op in kernel.ops if op.inplace}
+            gone = {base for base in known if last[base] == k or aliases[base] in written}
+            known -= gone
+            stale.append([~base for base in gone])
+        return count, stale
+
+    def _base(self, value: int) -> tuple[int, bool]:
+        """The matrix of a factor as it lies in memory, and whether the factor is its transpose."""
+        view = self.fused.views.get(value)
+        if view is None or view.name != "matrix_transpose":
+            return value, False
+        return view.args[0].value, True
+
+    def _factor(self, value: int, memory: Memory) -> Array:
+        """A factor of a product; rounded, if it is, once for all products of it and of its transpose."""
+        if self.library.operand is None:
+            return self._value(value, memory)
+        base, turned = self._base(value)
+        if ~base not in memory:  # no value has this number
+            memory[~base] = self.library.operand(self._value(base, memory))
+        rounded = memory[~base]
+        return self.library.xp.matrix_transpose(rounded) if turned else rounded
 
     # ------------------------------------------------------------ calls
     def _call(self, kernel: Kernel) -> Call:
@@ -148,7 +186,7 @@ class Executable:
                 vector = self._allocated(epilogue[0].out, memory)
             else:
                 vector = self._value(epilogue[0].args[1].value, memory)
-            a, b = self._value(left, memory), self._value(right, memory)
+            a, b = self._factor(left, memory), self._factor(right, memory)
             if self.library.matmul_with_epilogue(names, a, b, out, vector):
                 return
             self.without_epilogue.add(result)
@@ -160,7 +198,8 @@ class Executable:
         return call
 
     def _into(self, op: Op, memory: Memory) -> None:
-        args = mapped(op.args, lambda ref: self._value(ref.value, memory))
+        of = self._factor if op.name == "matmul" else self._value
+        args = mapped(op.args, lambda ref: of(ref.value, memory))
         getattr(self.library.xp, op.name)(*args, **op.kw, out=self._allocated(op.out, memory))
 
     def _concat(self, op: Op, memory: Memory) -> None:
@@ -173,6 +212,11 @@ class Executable:
         whole = self._allocated(op.out, memory)
         for start, value in copied.items():
             whole[start : start + self.program.values[value].size] = self._value(value, memory)
+
+
+def _factors(kernel: Kernel) -> list[int]:
+    """The factors of a kernel's product."""
+    return [ref.value for op in kernel.ops if op.name == "matmul" for ref in refs(op.args)]
 
 
 def chain(kernel: Kernel, xp: Namespace) -> Callable[..., Any]:

@@ -14,9 +14,11 @@ from typing import Any
 from ...arrays import Array
 from .executable import Executable
 from .feed import BatchGather, same_memory
+from .products import OWN_WORKSPACES, Workspace
 
+OUT_OF_MEMORY = 2  # of cudaError_t, and of CUresult
 UPDATES = 16  # steps in one graph of a long scan, which share the cost of its launch
-_WARM_UPS = 2  # the first run compiles kernels and plans products, the second allocates as a capture will
+WARM_UPS = 2  # the first run compiles kernels and plans products, the second allocates as a capture will
 
 
 class CaptureStream:
@@ -24,12 +26,24 @@ class CaptureStream:
 
     Graphs of one stream never run at the same time, so they share the pool: memory that one graph needs
     only while it runs, the next may use too. Nothing else may use it: for CuPy, memory freed during
-    capture is free, while for the graph it is not.
+    capture is free, while for the graph it is not. So the pool never gives any back to the device, not even
+    when there is none left, and products have a workspace that goes with the stream.
     """
 
     def __init__(self, cupy: Any) -> None:
-        self.cupy, self.pool = cupy, cupy.cuda.MemoryPool()
-        self.cuda_stream = cupy.cuda.Stream(non_blocking=True)
+        self.cupy, self.pool = cupy, cupy.cuda.MemoryPool(self._malloc)
+        self.cuda_stream, self.workspace = cupy.cuda.Stream(non_blocking=True), Workspace(cupy)
+        OWN_WORKSPACES[cupy.cuda.Device().id, self.cuda_stream.ptr] = self.workspace
+
+    def _malloc(self, size: int) -> Any:
+        """New memory for the pool; if there is none, the error after which it does not free its blocks."""
+        cuda = self.cupy.cuda
+        try:
+            return cuda.MemoryPointer(cuda.Memory(size), 0)
+        except cuda.runtime.CUDARuntimeError as error:
+            if error.status != OUT_OF_MEMORY:
+                raise
+            raise cuda.memory.OutOfMemoryError(size, 0) from error
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
@@ -50,7 +64,7 @@ class CaptureStream:
     def warm_up(self, run: Callable[[], Any]) -> None:
         """Run without capture, so that a capture need not compile, plan or allocate anything."""
         with self.ordered_after_caller(), self.as_current():
-            for _ in range(_WARM_UPS):
+            for _ in range(WARM_UPS):
                 run()
             self.cuda_stream.synchronize()
 

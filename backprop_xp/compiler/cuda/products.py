@@ -4,12 +4,17 @@ A product is planned once for its shapes, before capture: while a stream is capt
 not be asked for an algorithm.
 """
 
+from collections.abc import Sequence
 from ctypes import c_double
-from threading import Lock, get_ident
+from functools import cached_property
+from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary, finalize
 
-from ...arrays import Array, Namespace
-from ...errors import BackpropError
+import numpy as np
+
+from ...arrays import Array
+from ...errors import BackpropError, unavailable
 from . import cublaslt
 from .cublaslt import Matrix, Plan, Precision, matrix
 
@@ -19,6 +24,11 @@ PRECISIONS = {
     "bfloat16": Precision(cublaslt.COMPUTE_32F, cublaslt.R_16BF, cublaslt.R_32F),
     "float16": Precision(cublaslt.COMPUTE_32F, cublaslt.R_16F, cublaslt.R_32F),
 }
+# Whether all algorithms that are offered are timed when a product is planned. Off, since the choice, and with
+# it the last bits, would differ from run to run; the benchmarks race it.
+TIMED = False
+_TIMES = 5  # a product is timed
+VECTOR_BYTES = _ALIGNED = 16  # the widest access of a thread
 _FLOAT64 = Precision(cublaslt.COMPUTE_64F, cublaslt.R_64F, cublaslt.R_64F, c_double)
 
 
@@ -40,21 +50,40 @@ class Problem(NamedTuple):
     epilogue: str
 
 
+class Workspace:
+    """Memory for what products keep between their kernels; allocated when it is first asked for."""
+
+    def __init__(self, cupy: Any) -> None:
+        self.cupy = cupy
+
+    @cached_property
+    def memory(self) -> Any:
+        """A pointer to WORKSPACE_BYTES on the current device."""
+        return self.cupy.cuda.alloc(cublaslt.WORKSPACE_BYTES)
+
+
+# Of streams that have one of their own, by device and address: it goes with the owner of the stream.
+OWN_WORKSPACES: WeakValueDictionary[tuple[int, int], Workspace] = WeakValueDictionary()
+
+
 class Products:
     """The `matmul` of the CuPy backend.
 
     Args:
         cupy: the module.
         precision: one of PRECISIONS; products of float64 are computed in float64.
+
+    Raises:
+        BackendUnavailable: bfloat16 without ml_dtypes, which has the type.
     """
 
     def __init__(self, cupy: Any, precision: str = "float32") -> None:
         self.cupy, self.precision = cupy, PRECISIONS[precision]
-        self.to_bfloat16 = cupy.fuse(self._to_bfloat16)
+        self.narrow = _dtype_16(precision)
         self.plans: dict[Problem, Plan | None] = {}
         self.unsupported: set[Any] = set()  # products with an epilogue that the library does not do in one
-        self.handles: dict[Any, Any] = {}
-        self.workspaces: dict[Any, Any] = {}
+        self.handles: dict[int, Any] = {}  # by device
+        self.workspaces: dict[tuple[int, int], Workspace] = {}  # of callers' streams, of which there are few
         self._library: Any = None
         self._lock = Lock()
 
@@ -63,15 +92,28 @@ class Products:
         """cuBLASLt, loaded when the first product is computed."""
         if self._library is None:
             self._library = cublaslt.loaded()
+            finalize(self, _destroy, self._library, self.handles).atexit = False
         return self._library
 
     def __call__(self, a: Array, b: Array, /, *, out: Array = None) -> Array:
-        """The product a b, written into `out` where it is given."""
+        """The product a b, written into `out` where it is given.
+
+        Raises:
+            BackpropError: cuBLASLt has no algorithm for it.
+        """
         if not self._supports(a, b):
             return self.cupy.matmul(a, b, out=out)  # no layer needs it; errors are CuPy's own
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), dtype=a.dtype)
-        self._multiply(a, b, out)
+        if not self._multiply(a, b, out):
+            aligned = self.cupy.empty(out.shape, dtype=out.dtype)
+            if _alignment(out) >= _ALIGNED or not self._multiply(a, b, aligned):
+                msg = (
+                    f"cuBLASLt has no algorithm for the product {a.shape} by {b.shape}: "
+                    "take another precision or batch size"
+                )
+                raise BackpropError(msg)
+            out[...] = aligned
         return out
 
     def matmul_with_epilogue(self, epilogue: str, a: Array, b: Array, out: Array, vector: Array) -> bool:
@@ -89,56 +131,62 @@ class Products:
             return False
         if vector.dtype != out.dtype or vector.strides != out.strides[1:]:
             return False
-        narrow = self._precision_of(b).operands in (cublaslt.R_16F, cublaslt.R_16BF)
-        if epilogue == "sum" and narrow:  # the sum would be of the rounded factor
+        if vector.data.ptr % VECTOR_BYTES:  # kernels may read it in wider pieces: pytorch#194497
             return False
+        if epilogue == "sum":
+            if self._precision_of(b).operands in (cublaslt.R_16F, cublaslt.R_16BF):
+                return False  # the sum would be of the rounded factor
+            if b.shape[0] == 1 and self.lt.cublasLtGetVersion() < cublaslt.SUMS_OF_ONE_ROW:
+                return False
         done = self._multiply(a, b, out, epilogue, vector)
         if not done:
             self.unsupported.add(key)
         return done
 
+    def operand(self, a: Array) -> Array:
+        """A factor in the type in which it is multiplied; its axes stay in their order in memory."""
+        return a if self.narrow is None or a.dtype != self.cupy.float32 else a.astype(self.narrow)
+
     def _supports(self, a: Array, b: Array) -> bool:
-        same = a.dtype == b.dtype and a.dtype in (self.cupy.float32, self.cupy.float64)
+        same = a.dtype == b.dtype and a.dtype in (self.cupy.float32, self.cupy.float64, self.narrow)
         return bool(same and a.ndim == b.ndim == 2 and a.size and b.size and a.shape[1] == b.shape[0])
 
     def _precision_of(self, a: Array) -> Precision:
-        return self.precision if a.dtype == self.cupy.float32 else _FLOAT64
-
-    def _to_bfloat16(self, bits: Array) -> Array:
-        return bfloat16(bits, xp=self.cupy)
-
-    def _operand(self, a: Array, precision: Precision) -> Array:
-        """A factor in the type of the operands, one of its axes contiguous."""
-        if precision.operands == cublaslt.R_16F:
-            return a.astype(self.cupy.float16)
-        if precision.operands == cublaslt.R_16BF:  # as bits: CuPy has no such type
-            return self.to_bfloat16(a.view(self.cupy.uint32))
-        return a if matrix(a) else self.cupy.ascontiguousarray(a)
+        return _FLOAT64 if a.dtype == self.cupy.float64 else self.precision
 
     def _multiply(self, a: Array, b: Array, out: Array, epilogue: str = "", vector: Array = None) -> bool:
         """C = A B of row-major matrices, as Cᵀ = Bᵀ Aᵀ of column-major ones; False if there is no plan."""
-        stream, device, precision = self.cupy.cuda.get_current_stream(), a.device.id, self._precision_of(a)
-        a, b = self._operand(a, precision), self._operand(b, precision)
+        stream, precision = self.cupy.cuda.get_current_stream(), self._precision_of(a)
+        a, b = (
+            each if matrix(each) else self.cupy.ascontiguousarray(each) for each in map(self.operand, (a, b))
+        )
         arrays = b, a, out
         with_vector = arrays if vector is None else (*arrays, vector)
         matrices: tuple[Any, ...] = tuple(map(matrix, arrays))
-        problem = Problem(device, precision, matrices, tuple(map(_alignment, with_vector)), epilogue)
-        if problem not in self.plans:
-            self.plans[problem] = self._plan(problem, stream, vector)
+        alignments = tuple(map(_alignment, with_vector))
+        problem = Problem(a.device.id, precision, matrices, alignments, epilogue)
+        if problem not in self.plans:  # to plan it is to compute it
+            self.plans[problem] = self._plan(problem, arrays, vector, stream)
+            return self.plans[problem] is not None
         plan = self.plans[problem]
-        if plan is None:
-            return False
+        if plan is not None:
+            cublaslt.check(self._launch(plan, arrays, vector, stream))
+        return plan is not None
+
+    def _launch(self, plan: Plan, arrays: Sequence[Array], vector: Array, stream: Any) -> int:
+        """Enqueue a product; the status."""
+        device = arrays[0].device.id
         handle, workspace = self._handle(device), self._workspace(device, stream)
         with self._lock:  # threads share the descriptor, which holds the address of the vector
             self._set_vector(plan.product, vector)
-            status = cublaslt.multiply(self.lt, handle, plan, arrays, workspace, stream)
-        if epilogue and status in cublaslt.UNSUPPORTED and not stream.is_capturing():
-            return False
-        cublaslt.check(status)
-        return True
+            return cublaslt.multiply(self.lt, handle, plan, arrays, workspace, stream)
 
-    def _plan(self, problem: Problem, stream: Any, vector: Array) -> Plan | None:
-        """Descriptors and algorithm of a product; None where cuBLASLt does not support its epilogue."""
+    def _plan(self, problem: Problem, arrays: Sequence[Array], vector: Array, stream: Any) -> Plan | None:
+        """Plan a product, and compute it; None where cuBLASLt has no algorithm that does it.
+
+        Raises:
+            RuntimeError: the stream is being captured, and the library must not be asked then.
+        """
         right, left, _ = problem.matrices
         if stream.is_capturing():
             msg = (
@@ -155,46 +203,60 @@ class Products:
         )
         of_factors, of_result = problem.alignments[:2], problem.alignments[2:]
         alignments = *of_factors, of_result[0], min(of_result)  # D's is the vector's, too
-        algorithm = cublaslt.algorithm(self.lt, self._handle(problem.device), product, layouts, alignments)
-        if algorithm is not None:
-            return Plan(product, layouts, algorithm, precision.scalar)
-        if problem.epilogue:
-            return None
-        msg = (
-            f"cuBLASLt has no algorithm for the product {left.shape} by {right.shape}: "
-            "take another precision or batch size"
-        )
-        raise BackpropError(msg)
+        handle = self._handle(problem.device)
+        offered = cublaslt.algorithms(self.lt, handle, product, layouts, alignments, problem)
+        plans = (Plan(product, layouts, algorithm, precision.scalar) for algorithm in offered)
+        able = (p for p in plans if not cublaslt.refused(self._launch(p, arrays, vector, stream), problem))
+        if TIMED:
+            return min(able, key=lambda p: self._milliseconds(p, arrays, vector, stream), default=None)
+        return next(able, None)
+
+    def _milliseconds(self, plan: Plan, arrays: Sequence[Array], vector: Array, stream: Any) -> float:
+        """The time of a product."""
+        begin, end = (self.cupy.cuda.Event() for _ in range(2))
+        begin.record(stream)
+        for _ in range(_TIMES):
+            cublaslt.check(self._launch(plan, arrays, vector, stream))
+        end.record(stream)
+        end.synchronize()
+        return float(self.cupy.cuda.get_elapsed_time(begin, end))
 
     def _set_vector(self, product: Any, vector: Array) -> None:
         if vector is not None:
             cublaslt.set_bias_pointer(self.lt, product, vector.data.ptr)
 
     def _handle(self, device: int) -> Any:
-        """The handle of this thread, on this device."""
-        key = (device, get_ident())
-        if key not in self.handles:
-            self.handles[key] = cublaslt.new_handle(self.lt)
-        return self.handles[key]
+        """The handle of a device, which threads may share."""
+        if device not in self.handles:
+            self.handles[device] = cublaslt.new_handle(self.lt)
+        return self.handles[device]
 
     def _workspace(self, device: int, stream: Any) -> Any:
         """The workspace of a stream: products that run at the same time must not share one."""
         key = (device, stream.ptr)
-        if key not in self.workspaces:
-            self.workspaces[key] = self.cupy.cuda.alloc(cublaslt.WORKSPACE_BYTES)
-        return self.workspaces[key]
+        own = OWN_WORKSPACES.get(key) or self.workspaces.get(key)
+        if own is None:
+            own = self.workspaces[key] = Workspace(self.cupy)
+        return own.memory
 
 
-def bfloat16(bits: Array, *, xp: Namespace) -> Array:
-    """The upper 16 of the 32 bits of float32, rounded to nearest, ties to even; NaN stays NaN.
+def _dtype_16(precision: str) -> Any:
+    """The dtype that factors are rounded to, None where they are not."""
+    if precision == "float16":
+        return np.dtype(np.float16)
+    if precision != "bfloat16":
+        return None
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError as error:
+        name = "ml_dtypes"
+        raise unavailable(name, name, "cuda12", error) from error
+    return np.dtype(bfloat16)
 
-    >>> import numpy as np
-    >>> numbers = np.asarray([1, -2, 1.00390625, 1.01171875], dtype="float32")
-    >>> [hex(bits) for bits in bfloat16(numbers.view("uint32"), xp=np)]
-    ['0x3f80', '0xc000', '0x3f80', '0x3f82']
-    """
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return xp.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7FC0, rounded).astype(xp.uint16)
+
+def _destroy(lt: Any, handles: dict[int, Any]) -> None:
+    for handle in handles.values():
+        lt.cublasLtDestroy(handle)
 
 
 def _alignment(a: Array) -> int:

@@ -4,7 +4,11 @@ While a graph trains on one staging buffer, the host gathers the rows of the nex
 to the other. The host waits for a buffer only where the device is the slower one.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -15,6 +19,8 @@ from .feed import BatchGather, steps_at_once
 from .graph import UPDATES, GraphInstance
 
 _ROWS = 65536  # the most rows of a buffer, where a batch has fewer
+_THREADS = min(8, os.cpu_count() or 1)  # that gather rows
+_PIECE = 1 << 20  # bytes that are worth a thread
 
 
 class StagingBuffer(BatchGather):
@@ -43,7 +49,7 @@ class StagingBuffer(BatchGather):
         self.filled.synchronize()  # the last copy out of pinned memory is done
         copy_stream.wait_event(self.read)
         for data, pinned, on_device in zip(given, self.pinned, self.data, strict=True):
-            np.take(data, rows, axis=0, out=pinned[: rows.size], mode="clip")
+            gather(data, rows, pinned[: rows.size])
             on_device[: rows.size].set(pinned[: rows.size], stream=copy_stream)
         self.filled.record(copy_stream)
 
@@ -71,6 +77,39 @@ class DoubleBuffer:
             rows = index[start : start + steps]
             self.buffers[0].fill(data, rows.ravel(), self.copy_stream)
             yield instance.scan(self.buffers[0], rows.shape[0])
+
+
+def gather(data: Array, rows: Array, out: Array) -> None:
+    """Rows of an array, copied by threads where they are large: one thread is slower than the bus.
+
+    Rows that follow one another are copied as one piece.
+
+    >>> out = np.zeros((3, 1))
+    >>> gather(np.arange(9.0)[:, None], np.asarray([4, 5, 6]), out)
+    >>> out.ravel().tolist()
+    [4.0, 5.0, 6.0]
+    """
+    contiguous = rows.size > 0 and bool((np.diff(rows) == 1).all())
+
+    def copy(part: slice) -> None:
+        if contiguous:
+            start = int(rows[0])
+            np.copyto(out[part], data[start + part.start : start + part.stop])
+        else:
+            np.take(data, rows[part], axis=0, out=out[part], mode="clip")
+
+    pieces = min(_THREADS, max(1, out.nbytes // _PIECE))
+    bounds = [k * rows.size // pieces for k in range(pieces + 1)]
+    parts = [slice(*pair) for pair in pairwise(bounds)]
+    if pieces == 1:
+        copy(parts[0])
+    else:
+        list(_threads().map(copy, parts))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, "backprop_xp gather")
 
 
 def _pinned(cupy: Any, shape: tuple[int, ...], dtype: Any) -> Any:
