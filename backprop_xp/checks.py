@@ -209,7 +209,7 @@ def check_finite(a: Array, what: str, first: int | None = None) -> None:
             n += int(xp.sum(xp.astype(bad, xp.int32)))
             row = start + _first_row(bad) if row is None else row
     if row is not None:
-        where = "" if first is None else f", the first of them in row {first + row}"
+        where = "" if first is None else f", the first of them in row {first + row}, counted from 0"
         msg = (
             f"{what} must be finite numbers; {n} of {prod(a.shape)} are NaN or infinite{where}: "
             "find and fix them first"

@@ -416,6 +416,7 @@ def test_training_is_not_offered_in_fractions(capsys, monkeypatch):
     ("words", "told"),
     [
         ("explain --weights 1e999999999 --inputs 1 --targets 1", "'1e999999999' is not a number"),
+        ("explain --article 2 --most 1 --names a", "leave out --names, --most"),
         ("explain --article 2 --page {here}", "{here} cannot be written: Is a directory"),
         ("articles --page {here}/file", "{here}/file cannot be written: File exists"),
         ("data teacher --rows 9 --out {here}/no/x.npy", "/no/.x.npy"),

@@ -67,8 +67,9 @@ def test_a_text_file_has_names_separators_and_text(tmp_path):
     assert (x.tolist(), t.tolist()) == ([[1.5], [2000.0], [-1.0]], [1, 0, 1])
     path.write_text("\n" + TEXT.lstrip("\ufeff"), encoding="utf-8")
     assert files.open_table(str(path), drop=["name"]).rows(0, 3)[0].tolist() == x.tolist()
-    path.write_text("1\t2\n3\t4\n", encoding="utf-8")
-    assert files.open_table(str(path), "0").rows(0, 2)[0].tolist() == [[2.0], [4.0]]
+    for mark in "\t|":
+        path.write_text(f"1{mark}2\n3{mark}4\n", encoding="utf-8")
+        assert files.open_table(str(path), "0").rows(0, 2)[0].tolist() == [[2.0], [4.0]]
 
 
 @pytest.mark.parametrize(
@@ -84,12 +85,13 @@ def test_a_text_file_has_names_separators_and_text(tmp_path):
         ("a.csv", "a,b\n1,2\n", {"drop": ["c"]}, "there is no column 'c'"),
         ("a.csv", "a,b\nx,2\n", {}, "columns that hold no numbers: 'a'"),
         ("a.npy", "no array", {}, "cannot be read"),
-        ("a.npz", "no archive", {}, "cannot be read"),
+        ("a.npz", "no archive", {}, "cannot be read: it is no array of numbers, or damaged"),
+        ("a.csv", b"a,b\n\xff,2\n", {}, "it is not text in UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, name, text, settings, message):
     if text is not None:
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(bp.BackpropError, match=message):
         files.open_table(str(tmp_path / name), **settings)
 

@@ -583,6 +583,15 @@ def test_frames_of_numbers_are_taken_by_name(library, line):
     )
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_dates_are_refused_since_a_net_takes_numbers(library):
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    day = np.datetime64("2026-01-01", "ns") + np.arange(4) * np.timedelta64(1, "D")
+    frame = module.DataFrame({"size": [1.0, 2.0, 3.0, 4.0], "day": day})
+    with pytest.raises(bp.BackpropError, match="columns of dates or times: 'day'; give numbers"):
+        BackpropRegressor(max_iter=1).fit(frame, [0.0, 1.0, 2.0, 3.0])
+
+
 @pytest.mark.parametrize("form", ["csr_array", "csc_array", "coo_matrix"])
 @pytest.mark.parametrize("standardize", [False, True])
 def test_a_sparse_matrix_is_learnt_as_the_dense_one(form, standardize, flowers, monkeypatch):

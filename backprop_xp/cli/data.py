@@ -158,9 +158,10 @@ def _from_file(args: argparse.Namespace, place: dict[str, Any]) -> Given:
     numbers = table.task == "regression"
     scaled = "inputs and target are" if numbers else "inputs are"
     target = f"target {table.target!r}" + ("" if numbers else f", {_named(table.classes)}")
+    others = f"{_counted(held.n, 'other row')} {'is' if held.n == 1 else 'are'} held out"
     about = (
         f"{train.n:,} rows of {Path(args.data).name}: {_counted(table.features, 'feature')}, {target}; "
-        f"{held.n:,} other rows are held out; {scaled} standardized to mean 0 and variance 1"
+        f"{others}; {scaled} standardized to mean 0 and variance 1"
     )
     unit = float(spread[1][0]) if numbers else None
     return Given(source, (x, t), about, unit=unit, preprocessing=Preprocessing.of(table, mean, spread))

@@ -31,6 +31,10 @@ EXAMPLES = """examples:
   backprop-xp explain --model net.safetensors --inputs "0.5 1 2" --targets 1"""
 
 
+_OF_NETS = {"bias": None, "activation": "relu", "rate": "1/10", "inputs": None, "targets": None,
+            "names": None, "batch_size": 1, "most": MOST}  # fmt: skip
+
+
 def add_parser(commands: Any, formatter: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("explain", help="say why each weight moves", description=ABOUT,
@@ -41,9 +45,9 @@ def add_parser(commands: Any, formatter: Any) -> None:
     add("--model", metavar="FILE", help="a model file, or a run directory, whose newest checkpoint is taken")
     add("--weights", metavar="W …", help="the weights of one neuron, one for each input")
     add("--bias", metavar="B", help="its bias, a negative one as --bias=-1/4 (default: no bias)")
-    add("--activation", choices=list(activations.ALL), default="relu", metavar="NAME",
+    add("--activation", choices=list(activations.ALL), default=_OF_NETS["activation"], metavar="NAME",
         help=f"activation of the neuron: {', '.join(activations.ALL)}")  # fmt: skip
-    add("--rate", default="1/10", metavar="X", help="learning rate of the neuron")
+    add("--rate", default=_OF_NETS["rate"], metavar="X", help="learning rate of the neuron")
     add("--inputs", metavar="X …; …", help="the inputs of each sample, samples separated by ;")
     add("--targets", metavar="T; …", help="what is expected of each sample")
     add("--names", metavar="A,B,…", help="names of the inputs")
@@ -86,6 +90,10 @@ def _explanation(args: argparse.Namespace) -> Explanation:
         msg = "give one of --article N, --model FILE and --weights 'W …'"
         raise BackpropError(msg)
     if args.article is not None:
+        if others := [name for name, value in _OF_NETS.items() if getattr(args, name) != value]:
+            options = ", ".join("--" + name.replace("_", "-") for name in others)
+            msg = f"an article has its own nets, inputs and rate: leave out {options}"
+            raise BackpropError(msg)
         (article,) = articles_of(args.article)
         return explanation(article, language=args.language)
     if not args.inputs or not args.targets:

@@ -44,8 +44,8 @@ def open_table(
 ) -> Table:
     """The table in a file, by its ending.
 
-    - .csv, .tsv, .txt: the first line names the columns, unless there is a number in it; else they are
-      named 0, 1, 2, …
+    - .csv, .tsv, .txt, with cells between commas, semicolons, tabs or bars: the first line names the columns,
+      unless there is a number in it; else they are named 0, 1, 2, …
     - .parquet
     - .npy: two axes; columns are named 0, 1, 2, …
     - .npz: arrays x and t, or X and y; columns of x are named x0, x1, …
@@ -113,8 +113,12 @@ def _in_memory(path: str, *, targets: bool = True) -> dict[str, Array]:
     read: dict[str, Callable[[str], dict[str, Array]]] = {".npy": _npy, ".npz": partial(_npz, needed=targets)}
     try:
         return read.get(Path(path).suffix.lower(), _csv)(path)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        msg = f"{path} cannot be read: {error}"
+    except UnicodeDecodeError as error:
+        msg = f"{path} cannot be read: it is not text in UTF-8 (byte {error.start}); save it as UTF-8"
+        raise BackpropError(msg) from error
+    except (OSError, csv.Error, ValueError) as error:
+        why = "it is no array of numbers, or damaged" if "pickle" in str(error) else error
+        msg = f"{path} cannot be read: {why}"
         raise BackpropError(msg) from error
 
 
@@ -200,7 +204,7 @@ def _lines(path: str, headed: bool = False) -> Iterator[tuple[int, list[str]]]:
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         start = next((line for line in file if line.strip()), "")
         file.seek(0)
-        reader = csv.reader(file, delimiter=max(",;\t", key=start.count))
+        reader = csv.reader(file, delimiter=max(",;\t|", key=start.count))
         told = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells)
         yield from islice(told, int(headed), None)
 

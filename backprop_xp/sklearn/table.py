@@ -88,14 +88,24 @@ class ScaledSparse(Sparse):
 
 # ---------------------------------------------------------------- frames
 def frame_of(X: Any) -> Any:
-    """A frame of pandas, polars or pyarrow in the form of narwhals; None for what is none."""
+    """A frame of pandas, polars or pyarrow in the form of narwhals; None for what is none.
+
+    Raises:
+        BackpropError: it has columns of dates or times, whose numbers would be nanoseconds.
+    """
     if not hasattr(X, "columns"):
         return None
     try:
         import narwhals
     except ImportError:  # then a frame is what scikit-learn makes of it
         return None
-    return narwhals.from_native(X, eager_only=True, pass_through=True) if hasattr(X, "shape") else None
+    if not hasattr(X, "shape"):
+        return None
+    frame = narwhals.from_native(X, eager_only=True, pass_through=True)
+    if dates := [name for name, kind in getattr(frame, "schema", {}).items() if kind.is_temporal()]:
+        msg = f"columns of dates or times: {listed(dates)}; give numbers, such as days since one of them"
+        raise BackpropError(msg)
+    return frame
 
 
 def categories_of(frame: Any) -> dict[str, list[str]]:
