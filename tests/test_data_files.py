@@ -233,6 +233,34 @@ def test_other_rows_are_predicted_with_the_names_scales_and_classes_of_the_train
     assert [line.split(",") for line in out.read_text("utf-8").splitlines()] == [head, *rows]
 
 
+def test_an_update_is_explained_in_the_numbers_and_classes_of_the_table(saved, tmp_path, capsys):
+    run = trained(tmp_path, FLOWERS, capsys)
+
+    def explained(run, *words):
+        assert cli.main(["explain", "--model", str(run), "--json", *words]) == 0
+        return json.loads(capsys.readouterr().out)["runs"][0]
+
+    own = explained(run, "--inputs", "2.1", "--targets", "c")
+    learner, w, s = bp.load(max(run.glob("step-*")))
+    with bp.RunDir(run) as opened:
+        opened.restore(learner)
+        scales = Preprocessing.parsed(opened.notes["table"])
+    x = ((np.asarray([[2.1]], dtype="float32") - scales.mean) / scales.scale).astype("float32")
+    loss = float(learner.losses(w, s, x, np.asarray([2], dtype="int32"))[0])
+    assert float(own["steps"][0]["loss"]) == pytest.approx(loss, rel=1e-6)
+    assert own["net"]["layers"][0]["labels"] == ["length"]
+    for words, told in (("--inputs 1 --targets d", "no classes of the table: 'd'"),
+                        ("--inputs 1,2 --targets a", "a row has 1 numbers, 'length'; got 2")):  # fmt: skip
+        assert cli.main(["explain", "--model", str(run), *words.split()]) == 2
+        assert told in capsys.readouterr().err
+
+    command = ["train", "--data", saved("npz", ROWS), "--run", str(tmp_path / "numbers"), "--layers", "none"]
+    assert cli.main([*command, "--epochs", "1", "--task", "regression", "--quiet"]) == 0
+    capsys.readouterr()
+    mean = ROWS.mean(axis=0)
+    assert explained(tmp_path / "numbers", "--inputs", f"{mean[0]} {mean[1]}", "--targets", f"{mean[2]}")
+
+
 def test_numbers_come_in_the_unit_of_their_column_in_blocks_and_from_the_best_epoch(
     saved, tmp_path, capsys, monkeypatch
 ):

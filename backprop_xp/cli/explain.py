@@ -10,7 +10,8 @@ from .. import activations, backends, insight, terminal
 from ..articles import load as articles_of
 from ..articles.site import explanation
 from ..backends import asarray
-from ..errors import BackpropError, FileError
+from ..data.preprocessing import Preprocessing
+from ..errors import BackpropError, FileError, listed
 from ..files import load
 from ..files.folder import step_files
 from ..insight.explain import MOST, Explanation
@@ -20,15 +21,18 @@ from ..learner import Learner
 from ..net import chain
 from ..number import from_text
 from ..updates import GradientDescent
+from .predict import kept
 
 ABOUT = """Explain why each weight moves, in words; each claim is checked by measuring it.
 
 Give an article (--article 2), or a neuron of your own (--weights, --inputs, --targets), or a model file or
-run directory (--model) with rows to learn from. Numbers may be fractions; they are then exact."""
+run directory (--model) with rows to learn from. Numbers may be fractions; they are then exact. A run of
+`train --data FILE` takes the numbers and classes of its table, and standardizes them as it did then."""
 EXAMPLES = """examples:
   backprop-xp explain --article 2 --page why.html
   backprop-xp explain --weights "1/2 -1/4" --inputs "2 -3; 1 0" --targets "3; 0" --rate 1/10
-  backprop-xp explain --model net.safetensors --inputs "0.5 1 2" --targets 1"""
+  backprop-xp explain --model net.safetensors --inputs "0.5 1 2" --targets 1
+  backprop-xp explain --model runs/flowers --inputs "5.1 3.5" --targets rose --page why.html"""
 
 
 _OF_NETS = {"bias": None, "activation": "relu", "rate": "1/10", "inputs": None, "targets": None,
@@ -99,11 +103,14 @@ def _explanation(args: argparse.Namespace) -> Explanation:
     if not args.inputs or not args.targets:
         msg = "give --inputs and --targets: samples separated by ;, the numbers of a sample by spaces"
         raise BackpropError(msg)
-    made = _neuron(args) if args.model is None else _loaded(args.model)
-    learner, w, s = made
+    if args.model is None:
+        (learner, w, s), table, names = _neuron(args), None, {"outputs": ["neuron"]}
+    else:
+        (learner, w, s), table = _loaded(args.model)
+        names = table.labels if table else {}
     x = asarray(_rows(args.inputs, w), like=w[:0])
-    t = _targets(args.targets, learner, w)
-    names = {} if args.model else {"outputs": ["neuron"]}
+    t = _targets(args.targets, learner, w, table)
+    x, t = table.standardized(x, t) if table else (x, t)
     names |= {"inputs": [name.strip() for name in args.names.split(",")]} if args.names else {}
     return insight.explain(learner, w, s, x, t, batch_size=args.batch_size, labels=names, most=args.most,
                            language=args.language)  # fmt: skip
@@ -123,7 +130,8 @@ def _neuron(args: argparse.Namespace) -> tuple[Learner, Any, Any]:
     return learner, *learner.init(weights=blocks, **place)
 
 
-def _loaded(path: str) -> tuple[Learner, Any, Any]:
+def _loaded(path: str) -> tuple[tuple[Learner, Any, Any], Preprocessing | None]:
+    """A model, and what it says of the table it was trained on."""
     file = Path(path)
     if file.is_dir():
         checkpoints = sorted(step_files(file))
@@ -131,7 +139,7 @@ def _loaded(path: str) -> tuple[Learner, Any, Any]:
             msg = f"there is no checkpoint in {path}"
             raise FileError(msg)
         file = checkpoints[-1]
-    return load(file)
+    return load(file), kept(file)
 
 
 def _rows(text: str, like: Any) -> list[list[Any]]:
@@ -143,8 +151,15 @@ def _rows(text: str, like: Any) -> list[list[Any]]:
     return rows if backends.of(like).name == "exact" else _floats(rows)
 
 
-def _targets(text: str, learner: Learner, like: Any) -> Any:
-    """What is expected; for losses on classes, one number a sample is its label."""
+def _targets(text: str, learner: Learner, like: Any, table: Preprocessing | None) -> Any:
+    """What is expected; for losses on classes, one number a sample is its label, or the class by its name."""
+    if table and table.classes:
+        known = {str(name): k for k, name in enumerate(table.classes)}
+        given = [part.strip() for part in text.split(";") if part.strip()]
+        if missing := [each for each in given if each not in known]:
+            msg = f"no classes of the table: {listed(missing)}; there are {listed(known)}"
+            raise BackpropError(msg)
+        return asarray([known[each] for each in given], like=like[:0], dtype="int32")
     rows = _rows(text, like)
     if learner.loss.targets != "distribution" or any(len(row) > 1 for row in rows):
         return asarray(rows, like=like[:0])

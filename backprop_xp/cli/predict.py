@@ -71,20 +71,28 @@ def keep(run: RunDir, preprocessing: Preprocessing) -> None:
         raise FileError(msg)
 
 
+def kept(path: Path) -> Preprocessing | None:
+    """What a model file says of the table it was trained on; None where it says nothing.
+
+    Raises:
+        FileError: it is no model file, or damaged.
+    """
+    with opened(path) as reader:
+        run = told(reader).get("run")
+    notes = run.get("notes") if isinstance(run, dict) else None
+    return Preprocessing.parsed(notes[NOTE]) if isinstance(notes, dict) and NOTE in notes else None
+
+
 def predict(args: argparse.Namespace) -> int:
     """Predict the rows of a file, block by block."""
     path = _model(checked_path(args.model))
-    with opened(path) as reader:
-        about = told(reader)
-    run = about.get("run")
-    notes = run.get("notes") if isinstance(run, dict) else None
-    if not isinstance(notes, dict) or NOTE not in notes:
+    preprocessing = kept(path)
+    if preprocessing is None:
         msg = (
             f"{path} does not say what its columns are, as runs of `train --data FILE --run DIR` do: use "
             "bp.load or, for an estimator, its load"
         )
         raise FileError(msg)
-    preprocessing = Preprocessing.parsed(notes[NOTE])
     learner, w, s = load(path, backend="numpy")
     inputs, shapes = preprocessing.inputs(args.data, str(w.dtype)), learner.net.outputs
     ends = (len(preprocessing.features),), (len(preprocessing.classes) or 1,)

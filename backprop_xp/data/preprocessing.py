@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from .. import backends
 from ..arrays import Array
-from ..errors import FileError
+from ..errors import BackpropError, FileError, listed
 from .files import open_features
 from .parts import Standardized
 from .tables import Table
@@ -83,6 +83,20 @@ class Preprocessing(NamedTuple):
         parts = (host.asarray(each[: len(self.features)]) for each in (self.mean, self.scale))
         mean, scale = ((part,) for part in parts)
         return Standardized(open_features(path, self.features, dtype), mean, scale)
+
+    def standardized(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """Rows in the units of the table as the net takes them; targets that are numbers likewise."""
+        n = len(self.features)
+        if x.ndim != 2 or x.shape[1] != n:
+            msg = f"a row has {n} numbers, {listed(self.features)}; got {x.shape[-1]}"
+            raise BackpropError(msg)
+        mean, scale = (backends.asarray(each, like=x) for each in (self.mean, self.scale))
+        return (x - mean[:n]) / scale[:n], t if self.classes else (t - mean[n:]) / scale[n:]
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """Names of the net's inputs and outputs, for explanations."""
+        return {"inputs": self.features, "outputs": [str(name) for name in self.classes] or [self.target]}
 
     def answers(self, y: Array) -> list[list[Any]]:
         """A row of the answer for each prediction: the class and its probability, or the number in its unit.
