@@ -249,6 +249,8 @@ def test_an_update_is_explained_in_the_numbers_and_classes_of_the_table(saved, t
     loss = float(learner.losses(w, s, x, np.asarray([2], dtype="int32"))[0])
     assert float(own["steps"][0]["loss"]) == pytest.approx(loss, rel=1e-6)
     assert own["net"]["layers"][0]["labels"] == ["length"]
+    assert cli.main(["show", str(max(run.glob("step-*")))]) == 0
+    assert "target 'name', 3 classes, by the columns 'length'" in capsys.readouterr().out
     for words, told in (("--inputs 1 --targets d", "no classes of the table: 'd'"),
                         ("--inputs 1,2 --targets a", "a row has 1 numbers, 'length'; got 2")):  # fmt: skip
         assert cli.main(["explain", "--model", str(run), *words.split()]) == 2
@@ -259,6 +261,24 @@ def test_an_update_is_explained_in_the_numbers_and_classes_of_the_table(saved, t
     capsys.readouterr()
     mean = ROWS.mean(axis=0)
     assert explained(tmp_path / "numbers", "--inputs", f"{mean[0]} {mean[1]}", "--targets", f"{mean[2]}")
+
+
+def test_a_model_of_a_table_is_exported_with_its_scales(saved, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    run, out = trained(tmp_path, FLOWERS, capsys), str(tmp_path / "model.onnx")
+    assert cli.main(["export", str(max(run.glob("step-*"))), out]) == 0
+    (tmp_path / "new.csv").write_text("length\n2.1\n0.05\n", encoding="utf-8")
+    capsys.readouterr()
+    _, *wanted = predicted(capsys, run, "--data", tmp_path / "new.csv")
+    session = onnxruntime.InferenceSession(out)
+    (found,) = session.run(None, {"input": np.asarray([[2.1], [0.05]], dtype="float32")})
+    told = session.get_modelmeta().custom_metadata_map
+    assert [json.loads(told["classes"])[k] for k in found.argmax(axis=1)] == [name for name, _ in wanted]
+    np.testing.assert_allclose(found.max(axis=1), [float(share) for _, share in wanted], rtol=1e-5)
+    path, numbers = saved("npz", ROWS), tmp_path / "numbers"
+    assert cli.main(["train", "--data", path, "--run", str(numbers), "--epochs", "1", "--quiet"]) == 0
+    assert cli.main(["export", str(max(numbers.glob("step-*"))), out]) == 0
+    assert "in standard deviations of the target" in capsys.readouterr().err
 
 
 def test_numbers_come_in_the_unit_of_their_column_in_blocks_and_from_the_best_epoch(

@@ -262,7 +262,7 @@ def test_values_of_a_target_are_classes_or_numbers(table, target, task, classes,
     [
         ({"target": "prize"}, "there is no column 'prize'; the columns are 'size', 'kind'"),
         ({"target": "price"}, "columns that hold no numbers: 'kind'; leave them out"),
-        ({"target": "kind", "features": []}, "a table needs features"),
+        ({"target": "kind", "features": []}, "no column is left as a feature beside the target 'kind'"),
         ({"target": "kind", "features": ["size"], "task": "poetry"}, "got 'poetry'"),
         ({"target": "kind", "features": ["size"], "task": "regression"}, "holds no numbers"),
     ],

@@ -14,6 +14,8 @@ from ..data.preprocessing import Preprocessing
 from ..errors import BackpropError, FileError, listed
 from ..files import load
 from ..files.folder import step_files
+from ..files.model import told
+from ..files.safetensors import opened
 from ..insight.explain import MOST, Explanation
 from ..insight.pictures import PICTURES
 from ..layers import Activate, Linear
@@ -139,7 +141,9 @@ def _loaded(path: str) -> tuple[tuple[Learner, Any, Any], Preprocessing | None]:
             msg = f"there is no checkpoint in {path}"
             raise FileError(msg)
         file = checkpoints[-1]
-    return load(file), kept(file)
+    with opened(file) as reader:
+        table = kept(told(reader))
+    return load(file), table
 
 
 def _rows(text: str, like: Any) -> list[list[Any]]:

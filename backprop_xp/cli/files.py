@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import terminal
 from ..arrays import Array
-from ..errors import BackpropError, FileError, unavailable
+from ..errors import BackpropError, FileError, listed, unavailable
 from ..files import RunDir
 from ..files.atomic import write_whole
 from ..files.folder import read_log, read_settings, step_files
@@ -21,8 +21,9 @@ from ..learner import Learner
 from ..onnx import to_onnx
 from ..printed import settings, table
 from ..step import State
-from . import workers
+from . import predict, workers
 
+_FEW = 5  # names that are shown
 _FEWEST = 0.1  # of an epoch's rows whose mean loss is drawn: of fewer it jumps about
 
 
@@ -195,6 +196,10 @@ def show(args: argparse.Namespace) -> int:
         lines += [("numbers", f"{found['dtype']}, {size} in {len(tensors)} tensors"), ("steps", f"{steps:,}")]
         if isinstance(run := found.get("run"), dict):
             lines += _of_run(run, tensors)
+        if kept := predict.kept(found):
+            classes = f", {len(kept.classes)} classes" if kept.classes else ""
+            of = listed(kept.features[:_FEW]) + (", …" if len(kept.features) > _FEW else "")
+            lines.append(("table", f"target {kept.target!r}{classes}, by the columns {of}"))
         lines.append(("written", f"by backprop_xp {str(found.get('version'))[:20]}"))
     try:
         with opened(path) as reader:
@@ -209,9 +214,14 @@ def show(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write what a model file predicts as an ONNX model, with the scales and categories of an estimator."""
+    """Write what a model file predicts as an ONNX model.
+
+    With the scales and categories of an estimator, and the scales of the inputs of a run of
+    `train --data FILE`; what else such a run keeps of its table is in the model's metadata.
+    """
     with opened(checked_path(args.file)) as reader:
-        kind = (told(reader).get("estimator") or {}).get("class")
+        about = told(reader)
+    kind = (about.get("estimator") or {}).get("class")
     if kind in {"BackpropClassifier", "BackpropRegressor"}:
         try:
             from .. import sklearn
@@ -220,7 +230,13 @@ def export(args: argparse.Namespace) -> int:
             raise unavailable(library, "sklearn", "sklearn", error) from error
         model = getattr(sklearn, kind).load(args.file).to_onnx(opset=args.opset)
     else:
-        model = to_onnx(*load(args.file, backend="numpy"), opset=args.opset)
+        learner, w, s = load(args.file, backend="numpy")
+        table = predict.kept(about)
+        more = table.for_onnx(next(iter(learner.net.inputs))) if table else {}
+        model = to_onnx(learner, w, s, opset=args.opset, **more)
+        if table and not table.classes:
+            unit = "standard deviations of the target from its mean, which the metadata hold"
+            terminal.complain(f"backprop-xp: the output is in {unit}")
     write_whole(Path(args.out), [model.SerializeToString()])
     for what, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
         print(f"{what:9}{', '.join(map(_told_of, values))}")

@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,13 @@ def keep(run: RunDir, preprocessing: Preprocessing) -> None:
         raise FileError(msg)
 
 
-def kept(path: Path) -> Preprocessing | None:
-    """What a model file says of the table it was trained on; None where it says nothing.
+def kept(about: Mapping[str, Any]) -> Preprocessing | None:
+    """What a model file tells of the table it was trained on, None where it tells nothing.
 
     Raises:
-        FileError: it is no model file, or damaged.
+        FileError: that is damaged.
     """
-    with opened(path) as reader:
-        run = told(reader).get("run")
+    run = about.get("run")
     notes = run.get("notes") if isinstance(run, dict) else None
     return Preprocessing.parsed(notes[NOTE]) if isinstance(notes, dict) and NOTE in notes else None
 
@@ -86,7 +85,8 @@ def kept(path: Path) -> Preprocessing | None:
 def predict(args: argparse.Namespace) -> int:
     """Predict the rows of a file, block by block."""
     path = _model(checked_path(args.model))
-    preprocessing = kept(path)
+    with opened(path) as reader:
+        preprocessing = kept(told(reader))
     if preprocessing is None:
         msg = (
             f"{path} does not say what its columns are, as runs of `train --data FILE --run DIR` do: use "

@@ -1,5 +1,6 @@
 """What a training on a file did to the columns, so that other rows can be predicted by the same scales."""
 
+import json
 from collections.abc import Sequence
 from math import isclose, isfinite
 from typing import Any, NamedTuple
@@ -97,6 +98,13 @@ class Preprocessing(NamedTuple):
     def labels(self) -> dict[str, list[str]]:
         """Names of the net's inputs and outputs, for explanations."""
         return {"inputs": self.features, "outputs": [str(name) for name in self.classes] or [self.target]}
+
+    def for_onnx(self, name: str) -> dict[str, Any]:
+        """The keywords of `bp.to_onnx` for a net with an input of this name: it takes the table's numbers."""
+        n = len(self.features)
+        told = {key: json.dumps(value) for key, value in self._asdict().items()}
+        mean, scale = (backends.get("numpy").xp.asarray(each[:n]) for each in (self.mean, self.scale))
+        return {"scale": {name: (mean, scale)}, "metadata": told}
 
     def answers(self, y: Array) -> list[list[Any]]:
         """A row of the answer for each prediction: the class and its probability, or the number in its unit.
