@@ -61,8 +61,10 @@ def computed(f: Function, op: Op, values: Sequence[Any], get: Get, lanes: int) -
         return f.binary(_LOGICAL[name], *[*typed(np.bool_), f.constant(1, np.bool_, lanes)][:2])
     if name in _TESTS:
         return _test(f, name, typed(mixed)[0])
-    kind = mixed if op.inplace else out
-    return converted(f, _computed(f, name, typed(kind)), out)
+    args = typed(mixed if op.inplace else out)
+    if op.inplace and name in ("add", "subtract") and f.target.fused and args[1].factors:
+        return converted(f, _changed(f, name, *args), out)
+    return converted(f, _computed(f, name, args), out)
 
 
 def _computed(f: Function, name: str, args: list[Register]) -> Register:
@@ -101,33 +103,20 @@ def _product(f: Function, a: Register, b: Register) -> Register:
     return f.binary("fmul", a, b)._replace(factors=(a, b))
 
 
-def _sum(f: Function, a: Register, b: Register) -> Register:
-    """a + b; a product is rounded with the sum, not before."""
-    if f.target.fused and b.factors:
-        return f.fma(*b.factors, a)
-    if f.target.fused and a.factors:
-        return f.fma(*a.factors, b)
-    return f.binary("fadd", a, b)
-
-
-def _difference(f: Function, a: Register, b: Register) -> Register:
-    """a − b, as a sum is computed; a product less itself is 0."""
-    fused = f.target.fused and a.name != b.name
-    if fused and b.factors:
-        x, y = b.factors
-        return f.fma(_negative(f, x), y, a)
-    if fused and a.factors:
-        return f.fma(*a.factors, _negative(f, b))
-    return f.binary("fsub", a, b)
-
-
-def _quotient(f: Function, a: Register, b: Register) -> Register:
-    return f.binary("fdiv", a, b)
+def _changed(f: Function, name: str, w: Register, step: Register) -> Register:
+    """w ± step; where the step is a product, as η g is, it is rounded with the sum, not before."""
+    assert step.factors
+    a, b = step.factors
+    return f.fma(a if name == "add" else _negative(f, a), b, w)
 
 
 _ARITHMETIC: dict[str, Callable[..., Register]] = {
-    "add": _sum, "subtract": _difference, "multiply": _product, "divide": _quotient, "negative": _negative,
-}  # fmt: skip
+    "add": lambda f, a, b: f.binary("fadd", a, b),
+    "subtract": lambda f, a, b: f.binary("fsub", a, b),
+    "divide": lambda f, a, b: f.binary("fdiv", a, b),
+    "multiply": _product,
+    "negative": _negative,
+}
 
 
 def _of_integers(f: Function, name: str, args: list[Register]) -> Register | None:
