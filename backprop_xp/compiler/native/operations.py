@@ -61,10 +61,18 @@ def computed(f: Function, op: Op, values: Sequence[Any], get: Get, lanes: int) -
         return f.binary(_LOGICAL[name], *[*typed(np.bool_), f.constant(1, np.bool_, lanes)][:2])
     if name in _TESTS:
         return _test(f, name, typed(mixed)[0])
-    args = typed(mixed if op.inplace else out)
-    if op.inplace and name in ("add", "subtract") and f.target.fused and args[1].factors:
-        return converted(f, _changed(f, name, *args), out)
-    return converted(f, _computed(f, name, args), out)
+    if not op.inplace:
+        return _computed(f, name, typed(out))
+    return converted(f, _changed(f, name, typed(mixed)), out)
+
+
+def _changed(f: Function, name: str, args: list[Register]) -> Register:
+    """What is changed in place; w ± a b, as in w − η g, is rounded once."""
+    factors = args[-1].factors
+    if name not in ("add", "subtract") or not factors or not f.target.fused:
+        return _computed(f, name, args)
+    a, b = factors
+    return f.fma(a if name == "add" else _negative(f, a), b, args[0])
 
 
 def _computed(f: Function, name: str, args: list[Register]) -> Register:
@@ -101,13 +109,6 @@ def _negative(f: Function, a: Register) -> Register:
 
 def _product(f: Function, a: Register, b: Register) -> Register:
     return f.binary("fmul", a, b)._replace(factors=(a, b))
-
-
-def _changed(f: Function, name: str, w: Register, step: Register) -> Register:
-    """w ± step; where the step is a product, as η g is, it is rounded with the sum, not before."""
-    assert step.factors
-    a, b = step.factors
-    return f.fma(a if name == "add" else _negative(f, a), b, w)
 
 
 _ARITHMETIC: dict[str, Callable[..., Register]] = {
