@@ -61,9 +61,8 @@ def computed(f: Function, op: Op, values: Sequence[Any], get: Get, lanes: int) -
         return f.binary(_LOGICAL[name], *[*typed(np.bool_), f.constant(1, np.bool_, lanes)][:2])
     if name in _TESTS:
         return _test(f, name, typed(mixed)[0])
-    if not op.inplace:
-        return _computed(f, name, typed(out))
-    return converted(f, _changed(f, name, typed(mixed)), out)
+    found = _changed(f, name, typed(mixed)) if op.inplace else _computed(f, name, typed(out))
+    return converted(f, found, out)
 
 
 def _changed(f: Function, name: str, args: list[Register]) -> Register:
