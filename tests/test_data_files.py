@@ -70,6 +70,8 @@ def test_a_text_file_has_names_separators_and_text(tmp_path):
     for mark in "\t|":
         path.write_text(f"1{mark}2\n3{mark}4\n", encoding="utf-8")
         assert files.open_table(str(path), "0").rows(0, 2)[0].tolist() == [[2.0], [4.0]]
+    path.write_text("P(a|b),t\n1,2\n3,4\n", encoding="utf-8")
+    assert files.open_table(str(path)).names == ("P(a|b)",)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,7 @@ def test_a_text_file_has_names_separators_and_text(tmp_path):
         ("a.csv", "a,b\nx,2\n", {}, "columns that hold no numbers: 'a'"),
         ("a.npy", "no array", {}, "cannot be read"),
         ("a.npz", "no archive", {}, "cannot be read: it is no array of numbers, or damaged"),
+        ("a.npz", b"PK\x03\x04cut", {}, "cannot be read: File is not a zip file"),
         ("a.csv", b"a,b\n\xff,2\n", {}, "it is not text in UTF-8"),
     ],
 )
@@ -98,8 +101,15 @@ def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(tmp_path, name, tex
 
 def test_an_array_file_with_objects_is_not_unpickled(tmp_path):
     np.save(tmp_path / "a.npy", np.asarray([[{}]]), allow_pickle=True)
-    with pytest.raises(bp.BackpropError, match="cannot be read"):
+    with pytest.raises(bp.BackpropError, match="cannot be read: it is no array of numbers"):
         files.open_table(str(tmp_path / "a.npy"))
+    with (tmp_path / "c.npz").open("wb") as file:
+        np.save(file, np.ones((3, 2)))
+    with pytest.raises(bp.BackpropError, match="it is a single array: name it .npy"):
+        files.open_table(str(tmp_path / "c.npz"))
+    np.savez(tmp_path / "b.npz", x=np.float64(3), t=np.ones(3))
+    with pytest.raises(bp.BackpropError, match="x is a single number, and rows are needed"):
+        files.open_table(str(tmp_path / "b.npz"))
 
 
 # ---------------------------------------------------------------- held out, standardized

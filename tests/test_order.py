@@ -99,3 +99,7 @@ def test_full_batches_come_in_few_lengths():
         assert max(map(len, each)) <= length
         assert len(each) <= most
         assert sorted(np.concatenate(each).reshape(-1).tolist()) == list(range(332))
+    grows = iter((1, 1, *[32] * 99))  # asked for twice a chunk at most
+    each = list(batches.chunks(batches.windows(0, 0)[0], lambda: next(grows)))
+    assert sorted(np.concatenate(each).reshape(-1).tolist()) == list(range(332))
+    assert len(each) <= 7, "what is left is cut anew where the length changes"

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -106,6 +107,30 @@ class Counted(bp.data.Sliced):
     def rows(self, start, stop):
         self.read = getattr(self, "read", 0) + stop - start
         return super().rows(start, stop)
+
+
+@dataclass(frozen=True)
+class Optimistic:
+    """w − η (2 g − the g before), which keeps g itself; a number that is read lets it run eagerly."""
+
+    rate: float = 0.05
+    moments: ClassVar[int] = 1
+
+    def scalars(self, state, *, dtype, xp):
+        return (self.rate,)
+
+    def element(self, g, w, before, rate, *, xp):
+        assert float(g[0]) < 1e30
+        return w - rate * (2 * g - before), g
+
+
+@pytest.mark.filterwarnings("ignore:.*eager")
+def test_a_rule_may_keep_the_gradient_of_a_step_in_shards():
+    want, found = (
+        fitted(replace(small(shards=8), update=Optimistic()), **settings)
+        for settings in ({}, {"workers": workers.Alone()})
+    )
+    np.testing.assert_allclose(found.w, want.w, rtol=1e-5)
 
 
 def test_a_worker_reads_its_own_part_of_a_window_and_has_the_same_bits():

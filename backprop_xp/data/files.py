@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from .. import backends
 from ..arrays import Array
@@ -89,7 +90,7 @@ def open_features(path: str, features: Sequence[str], dtype: Any = None) -> Tabl
     if missing := [name for name in features if name not in names]:
         msg = (
             f"{path} has no column {listed(missing)}, which the net was trained on; its columns are "
-            f"{listed(names)}"
+            f"{listed(names)} (columns without names are numbered, the target's among them)"
         )
         raise BackpropError(msg)
     table = Parquet if parquet else Columns
@@ -116,9 +117,9 @@ def _in_memory(path: str, *, targets: bool = True) -> dict[str, Array]:
     except UnicodeDecodeError as error:
         msg = f"{path} cannot be read: it is not text in UTF-8 (byte {error.start}); save it as UTF-8"
         raise BackpropError(msg) from error
-    except (OSError, csv.Error, ValueError) as error:
-        why = "it is no array of numbers, or damaged" if "pickle" in str(error) else error
-        msg = f"{path} cannot be read: {why}"
+    except (OSError, csv.Error, ValueError, BadZipFile) as error:
+        objects = any(word in str(error) for word in ("pickle", "Python objects"))
+        msg = f"{path} cannot be read: {'it is no array of numbers, or damaged' if objects else error}"
         raise BackpropError(msg) from error
 
 
@@ -150,12 +151,19 @@ def _npy(path: str) -> dict[str, Array]:
 
 
 def _npz(path: str, *, needed: bool) -> dict[str, Array]:
-    with backends.get("numpy").xp.load(path, allow_pickle=False) as file:
+    with Path(path).open("rb") as raw:  # which load leaves open where it fails
+        file = backends.get("numpy").xp.load(raw, allow_pickle=False)
+        if not hasattr(file, "files"):
+            msg = "it is a single array: name it .npy"
+            raise BackpropError(msg)
         x, t = (next((name for name in pair if name in file), "") for pair in (("x", "X"), ("t", "y")))
         if not x or (needed and not t):
             msg = f"it holds {listed(file)}, and arrays x and t, or X and y, are needed"
             raise BackpropError(msg)
         inputs, targets = file[x], file[t] if t else None
+    if not inputs.ndim:
+        msg = f"{x} is a single number, and rows are needed"
+        raise BackpropError(msg)
     inputs = inputs.reshape(len(inputs), -1)
     columns = {f"{x}{k}": inputs[:, k] for k in range(inputs.shape[1])}
     if targets is None:
@@ -204,7 +212,8 @@ def _lines(path: str, headed: bool = False) -> Iterator[tuple[int, list[str]]]:
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         start = next((line for line in file if line.strip()), "")
         file.seek(0)
-        reader = csv.reader(file, delimiter=max(",;\t|", key=start.count))
+        mark = max(",;\t", key=start.count)
+        reader = csv.reader(file, delimiter=mark if mark in start else "|")
         told = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells)
         yield from islice(told, int(headed), None)
 

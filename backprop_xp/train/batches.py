@@ -166,16 +166,18 @@ class Batches:
 
         Args:
             window: from `windows`.
-            length: how many steps are wanted next, at most: full batches come in chunks of one length, and
-                what is left over one by one, so that few lengths are compiled.
+            length: how many steps are wanted next, at most: while that is one number, full batches come in
+                chunks of one length, and what is left over one by one, so that few lengths are compiled.
         """
         full = window.n // self.size
         steps = 1 << max(1, LARGEST_ORDER // self.size).bit_length() - 1
         for first in range(window.skip, full, steps):
             last = min(first + steps, full)
-            rows, k, count = self._full(window, first, last), 0, last - first
+            rows, k, count, wanted = self._full(window, first, last), 0, last - first, 0
             while k < count:
-                each = count // -(-count // length())
+                if wanted != (now := length()):
+                    wanted, left = now, count - k
+                    each = left // -(-left // wanted)
                 chunk = rows[k : k + (each if k + each <= count else 1)]
                 k += chunk.shape[0]
                 yield chunk

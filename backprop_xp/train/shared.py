@@ -114,9 +114,8 @@ class SharedStep(Compiled):
         self.wish = self.ended = False
         self.compared = workers.size == 1
         self.memory = workers.memory(w)
-        kind = getattr(self.memory.xp, str(w.dtype).rpartition(".")[2])
-        length = sum(b.stop - b.start for b in learner.net.layout.learning) + 2
-        self.found = self.memory.xp.empty(length, dtype=kind)
+        self.dtype = getattr(self.memory.xp, str(w.dtype).rpartition(".")[2])
+        self.length = sum(b.stop - b.start for b in learner.net.layout.learning) + 2
 
     def __call__(self, w: Array, s: State, *batch: Any) -> Any:
         """One update from a batch."""
@@ -148,7 +147,8 @@ class SharedStep(Compiled):
             self._compare(w, s, rows, index, parts[0])
         own = owned(self.workers.rank, self.workers.size, len(parts))
         vectors = self._vectors(w, s, rows, index, [parts[k] for k in own])
-        found = self.workers.sum(vectors, len(parts), self.found)
+        out = self.memory.xp.empty(self.length, dtype=self.dtype)  # a rule may keep the gradient
+        found = self.workers.sum(vectors, len(parts), out)
         value, word = map(float, self.memory.to_host(found[-2:]))
         g, loss = (to.asarray(a, w.dtype, to.device_of(w)) for a in (found[:-2], found[-2]))
         self.ended = word > 0 or not isfinite(value)
