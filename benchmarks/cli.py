@@ -76,6 +76,9 @@ def _run(args: argparse.Namespace) -> None:
     if parts and args.device != "cuda":
         msg = "--parts are those of a run on a GPU: add --gpu"
         raise ValueError(msg)
+    if parts and args.works:
+        msg = "give --parts, each of which has its works, or --works"
+        raise ValueError(msg)
     wanted = ",".join(filter(None, (PARTS[part] for part in parts)))
     chosen = works.find(args.works or wanted, args.device) if wanted or not parts else []
     chosen = [replace(work, gigabytes=args.gigabytes) if work.gigabytes else work for work in chosen]

@@ -121,6 +121,7 @@ def test_the_other_commands_on_a_gpu_are_tried_here(part, names, tmp_path):
 
 def test_a_part_that_is_unknown_or_not_of_a_gpu_is_told(capsys):
     assert cli.main(["--gpu", "--quick", "--parts", "tiny"]) == 2
+    assert cli.main(["--gpu", "--quick", "--parts", "small", "--works", "G1"]) == 2
     assert cli.main(["--quick", "--parts", "small"]) == 2
     told = capsys.readouterr().err
     assert "a part is one of truth, small, large, got 'tiny'" in told

@@ -105,7 +105,7 @@ def test_an_array_file_with_objects_is_not_unpickled(tmp_path):
         files.open_table(str(tmp_path / "a.npy"))
     with (tmp_path / "c.npz").open("wb") as file:
         np.save(file, np.ones((3, 2)))
-    with pytest.raises(bp.BackpropError, match="it is a single array: name it .npy"):
+    with pytest.raises(bp.BackpropError, match=r"it is a single array: name it \.npy"):
         files.open_table(str(tmp_path / "c.npz"))
     np.savez(tmp_path / "b.npz", x=np.float64(3), t=np.ones(3))
     with pytest.raises(bp.BackpropError, match="x is a single number, and rows are needed"):
@@ -262,10 +262,13 @@ def test_an_update_is_explained_in_the_numbers_and_classes_of_the_table(saved, t
     assert cli.main(["show", str(max(run.glob("step-*")))]) == 0
     assert "target 'name', 3 classes, by the columns 'length'" in capsys.readouterr().out
     for words, told in (("--inputs 1 --targets d", "no classes of the table: 'd'"),
-                        ("--inputs 1,2 --targets a", "a row has 1 numbers, 'length'; got 2")):  # fmt: skip
+                        ("--inputs 1,2 --targets a", "a row has 1 numbers, 'length'; got 2"),
+                        ("--inputs 1;2 --targets a", "2 samples and --targets 1: equally many")):  # fmt: skip
         assert cli.main(["explain", "--model", str(run), *words.split()]) == 2
         assert told in capsys.readouterr().err
 
+    numbers = Preprocessing([], "", [1, 2.5, True], [], [])
+    assert numbers.labels_of(["2.50", "True"]) == [1, 2]
     command = ["train", "--data", saved("npz", ROWS), "--run", str(tmp_path / "numbers"), "--layers", "none"]
     assert cli.main([*command, "--epochs", "1", "--task", "regression", "--quiet"]) == 0
     capsys.readouterr()

@@ -434,7 +434,7 @@ def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch
         (["resume", "{}"], "run.json cannot be read"),
         (["runs", "{}"], "there is no run in"),
         (["plot", "{}"], "there is no loss in"),
-        (["show", "{}"], "is not a regular file"),
+        (["show", "{}"], "there is no checkpoint in"),
         (["show", "{}/none"], "none cannot be read: No such file"),
     ],
 )

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from .. import activations, backends, insight, terminal
@@ -11,9 +10,8 @@ from ..articles import load as articles_of
 from ..articles.site import explanation
 from ..backends import asarray
 from ..data.preprocessing import Preprocessing
-from ..errors import BackpropError, FileError, listed
+from ..errors import BackpropError
 from ..files import load
-from ..files.folder import step_files
 from ..files.model import told
 from ..files.safetensors import opened
 from ..insight.explain import MOST, Explanation
@@ -23,7 +21,7 @@ from ..learner import Learner
 from ..net import chain
 from ..number import from_text
 from ..updates import GradientDescent
-from .predict import kept
+from .predict import kept, model_file
 
 ABOUT = """Explain why each weight moves, in words; each claim is checked by measuring it.
 
@@ -48,7 +46,11 @@ def add_parser(commands: Any, formatter: Any) -> None:
     parser.set_defaults(run=explain)
     add = parser.add_argument_group("what is explained").add_argument
     add("--article", type=int, metavar="N", help="the nets of article N, 1 to 5")
-    add("--model", metavar="FILE", help="a model file, or a run directory, whose newest checkpoint is taken")
+    add(
+        "--model",
+        metavar="FILE",
+        help="a model file, or the folder of a run: the best checkpoint, else the newest",
+    )
     add("--weights", metavar="W …", help="the weights of one neuron, one for each input")
     add("--bias", metavar="B", help="its bias, a negative one as --bias=-1/4 (default: no bias)")
     add("--activation", choices=list(activations.ALL), default=_OF_NETS["activation"], metavar="NAME",
@@ -110,6 +112,10 @@ def _explanation(args: argparse.Namespace) -> Explanation:
     else:
         (learner, w, s), table = _loaded(args.model)
         names = table.labels if table else {}
+    counts = len(_parts(args.inputs)), len(_parts(args.targets))
+    if counts[0] != counts[1] or not counts[0]:
+        msg = "--inputs has {} samples and --targets {}: equally many are needed, one or more".format(*counts)
+        raise BackpropError(msg)
     x = asarray(_rows(args.inputs, w), like=w[:0])
     t = _targets(args.targets, learner, w, table)
     x, t = table.standardized(x, t) if table else (x, t)
@@ -134,20 +140,18 @@ def _neuron(args: argparse.Namespace) -> tuple[Learner, Any, Any]:
 
 def _loaded(path: str) -> tuple[tuple[Learner, Any, Any], Preprocessing | None]:
     """A model, and what it says of the table it was trained on."""
-    file = Path(path)
-    if file.is_dir():
-        checkpoints = sorted(step_files(file))
-        if not checkpoints:
-            msg = f"there is no checkpoint in {path}"
-            raise FileError(msg)
-        file = checkpoints[-1]
+    file = model_file(path)
     with opened(file) as reader:
         table = kept(told(reader))
     return load(file), table
 
 
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(";") if part.strip()]
+
+
 def _rows(text: str, like: Any) -> list[list[Any]]:
-    rows = [_numbers(part) for part in text.split(";") if part.strip()]
+    rows = [_numbers(part) for part in _parts(text)]
     for k, row in enumerate(rows):
         if len(row) != len(rows[0]):
             msg = f"sample {k + 1} has {len(row)} numbers, the first has {len(rows[0])}: {text!r}"
@@ -158,12 +162,7 @@ def _rows(text: str, like: Any) -> list[list[Any]]:
 def _targets(text: str, learner: Learner, like: Any, table: Preprocessing | None) -> Any:
     """What is expected; for losses on classes, one number a sample is its label, or the class by its name."""
     if table and table.classes:
-        known = {str(name): k for k, name in enumerate(table.classes)}
-        given = [part.strip() for part in text.split(";") if part.strip()]
-        if missing := [each for each in given if each not in known]:
-            msg = f"no classes of the table: {listed(missing)}; there are {listed(known)}"
-            raise BackpropError(msg)
-        return asarray([known[each] for each in given], like=like[:0], dtype="int32")
+        return asarray(table.labels_of(_parts(text)), like=like[:0], dtype="int32")
     rows = _rows(text, like)
     if learner.loss.targets != "distribution" or any(len(row) > 1 for row in rows):
         return asarray(rows, like=like[:0])

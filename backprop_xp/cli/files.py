@@ -15,7 +15,7 @@ from ..files import RunDir
 from ..files.atomic import write_whole
 from ..files.folder import read_log, read_settings, step_files
 from ..files.locks import is_locked
-from ..files.model import checked_path, content, load, told
+from ..files.model import content, load, told
 from ..files.safetensors import HASH, opened
 from ..learner import Learner
 from ..onnx import to_onnx
@@ -55,9 +55,13 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
     add("folder", metavar="DIR", help="the folder of the run")
     add("--out", metavar="FILE", help="the picture, .png, .svg or .pdf (default: loss.png in the folder)")
     add = parser("show", show, "show what is in a model file or checkpoint")
-    add("file", metavar="FILE", help="a file written by bp.save or by a run")
+    add("file", metavar="FILE", help="a file written by bp.save or by a run, or the folder of a run")
     add = parser("export", export, "write what a model file predicts as an ONNX model")
-    add("file", metavar="MODEL", help="a file that bp.save, an estimator's save or a run wrote")
+    add(
+        "file",
+        metavar="MODEL",
+        help="a file that bp.save, an estimator's save or a run wrote, or the folder of a run",
+    )
     add("out", metavar="FILE.onnx", help="the file to write")
     add(
         "--opset",
@@ -176,7 +180,7 @@ def plot(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """Show what is in a model file or checkpoint: net, loss, rule, steps, and whether it is intact."""
-    path = Path(args.file)
+    path = predict.model_file(args.file)
     lines: list[tuple[str, str]] = []
     with opened(path) as reader:
         found, tensors = told(reader), reader.header.tensors
@@ -219,7 +223,8 @@ def export(args: argparse.Namespace) -> int:
     With the scales and categories of an estimator, and the scales of the inputs of a run of
     `train --data FILE`; what else such a run keeps of its table is in the model's metadata.
     """
-    with opened(checked_path(args.file)) as reader:
+    path = predict.model_file(args.file)
+    with opened(path) as reader:
         about = told(reader)
     kind = (about.get("estimator") or {}).get("class")
     if kind in {"BackpropClassifier", "BackpropRegressor"}:
@@ -228,9 +233,9 @@ def export(args: argparse.Namespace) -> int:
         except ImportError as error:
             library = "scikit-learn"
             raise unavailable(library, "sklearn", "sklearn", error) from error
-        model = getattr(sklearn, kind).load(args.file).to_onnx(opset=args.opset)
+        model = getattr(sklearn, kind).load(path).to_onnx(opset=args.opset)
     else:
-        learner, w, s = load(args.file, backend="numpy")
+        learner, w, s = load(path, backend="numpy")
         table = predict.kept(about)
         more = table.for_onnx(next(iter(learner.net.inputs))) if table else {}
         model = to_onnx(learner, w, s, opset=args.opset, **more)

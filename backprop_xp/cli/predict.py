@@ -71,6 +71,22 @@ def keep(run: RunDir, preprocessing: Preprocessing) -> None:
         raise FileError(msg)
 
 
+def model_file(given: str) -> Path:
+    """The file of a model; of a run's folder the best checkpoint, as early stopping says, else the newest.
+
+    Raises:
+        FileError: there is no file, or no checkpoint in the folder.
+    """
+    path = checked_path(given)
+    if not path.is_dir():
+        return path
+    found = [path / BEST] if (path / BEST).exists() else sorted(step_files(path))
+    if not found:
+        msg = f"there is no checkpoint in {path}"
+        raise FileError(msg)
+    return found[-1]
+
+
 def kept(about: Mapping[str, Any]) -> Preprocessing | None:
     """What a model file tells of the table it was trained on, None where it tells nothing.
 
@@ -84,7 +100,7 @@ def kept(about: Mapping[str, Any]) -> Preprocessing | None:
 
 def predict(args: argparse.Namespace) -> int:
     """Predict the rows of a file, block by block."""
-    path = _model(checked_path(args.model))
+    path = model_file(args.model)
     with opened(path) as reader:
         preprocessing = kept(told(reader))
     if preprocessing is None:
@@ -118,17 +134,6 @@ def predict(args: argparse.Namespace) -> int:
     write_whole(out, lines())
     print(f"{out}: {inputs.n:,} rows, predicted by {path}")
     return 0
-
-
-def _model(path: Path) -> Path:
-    """The file of a model: of a run the best one, as early stopping says, else the newest."""
-    if not path.is_dir():
-        return path
-    found = [path / BEST] if (path / BEST).exists() else sorted(step_files(path))
-    if not found:
-        msg = f"there is no checkpoint in {path}"
-        raise FileError(msg)
-    return found[-1]
 
 
 def _csv(rows: list[list[Any]]) -> bytes:

@@ -94,6 +94,22 @@ class Preprocessing(NamedTuple):
         mean, scale = (backends.asarray(each, like=x) for each in (self.mean, self.scale))
         return (x - mean[:n]) / scale[:n], t if self.classes else (t - mean[n:]) / scale[n:]
 
+    def labels_of(self, names: Sequence[str]) -> list[int]:
+        """The labels of classes that are named as `predict` prints them, numbers also in another way.
+
+        Raises:
+            BackpropError: there is no such class.
+        """
+        known = {str(name): k for k, name in enumerate(self.classes)}
+        numbers: dict[float | None, int] = {
+            float(name): k for k, name in enumerate(self.classes) if not isinstance(name, str)
+        }
+        found = [known.get(name, numbers.get(_number(name))) for name in names]
+        if missing := [name for name, label in zip(names, found, strict=True) if label is None]:
+            msg = f"no classes of the table: {listed(missing)}; there are {listed(known)}"
+            raise BackpropError(msg)
+        return [label for label in found if label is not None]
+
     @property
     def labels(self) -> dict[str, list[str]]:
         """Names of the net's inputs and outputs, for explanations."""
@@ -122,6 +138,13 @@ class Preprocessing(NamedTuple):
     def header(self) -> list[str]:
         """The names of what `answers` gives."""
         return [self.target, "probability"] if self.classes else [self.target]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _is_whole(features: Any, target: Any, classes: Any, mean: Any, scale: Any) -> bool:

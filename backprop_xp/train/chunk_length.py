@@ -10,9 +10,9 @@ _SECONDS = 0.2
 class ChunkLength:
     """Steps in a chunk and between two reads, chosen so that losses are read about five times a second.
 
-    The length of a chunk is a power of two, at most: a window is cut into chunks of one length. It changes
-    only if it is wrong by a factor of four, since each new length may be compiled anew. The first read after a change is ignored, as its time may
-    include the compilation.
+    The length of a chunk is a power of two at most: a window is cut into chunks of one length. It changes
+    only if it is wrong by a factor of four, since each new length may be compiled anew. The first read
+    after a change is ignored, as its time may include the compilation.
 
     >>> chunk = ChunkLength()
     >>> chunk.due(1), chunk.length
