@@ -32,7 +32,8 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium here")
     with playwright.sync_playwright() as p:
-        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        own = ["--no-sandbox", "--disable-ipc-flooding-protection"]  # else 200 addresses in ten seconds at most
+        found = p.chromium.launch(executable_path=CHROMIUM, args=own)
         yield found
         found.close()
 

@@ -112,11 +112,11 @@ def _explanation(args: argparse.Namespace) -> Explanation:
     else:
         (learner, w, s), table = _loaded(args.model)
         names = table.labels if table else {}
+    x = asarray(_rows(args.inputs, w), like=w[:0])
     counts = len(_parts(args.inputs)), len(_parts(args.targets))
     if counts[0] != counts[1] or not counts[0]:
         msg = "--inputs has {} samples and --targets {}: equally many are needed, one or more".format(*counts)
         raise BackpropError(msg)
-    x = asarray(_rows(args.inputs, w), like=w[:0])
     t = _targets(args.targets, learner, w, table)
     x, t = table.standardized(x, t) if table else (x, t)
     names |= {"inputs": [name.strip() for name in args.names.split(",")]} if args.names else {}
