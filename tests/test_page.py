@@ -32,7 +32,7 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium here")
     with playwright.sync_playwright() as p:
-        own = ["--no-sandbox", "--disable-ipc-flooding-protection"]  # else 200 addresses in ten seconds at most
+        own = ["--no-sandbox", "--disable-ipc-flooding-protection"]  # else 200 addresses in 10 s
         found = p.chromium.launch(executable_path=CHROMIUM, args=own)
         yield found
         found.close()
