@@ -68,12 +68,17 @@ def opened(browser):
         context.close()
 
 
+def hash_of(page):
+    """What stands after the # in the page's address; `page.url` may lag behind."""
+    return page.evaluate("location.hash.slice(1)")
+
+
 def moments(page):
     """Every moment of the run that is shown, visited with the arrow key: its address and its text."""
-    found = [(page.url.partition("#")[2], page.inner_text("main"))]
+    found = [(hash_of(page), page.inner_text("main"))]
     while not page.is_disabled("#next"):
         page.keyboard.press("ArrowRight")
-        found.append((page.url.partition("#")[2], page.inner_text("main")))
+        found.append((hash_of(page), page.inner_text("main")))
     return found
 
 
