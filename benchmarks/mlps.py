@@ -7,6 +7,7 @@ Adam is fused, and rows come as whole batches, not one by one.
 """
 
 import os
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from .contenders import installed
 STEPS = 32  # that Keras makes between two looks at its callbacks
 
 
-class MLP:
+class MLP(ABC):
     """The base: what is fitted, how long, and the score of what it predicts.
 
     Args:
@@ -38,9 +39,13 @@ class MLP:
         """Rows as float32, and targets as a column of it, or as labels."""
         return x.astype("float32"), y.astype("float32")[:, None] if self.numbers else y.astype("int64")
 
+    @abstractmethod
+    def fit(self, x: Any, y: Any) -> "MLP":
+        """Fit anew."""
+
+    @abstractmethod
     def predicted(self, x: Any) -> Any:
         """What the net says of rows, a row each."""
-        raise NotImplementedError
 
     def score(self, x: Any, y: Any) -> float:
         """R² of numbers, or the share of right answers."""

@@ -355,7 +355,7 @@ def test_a_run_goes_on_with_the_table_it_began_on_alone(tmp_path, capsys):
 
 
 def test_what_is_too_long_for_a_checkpoint_is_left_out_and_said(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("backprop_xp.cli.predict._LARGEST_NOTE", 10)
+    monkeypatch.setattr("backprop_xp.cli.models._LARGEST_NOTE", 10)
     (tmp_path / "rows.csv").write_text(FLOWERS, encoding="utf-8")
     command = ["train", "--data", str(tmp_path / "rows.csv"), "--run", str(tmp_path / "run"), "--quiet"]
     assert cli.main([*command, "--epochs", "1", "--layers", "none"]) == 0

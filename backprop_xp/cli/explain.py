@@ -21,7 +21,7 @@ from ..learner import Learner
 from ..net import chain
 from ..number import from_text
 from ..updates import GradientDescent
-from .predict import kept, model_file
+from .models import kept, model_file
 
 ABOUT = """Explain why each weight moves, in words; each claim is checked by measuring it.
 

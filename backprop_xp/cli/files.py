@@ -21,7 +21,7 @@ from ..learner import Learner
 from ..onnx import to_onnx
 from ..printed import settings, table
 from ..step import State
-from . import predict, workers
+from . import models, workers
 
 _FEW = 5  # names that are shown
 _FEWEST = 0.1  # of an epoch's rows whose mean loss is drawn: of fewer it jumps about
@@ -180,7 +180,7 @@ def plot(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """Show what is in a model file or checkpoint: net, loss, rule, steps, and whether it is intact."""
-    path = predict.model_file(args.file)
+    path = models.model_file(args.file)
     lines: list[tuple[str, str]] = []
     with opened(path) as reader:
         found, tensors = told(reader), reader.header.tensors
@@ -200,7 +200,7 @@ def show(args: argparse.Namespace) -> int:
         lines += [("numbers", f"{found['dtype']}, {size} in {len(tensors)} tensors"), ("steps", f"{steps:,}")]
         if isinstance(run := found.get("run"), dict):
             lines += _of_run(run, tensors)
-        if kept := predict.kept(found):
+        if kept := models.kept(found):
             classes = f", {len(kept.classes)} classes" if kept.classes else ""
             of = listed(kept.features[:_FEW]) + (", …" if len(kept.features) > _FEW else "")
             lines.append(("table", f"target {kept.target!r}{classes}, by the columns {of}"))
@@ -223,7 +223,7 @@ def export(args: argparse.Namespace) -> int:
     With the scales and categories of an estimator, and the scales of the inputs of a run of
     `train --data FILE`; what else such a run keeps of its table is in the model's metadata.
     """
-    path = predict.model_file(args.file)
+    path = models.model_file(args.file)
     with opened(path) as reader:
         about = told(reader)
     kind = (about.get("estimator") or {}).get("class")
@@ -236,7 +236,7 @@ def export(args: argparse.Namespace) -> int:
         model = getattr(sklearn, kind).load(path).to_onnx(opset=args.opset)
     else:
         learner, w, s = load(path, backend="numpy")
-        table = predict.kept(about)
+        table = models.kept(about)
         more = table.for_onnx(next(iter(learner.net.inputs))) if table else {}
         model = to_onnx(learner, w, s, opset=args.opset, **more)
         if table and not table.classes:

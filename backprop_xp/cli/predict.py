@@ -4,23 +4,18 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import terminal
 from ..checks import check_finite
-from ..data.preprocessing import Preprocessing
 from ..errors import BackpropError, FileError
-from ..files import RunDir
 from ..files.atomic import write_whole
-from ..files.folder import BEST, step_files
-from ..files.model import checked_path, load, told
+from ..files.model import load, told
 from ..files.safetensors import opened
+from .models import kept, model_file
 
-NOTE = "table"  # of a run: the names, classes and scales of what it trains on
 _ROWS = 1 << 14  # that are predicted at once
-_LARGEST_NOTE = 1 << 19  # characters: with each checkpoint they are written into its header
 _PREDICT = """Predict the rows of a file with a net that was trained on another one.
 
 The run has kept the names of the columns, their scales and the names of the classes: columns are found by
@@ -50,52 +45,6 @@ def add_parser(commands: Any, formatter: Any) -> None:
     parser.add_argument("--data", metavar="FILE", required=True,
                         help="the rows: .csv, .parquet, .npy or .npz, as for train")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="write a .csv file (default: to standard output)")
-
-
-def keep(run: RunDir, preprocessing: Preprocessing) -> None:
-    """Let a run keep the scales with its checkpoints; where it goes on, they must be those it has.
-
-    Raises:
-        FileError: it was begun on another table.
-    """
-    kept = run.notes.get(NOTE)
-    if kept is None:
-        note = preprocessing._asdict()
-        if len(str(note)) <= _LARGEST_NOTE:
-            run.notes[NOTE] = note
-        else:
-            why = f"{len(preprocessing.features):,} features, {len(preprocessing.classes):,} classes"
-            terminal.complain(f"backprop-xp: scales are not kept, there are too many ({why}): no `predict`")
-    elif not Preprocessing.parsed(kept).agrees(preprocessing):
-        msg = f"the run in {run.path} began on other columns, classes or rows: give it the same file"
-        raise FileError(msg)
-
-
-def model_file(given: str) -> Path:
-    """The file of a model; of a run's folder the best checkpoint, as early stopping says, else the newest.
-
-    Raises:
-        FileError: there is no file, or no checkpoint in the folder.
-    """
-    path = checked_path(given)
-    if not path.is_dir():
-        return path
-    found = [path / BEST] if (path / BEST).exists() else sorted(step_files(path))
-    if not found:
-        msg = f"there is no checkpoint in {path}"
-        raise FileError(msg)
-    return found[-1]
-
-
-def kept(about: Mapping[str, Any]) -> Preprocessing | None:
-    """What a model file tells of the table it was trained on, None where it tells nothing.
-
-    Raises:
-        FileError: that is damaged.
-    """
-    run = about.get("run")
-    notes = run.get("notes") if isinstance(run, dict) else None
-    return Preprocessing.parsed(notes[NOTE]) if isinstance(notes, dict) and NOTE in notes else None
 
 
 def predict(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from ..net import chain
 from ..train import EarlyStop, Validate, fit, metrics, warn_health
 from ..workers import Exchange
 from . import data as data_options
-from . import files, predict
+from . import files, models
 from . import workers as workers_options
 
 LOSSES = {
@@ -175,7 +175,7 @@ def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> in
     progress = None if args.quiet else "auto"
     w, s = (run and files.restored(run, learner, w)) or (w, s)
     if run and data.preprocessing:
-        predict.keep(run, data.preprocessing)
+        models.keep(run, data.preprocessing)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # overflow is reported by Diverged
         warnings.showwarning = lambda text, *_: terminal.complain(f"backprop-xp: {text}")
