@@ -54,6 +54,11 @@ def environment(threads: int, device: str) -> dict[str, str]:
     return {**found, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 
 
+def _caches(folder: Path) -> dict[str, str]:
+    """Folders of compiled code that are empty at the first start of a contender, and its own at the next."""
+    return {"XDG_CACHE_HOME": str(folder / "cache"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
+
+
 def _end(process: subprocess.Popen[Any]) -> None:
     """Kill a process that leads a session, with the processes it has started."""
     if hasattr(os, "killpg"):
@@ -85,7 +90,7 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, *worker.command(contender, work, folder, threads)], cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True,
-            env=environment(threads, work.device),
+            env=environment(threads, work.device) | _caches(folder),
         )  # fmt: skip
 
     def ask(self, what: str, steps: int = 0) -> dict[str, Any]:

@@ -30,7 +30,9 @@ class Entry:
         pace: seconds per step, measured before the first round.
         seconds: seconds per step, one figure for each round.
         products: seconds of its own matrix product, one figure for each round.
-        facts: memory and further figures, asked for at the end.
+        facts: memory and further figures, asked for at the end. `first_call` are the seconds before the
+            first step, compilation among them: at the first start, and with other threads at the next,
+            where what the first compiled is found on disk.
     """
 
     worker: Asked
@@ -62,6 +64,7 @@ class Race:
         self.reference = ""
         self.entries: dict[str, Entry] = {}
         self.failed: dict[str, str] = {}
+        self._first: dict[str, list[float]] = {}
         self._expected: list[float] | None = None
         self._opened: list[Asked] = []
 
@@ -123,8 +126,9 @@ class Race:
             worker.close()
             return
         try:
-            losses = worker.ask("losses", min(work.check, work.most))["losses"]
-            self._check(losses, work.tolerance * contender.allowance)
+            checked = min(work.check, work.most)
+            answer = worker.ask("losses", checked)
+            self._check(answer["losses"], work.tolerance * contender.allowance)
             least = min(work.least, work.most)
             worker.ask("go", least)
             pace = worker.ask("go", least)["seconds"] / least
@@ -135,6 +139,7 @@ class Race:
             self.entries.pop(name, None)
             self._out(name, worker, why)
             return
+        self._first.setdefault(name, []).append(max(0.0, answer["seconds"] - checked * pace))
         entry, other = Entry(worker, threads, steps, pace), self.entries.get(name)
         if other:
             entry, slower = sorted((entry, other), key=lambda each: each.pace)
@@ -178,7 +183,7 @@ class Race:
     def _ask_facts(self) -> None:
         for name, entry in list(self.entries.items()):
             try:
-                entry.facts = entry.worker.ask("facts")
+                entry.facts = {"first_call": self._first[name], **entry.worker.ask("facts")}
             except Failed as why:
                 self._out(name, self.entries.pop(name).worker, why)
 

@@ -28,6 +28,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def first_call(contender: dict[str, Any]) -> str:
+    """The seconds before the first step, such as '0.52, then 0.21': the second from the cache on disk."""
+    return ", then ".join(f"{seconds:.2f}" for seconds in contender.get("first_call", ()))
+
+
 def best(work: dict[str, Any], ours: str, rival: str) -> tuple[str, dict[str, float]] | None:
     """The fastest contender of a family, and its time over ours."""
     there = {name: ratio for name, ratio in work["ratios"].get(ours, {}).items() if family(name) == rival}
@@ -105,14 +110,14 @@ def _checks(found: dict[str, Any]) -> list[str]:
 def _work(work: dict[str, Any]) -> list[str]:
     ours = [name for name in work["ratios"] if "eager" not in name]
     kernels = any("kernels" in each for each in work["contenders"].values())
-    heads = ["", work["unit"], "quartiles", "threads", "MB", "of limit", *(f"/ {name}" for name in ours)]
-    rows = [heads[:6] + ["kernels"] * kernels + heads[6:]]
+    heads = ["", work["unit"], "quartiles", "threads", "MB", "first call, s", "of limit"]
+    rows = [[*heads, *["kernels"] * kernels, *(f"/ {name}" for name in ours)]]
     for name, each in work["contenders"].items():
         told, share = each["told"], each["share_of_limit"]
         rows.append([
             name, number(told["median"]), f"{number(told['low'])} to {number(told['high'])}",
-            str(each["threads"]), number(each["megabytes"]), f"{share:.1%}" if share else "",
-            *[str(each.get("kernels", ""))] * kernels,
+            str(each["threads"]), number(each["megabytes"]), first_call(each),
+            f"{share:.1%}" if share else "", *[str(each.get("kernels", ""))] * kernels,
             *(number(work["ratios"][a][name]["median"]) if a != name else "1" for a in ours),
         ])  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -146,9 +151,9 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         f"{place(found)}, {found['date']}; {found['rounds']} interleaved rounds; {used}.",
         "",
-        "| work | ours | time (quartiles) | of the limit | memory, MB "
+        "| work | ours | time (quartiles) | of the limit | memory, MB | first call, s "
         + "".join(f"| × {title} " for title in RIVALS.values()) + "|",
-        "|---|---|---|---|---" + "|---" * len(RIVALS) + "|",
+        "|---|---|---|---|---|---" + "|---" * len(RIVALS) + "|",
     ]  # fmt: skip
     for work in found["works"]:
         lines += [f"| {' | '.join([work['name'], ours, *_cells(work, ours)])} |" for ours in work["ratios"]]
@@ -168,7 +173,7 @@ def _cells(work: dict[str, Any], ours: str) -> list[str]:
     time = f"{number(told['median'])} {work['unit']} ({number(told['low'])} to {number(told['high'])})"
     rivals = [best(work, ours, rival) for rival in RIVALS]
     times = [f"{number(found[1]['median'])} ({found[0]})" if found else "" for found in rivals]
-    return [time, f"{share:.1%}" if share else "", number(each["megabytes"]), *times]
+    return [time, f"{share:.1%}" if share else "", number(each["megabytes"]), first_call(each), *times]
 
 
 def fill(found: dict[str, Any], page: Path = PAGE) -> None:

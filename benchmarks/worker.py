@@ -54,9 +54,14 @@ class Worker:
         """End it; here there is nothing to do."""
 
     def losses(self, steps: int) -> Answer:
-        """The losses of the first steps, for the check."""
+        """The losses of the first steps, for the check, and the seconds until they are there.
+
+        At the first question these include what comes before a first step: weights, tracing, compilation.
+        """
+        begin = perf_counter()
         run = getattr(self.running, "check", self.running.run)
-        return {"losses": [float(each) for each in run(steps)]}
+        losses = [float(each) for each in run(steps)]
+        return {"losses": losses, "seconds": perf_counter() - begin}
 
     def go(self, steps: int) -> Answer:
         """Seconds for a number of steps."""

@@ -133,6 +133,8 @@ def test_a_run_is_written_with_all_that_is_needed(quick):
         assert len(each["seconds"]) == 3
         assert each["told"]["low"] <= each["told"]["median"] <= each["told"]["high"]
         assert each["megabytes"] > 0
+        assert len(each["first_call"]) == 1
+        assert each["first_call"][0] >= 0
         assert each["share_of_limit"] > 0
 
 
@@ -278,6 +280,22 @@ def test_the_faster_number_of_threads_is_kept():
 
     found = raced(work, [CONTENDERS["plain numpy"]], 1, Paced)
     assert (found.entries["plain numpy"].threads, started) == (2, [2, 1, 2])  # of them the reference's first
+
+
+def test_the_first_call_is_told_without_the_time_of_its_steps(monkeypatch):
+    work = replace(works.quick(*works.find("W2")), threads=(1, 2))
+
+    class Slow(worker.Worker):
+        def losses(self, steps):
+            return super().losses(steps) | {"seconds": 4.0 / self.threads + steps * 1e-3}
+
+        def go(self, steps):
+            return {"seconds": steps * 1e-3}
+
+    found = raced(work, [CONTENDERS["plain numpy"]], 1, Slow)
+    told = results.of_race(found, {})["contenders"]["plain numpy"]
+    assert told["first_call"] == pytest.approx([4.0, 2.0])
+    assert report.first_call(told) == "4.00, then 2.00"
 
 
 def test_who_fails_or_hangs_costs_nobody_else_a_result(tmp_path, monkeypatch):
