@@ -1,9 +1,11 @@
 """The reader thread: the same bits, errors in order, no thread left behind, and memory that stays flat."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,22 @@ def test_rows_are_read_by_another_thread_with_the_same_bits(monkeypatch):
     assert np.array_equal(ahead.w, plain.w)
     assert [e.loss for e in ahead.history] == [e.loss for e in plain.history]
     assert [e.validation for e in ahead.history] == [e.validation for e in plain.history]
+
+
+@pytest.mark.parametrize("validated", [False, True], ids=["alone", "validated"])
+@pytest.mark.parametrize("window", [40, 200], ids=["windows", "whole"])
+def test_what_a_fit_held_goes_with_it(window, validated, tmp_path):
+    source = Source()
+    source.window = window
+    gc.collect()
+    gc.disable()  # what goes by itself does not wait for a collection
+    try:
+        fitted(source, run=bp.RunDir(tmp_path), validate=source if validated else None)
+        gone = weakref.ref(source)
+        del source
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_while_steps_run_the_next_window_alone_is_read():

@@ -46,6 +46,7 @@ class ReadAhead:
         self._next = None
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        del self._read  # who holds it may hold this reader too, and would wait for the cycle collector
 
     def __call__(self, place: Hashable) -> Any:
         """What `read` returns for a place, from the thread if it was read ahead."""
