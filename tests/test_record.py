@@ -338,6 +338,22 @@ def test_batches_of_two_sizes_in_turn_keep_their_plans_bound(backend):
     assert step.bound == bound
 
 
+@pytest.mark.parametrize("name", ["rule adam", "loss softmax_cross_entropy"])
+def test_the_buffers_of_a_plan_go_with_it(name):
+    learner = LEARNERS[name]
+    w, s = learner.init()
+    step = learner.compile(w)
+    step(w, s, *batch(learner, 0))
+    buffers = [weakref.ref(each) for each in step.last[None][2].out]
+    gc.collect()
+    gc.disable()  # what goes by itself does not wait for a collection
+    try:
+        del step
+        assert [each() for each in buffers] == [None] * len(buffers)
+    finally:
+        gc.enable()
+
+
 def test_weights_go_when_nothing_is_bound_to_them_any_more():
     learner = LEARNERS["rule adam"]
     w, s = learner.init()

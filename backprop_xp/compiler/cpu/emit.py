@@ -69,7 +69,7 @@ class Source:
     """
 
     def __init__(self, plan: Plan, arrays: dict[int, Any]) -> None:
-        self.plan, self._arrays = plan, arrays
+        self._plan, self._arrays = plan, arrays
         self.constants: dict[str, Any] = {"take": np.take}
         self.values: dict[str, int] = {f"r{k}": ref.value for k, ref in enumerate(plan.rows)}
         self.values |= {f"o{k}": ref.value for k, ref in enumerate(plan.out)}
@@ -89,7 +89,7 @@ class Source:
             *(f"        {line}" for line in (*gathers, *body, *stacks, "pass")), "",
         ])  # fmt: skip
         self.code = compile(self.text, "<plan>", "exec")
-        del self._arrays
+        del self._plan, self._arrays  # the plan holds its source: no cycle, so that its buffers go with it
 
     def bound(self, arrays: dict[int, Any]) -> dict[str, Any]:
         """The names of the source in a binding, given the arrays of every value."""
@@ -101,7 +101,7 @@ class Source:
 
     def _line(self, k: int, vectors: dict[str, Any] | None = None) -> str:
         """A call as source; in a loop over blocks, long vectors go by the names of their blocks."""
-        call = self.plan.calls[k]
+        call = self._plan.calls[k]
         plain = call.function is np.matmul and self._is_plain(call)
         self.constants[f"f{k}"] = np.dot if plain else call.function
         parts = [self._named(a, vectors) for a in call.args]
@@ -125,7 +125,7 @@ class Source:
 
     def _blocks(self, numbers: list[int]) -> list[str]:
         """Neighbouring calls on long vectors as a loop over blocks."""
-        n = self.plan.values[self.plan.calls[numbers[0]].out.value].shape[0]
+        n = self._plan.values[self._plan.calls[numbers[0]].out.value].shape[0]
         vectors: dict[str, Any] = {}
         lines = [self._line(k, vectors) for k in numbers]
         self.blocks[f"g{numbers[0]}"] = list(vectors.values()), n
