@@ -252,7 +252,7 @@ class Loop:
             self.w, self.s = self.step.unpack(*self.state)
             self.interrupted = self._agreed(interrupted)
         self.unchecked = self.unchecked and bool(skip)  # until every row was seen
-        if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
+        if not self.to.all_finite(self.w):
             raise self._diverged(of="a weight")
         if self.interrupted and not self.at_end:
             with resumable(self.w, self.s):
@@ -293,7 +293,7 @@ class Loop:
         if self.pending and not self._read():
             self.stopped = True
         w, s = self.step.unpack(*self.state)
-        if not bool(self.to.xp.all(self.to.xp.isfinite(w))):
+        if not self.to.all_finite(w):
             raise self._diverged(of="a weight")
         self.run.save(w, s, self.done())
         self.chunk.second += perf_counter() - asked
