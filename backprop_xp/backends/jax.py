@@ -68,8 +68,10 @@ class Jax(Backend):
         kind = data.dtype if dtype is None else numpy.dtype(dtype)
         own = buffer(numpy.broadcast_to(numpy.zeros((), dtype=kind), data.shape))
         with numpy.errstate(all="ignore"):  # as JAX converts
-            own[...] = data  # a copy, since a NumPy step may write into data; aligned, so that JAX makes no other
-        return self.jax.device_put(own, device)  # which compiles nothing, as xp.asarray does for each shape
+            own[...] = (
+                data  # a copy, since a NumPy step may write there; aligned, so that JAX makes no second
+            )
+        return self.jax.device_put(own, device)  # xp.asarray compiles a program for each shape
 
     def to_host(self, a: Array) -> Any:
         """A NumPy copy."""

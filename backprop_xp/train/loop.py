@@ -187,6 +187,8 @@ class Loop:
         self.smooth = 0.0, 0.0
         self.own_rows = False
         self.compiled = -1
+        if not self.step.any_length:
+            self.chunk.tolerance = 16
 
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
@@ -374,6 +376,7 @@ class Loop:
         """The steps of an epoch that is read window by window, as of short ones."""
         wanted: Wanted | None = self._wanted(windows[0])
         for k, window in enumerate(windows):
+            self.step.finish(self.state)  # and let go of the window before
             asked = perf_counter()
             assert wanted is not None
             rows = self._rows(wanted)
