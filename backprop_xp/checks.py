@@ -204,7 +204,7 @@ def check_finite(a: Array, what: str, first: int | None = None) -> None:
         return
     xp, n, row = to.xp, 0, None
     for start, part in _blocks(a):
-        if not bool(xp.all(xp.isfinite(part))):
+        if not to.all_finite(part):
             bad = ~xp.isfinite(part)
             n += int(xp.sum(xp.astype(bad, xp.int32)))
             row = start + _first_row(bad) if row is None else row

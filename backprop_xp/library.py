@@ -93,6 +93,14 @@ class Library:
         """
         return memory
 
+    def copy(self, a: Array) -> Array:
+        """A copy on the device of the array."""
+        return self.committed(self.xp.asarray(a, copy=True))
+
+    def all_finite(self, a: Array) -> bool:
+        """Whether no number is NaN or infinite; this reads the array."""
+        return bool(self.xp.all(self.xp.isfinite(a)))
+
     def writable(self, a: Array) -> bool:
         """Whether the array may be changed in place, as far as its library forbids that."""
         return True

@@ -548,3 +548,20 @@ def test_an_array_that_numpy_cannot_be_given_is_told_of():
 
     with pytest.raises(bp.BackpropError, match="closed does not hand its arrays to NumPy by DLPack"):
         backends.host(Closed())
+
+
+def test_on_the_processor_jax_compiles_nothing_to_send_copy_or_check_an_array(caplog):
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    to, cpu = backends.get("jax"), jax.devices("cpu")[0]
+    with jax.log_compiles():
+        for data in (np.ones(1234), np.arange(1235), np.ones((7, 177), "float32"), [1.0, 2.0] * 618):
+            a = to.asarray(data, to.xp.float32, cpu)
+            b = backends.copy(a)
+            assert a.dtype == b.dtype == to.xp.float32
+            assert a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer()
+            assert to.all_finite(b)
+            assert np.array_equal(to.to_host(b), np.asarray(data))
+        assert not to.all_finite(to.asarray([1.0, np.inf] * 619, None, None))
+        assert "Compiling" not in caplog.text
+        to.xp.asarray(np.ones(1239), dtype=to.xp.float32, device=cpu)
+    assert "Compiling" in caplog.text

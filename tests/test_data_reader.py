@@ -175,3 +175,12 @@ def test_a_file_larger_than_memory_would_train_in_flat_memory(tmp_path, target):
     )  # fmt: skip
     assert done.stderr == ""
     assert int(done.stdout) < 200, "MB of anonymous memory above the import"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_on_jax_a_file_trains_within_200_megabytes():
+    pytest.importorskip("jax", reason="jax is not installed")
+    command = [sys.executable, ROOT / "scripts" / "memory.py", "--backend", "jax", "--rows", "40000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "anonymous memory above the import" in done.stdout

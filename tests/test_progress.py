@@ -94,3 +94,18 @@ def test_the_pace_finds_a_length_and_keeps_it():
         lengths.append(chunk.length)
     assert lengths[0] == 1
     assert set(lengths[1:]) == {128}
+
+
+def test_where_each_length_is_compiled_it_changes_only_if_it_is_wrong_by_sixteen():
+    found = []
+    for tolerance in (4, 16):
+        chunk = ChunkLength(tolerance=tolerance)
+        step, second = 0, 0.0
+        for pace in (0.01, 0.01, 0.0012, 0.0012, 0.0001, 0.0001):  # seconds a step
+            step, second = step + chunk.between, second + chunk.between * pace
+            chunk.read(step, second)
+            found.append(chunk.length)
+    assert found == [1, 16, 16, 128, 128, 1024, 1, 16, 16, 16, 1024, 1024]
+    chunk = ChunkLength(length=1024, fresh=False, tolerance=16)
+    chunk.read(1024, 0.001)
+    assert chunk.length == 4096, "the longest, whatever the factor"

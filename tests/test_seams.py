@@ -120,7 +120,7 @@ def blocks(learner, w):
 def chunks_of(length):
     """Trainings that hand this many steps to the library at once and read the losses after each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ChunkLength.__init__, "__defaults__", (length, 1, 0, 0.0, True))
+        patch.setattr(ChunkLength.__init__, "__defaults__", (length, 1, 0, 0.0, True, 4))
         patch.setattr(ChunkLength, "read", lambda pace, step, second: setattr(pace, "step", step))
         yield
 

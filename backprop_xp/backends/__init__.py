@@ -175,9 +175,4 @@ def host(a: Array) -> Any:
 
 def copy(value: Any) -> Any:
     """A copy of every array in a tree."""
-
-    def copied(a: Array) -> Array:
-        to = of(a)
-        return to.committed(to.xp.asarray(a, copy=True))
-
-    return mapped(value, copied)
+    return mapped(value, lambda a: of(a).copy(a))

@@ -62,15 +62,34 @@ class Jax(Backend):
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
         """Lists, NumPy arrays or JAX arrays, as a JAX array."""
-        if not isinstance(data, self.jax.Array):  # a copy: JAX may share memory that a NumPy step writes into
-            data = numpy.asarray(data)
-            data, given = buffer(data), data  # aligned, so that JAX makes no second copy
-            data[...] = given
-        return self.xp.asarray(data, dtype=dtype, device=device)
+        if isinstance(data, self.jax.Array):
+            return self.xp.asarray(data, dtype=dtype, device=device)
+        data = numpy.asarray(data)
+        kind = data.dtype if dtype is None else numpy.dtype(dtype)
+        own = buffer(numpy.broadcast_to(numpy.zeros((), dtype=kind), data.shape))
+        with numpy.errstate(all="ignore"):  # as JAX converts
+            own[...] = (
+                data  # a copy, since a NumPy step may write there; aligned, so that JAX makes no second
+            )
+        return self.jax.device_put(own, device)  # xp.asarray compiles a program for each shape
 
     def to_host(self, a: Array) -> Any:
         """A NumPy copy."""
         return numpy.asarray(a)
+
+    def copy(self, a: Array) -> Array:
+        """A copy; on the processor no program is compiled for it, which would take a megabyte or two."""
+        if not self._on_processor(a):
+            return super().copy(a)
+        return self.jax.device_put(a, a.device, may_alias=False)
+
+    def all_finite(self, a: Array) -> bool:
+        """Whether no number is NaN or infinite; on the processor NumPy looks, and nothing is compiled."""
+        return bool(numpy.isfinite(a).all()) if self._on_processor(a) else super().all_finite(a)
+
+    def _on_processor(self, a: Array) -> bool:
+        """Whether it is no tracer, and one device has it, which is the host's."""
+        return getattr(self.device_of(a), "platform", "") == "cpu"
 
     def with_precision(self, precision: str | None, *, scaled: bool = True) -> "Jax":
         """This backend, its products of float32 computed in another precision.

@@ -139,6 +139,9 @@ class Compiled:
             raise BackpropError(msg)
         return sent
 
+    def finish(self, state: Any) -> None:
+        """Wait for the calls under way that lead to this state, where they hold rows in the host's memory."""
+
     def index_to_device(self, rows: Any, index: Array) -> Array:
         """An index on the device of the rows; one on the host is checked first."""
         if not isinstance(index, numpy.ndarray):

@@ -96,6 +96,12 @@ class Jitted(Compiled):
                 a = self._jax.device_put(a, like.device, may_alias=True)
         return super().to_device(like, a)
 
+    def finish(self, state: Any) -> None:
+        """Wait for the calls under way, on the processor."""
+        for a in self._leaves(state):
+            if getattr(a.device, "platform", "") == "cpu":
+                a.block_until_ready()
+
     def _check_there(self, args: Any) -> None:
         """Check that no argument was consumed."""
         if any(getattr(a, "is_deleted", _no)() for a in self._leaves(args)):

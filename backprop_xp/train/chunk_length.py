@@ -11,8 +11,8 @@ class ChunkLength:
     """Steps in a chunk and between two reads, chosen so that losses are read about five times a second.
 
     The length of a chunk is a power of two at most: a window is cut into chunks of one length. It changes
-    only if it is wrong by a factor of four, since each new length may be compiled anew. The first read
-    after a change is ignored, as its time may include the compilation.
+    only if it is wrong by a factor, the tolerance: 4, and more where each new length is compiled anew, which
+    takes time and memory. The first read after a change is ignored, as its time may include the compilation.
 
     >>> chunk = ChunkLength()
     >>> chunk.due(1), chunk.length
@@ -28,6 +28,7 @@ class ChunkLength:
     step: int = 0
     second: float = 0.0
     fresh: bool = True
+    tolerance: int = 4
 
     def due(self, step: int) -> bool:
         """Whether it is time to read, after so many steps."""
@@ -41,7 +42,8 @@ class ChunkLength:
             self.fresh = False
             return
         wanted = max(1, int(_SECONDS * made / spent))
-        length = min(1 << wanted.bit_length() - 1, LONGEST)
-        if length >= 4 * self.length or 4 * length <= self.length:
-            self.length, self.fresh = length, True
+        length = 1 << wanted.bit_length() - 1
+        if length >= self.tolerance * self.length or self.tolerance * length <= self.length:
+            length = min(length, LONGEST)
+            self.length, self.fresh = length, length != self.length
         self.between = max(self.length, wanted)

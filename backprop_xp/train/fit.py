@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .. import backends
 from ..arrays import Array, as_integer, leaves
-from ..checks import check_finite, check_state
+from ..checks import check_finite, check_state, check_vector
 from ..compiler.compiled import Compiled
 from ..errors import BackpropError, Diverged, got_instead
 from ..layers import check_count
@@ -419,7 +419,7 @@ def _check_start(learner: Any, w: Array, s: Any) -> None:
     if not isinstance(learner, Learner):
         msg = f"the learner must be a bp.Learner, got a {type(learner).__name__}"
         raise BackpropError(msg)
-    learner.weights(w)  # which checks that they are there
+    check_vector(w, learner.net.layout)
     check_state(s, State, learner.pure.moments)
 
 

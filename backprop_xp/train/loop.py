@@ -187,6 +187,8 @@ class Loop:
         self.smooth = 0.0, 0.0
         self.own_rows = False
         self.compiled = -1
+        if not self.step.any_length:
+            self.chunk.tolerance = 16
 
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
@@ -252,7 +254,7 @@ class Loop:
             self.w, self.s = self.step.unpack(*self.state)
             self.interrupted = self._agreed(interrupted)
         self.unchecked = self.unchecked and bool(skip)  # until every row was seen
-        if not bool(self.to.xp.all(self.to.xp.isfinite(self.w))):
+        if not self.to.all_finite(self.w):
             raise self._diverged(of="a weight")
         if self.interrupted and not self.at_end:
             with resumable(self.w, self.s):
@@ -293,7 +295,7 @@ class Loop:
         if self.pending and not self._read():
             self.stopped = True
         w, s = self.step.unpack(*self.state)
-        if not bool(self.to.xp.all(self.to.xp.isfinite(w))):
+        if not self.to.all_finite(w):
             raise self._diverged(of="a weight")
         self.run.save(w, s, self.done())
         self.chunk.second += perf_counter() - asked
@@ -374,6 +376,7 @@ class Loop:
         """The steps of an epoch that is read window by window, as of short ones."""
         wanted: Wanted | None = self._wanted(windows[0])
         for k, window in enumerate(windows):
+            self.step.finish(self.state)  # and let go of the window before
             asked = perf_counter()
             assert wanted is not None
             rows = self._rows(wanted)
