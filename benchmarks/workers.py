@@ -160,7 +160,7 @@ def started(name: str, steps: int) -> dict[str, Any]:
     if any(process.returncode for process in each):
         msg = f"{name} failed"
         raise RuntimeError(msg)
-    return next(json.loads(line) for text in said for line in text.splitlines() if line.startswith("{"))  # type: ignore[no-any-return]
+    return next(json.loads(line) for text in said for line in text.splitlines() if line.startswith("{"))
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
