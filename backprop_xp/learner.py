@@ -385,8 +385,7 @@ class Learner:
             w: the weights; their library, and nothing else, is looked at.
             rows: of the whole batch, where gradients of parts of it are to be added up by `step.total`;
                 `first`, a 0-d integer array, is the row of it with which a part begins.
-            packed: return one vector: g, the loss, and a 0 that leaves room for a word; it may be overwritten
-                by the next call.
+            packed: return one vector: g, the loss, and a 0 that leaves room for a word.
         """
 
         def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Any:
@@ -399,7 +398,7 @@ class Learner:
         def check(w: Array, s: State, first: Array, *batch: Any) -> None:  # noqa: ARG001
             self.check(w, s, *batch)
 
-        return self._to(w).compile(gradient, hold=2, check=check, lend=packed)
+        return self._to(w).compile(gradient, hold=2, check=check)
 
     def compile_apply(self, w: Array) -> Compiled:
         """The second half, `apply(w, s, gradient) -> (w, s, loss)`, in its fastest form; consumes w and s."""

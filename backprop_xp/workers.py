@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from . import backends
@@ -21,6 +21,7 @@ from .arrays import Array, mapped
 from .errors import BackpropError, unavailable
 from .layers import check_count
 from .nccl import Nccl, connected
+from .shared_memory import shared
 
 SHARDS = 8
 _SPINS = 2000  # looks before a worker sleeps between them
@@ -28,6 +29,9 @@ _NAP = 5e-5  # seconds
 _WORD = 1.0  # seconds that worker 0 has to say what went wrong, before others do
 _START = 300.0  # seconds until all workers have begun, at least
 FAILED = 75  # the exit status of workers that give up; of <sysexits.h>: try again later
+
+
+Write = Callable[[int, Array], None]  # write(k, out): the vector of part k, into out
 
 
 class Exchange(Protocol):
@@ -46,14 +50,13 @@ class Exchange(Protocol):
     def memory(self, w: Array) -> Any:
         """The backend of the vectors that are summed: NumPy, or that of the weights w, on their device."""
 
-    def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
+    def sum(self, write: "Write", parts: int, out: Array) -> Array:
         """The sum of the vectors of all parts along the fixed tree, on every worker.
 
         Args:
-            vectors: those of the parts that this worker owns, in order, of the backend `memory`; each is
-                there until the next is asked for.
+            write: writes the vector of a part; it is called for those that this worker owns, in order.
             parts: how many there are, on all workers.
-            out: is overwritten with the sum.
+            out: is overwritten with the sum; of the backend `memory`.
         """
 
     def broadcast(self, arrays: Any) -> Any:
@@ -90,46 +93,49 @@ def nodes(first: int, last: int, own: range) -> list[tuple[int, int]]:
 
 
 def tree_sum(
-    first: int, last: int, given: Callable[[int, int], Array], out: Array, room: Sequence[Array]
-) -> None:
-    """The sum over a part of the tree.
+    first: int, last: int, given: Callable[[int, int, Array], Array], out: Array, room: Sequence[Array]
+) -> Array:
+    """The sum over a part of the tree: in `out`, or where it is given.
 
     Args:
         first: where the part begins.
         last: where it ends.
-        given: the sum over a part that is known already, else None; it is read before the next is asked for.
-        out: is overwritten with the sum.
+        given: given(first, last, out) is the sum over a part that is known, written to out or where it lies
+            already; else None.
+        out: may be overwritten.
         room: vectors for sums on the way, as `room_for` makes them; overwritten.
 
     >>> import numpy as np
     >>> known = {(0, 2): np.ones(1), (2, 3): np.ones(1) * 10, (3, 4): np.ones(1) * 20}
     >>> out = np.empty(1)
-    >>> tree_sum(0, 4, lambda i, j: known.get((i, j)), out, room_for(4, out))
-    >>> out.tolist()
+    >>> tree_sum(0, 4, lambda i, j, _: known.get((i, j)), out, room_for(4, out)).tolist()
     [31.0]
     """
-    there = given(first, last)
+    there = given(first, last, out)
     if there is not None:
-        out[...] = there
-        return
+        return there
     middle = (first + last) // 2
-    tree_sum(first, middle, given, out, room)
-    right = given(middle, last)
-    if right is None:
-        right, *rest = room
-        tree_sum(middle, last, given, right, rest)
-    out += right
+    left = tree_sum(first, middle, given, out, room)
+    right = tree_sum(middle, last, given, room[0], room[1:])
+    return backends.of(out).xp.add(left, right, out=out)
 
 
 def room_for(parts: int, like: Array) -> list[Array]:
     """Vectors for the sums on the way to that of so many parts."""
     xp = backends.of(like).xp
-    return [xp.empty_like(like) for _ in range((parts - 1).bit_length() - 1)]
+    return [xp.empty_like(like) for _ in range((parts - 1).bit_length())]
 
 
-def _from(vectors: Iterator[Array]) -> Callable[[int, int], Array]:
-    """What `tree_sum` is given where single parts come in order."""
-    return lambda first, last: next(vectors) if last - first == 1 else None
+def single(write: Write) -> Callable[[int, int, Array], Array]:
+    """What `tree_sum` is given where single parts are written."""
+
+    def given(first: int, last: int, out: Array) -> Array:
+        if last - first > 1:
+            return None
+        write(first, out)
+        return out
+
+    return given
 
 
 class Alone:
@@ -139,15 +145,15 @@ class Alone:
         shards: as for `mpi`.
 
     >>> import numpy as np
-    >>> Alone().sum(iter([np.ones(2), np.ones(2), np.ones(2)]), 3, np.empty(2)).tolist()
-    [3.0, 3.0]
+    >>> Alone().sum(lambda k, out: out.fill(k), 4, np.empty(2)).tolist()
+    [6.0, 6.0]
     """
 
     rank, size = 0, 1
 
     def __init__(self, shards: int = SHARDS) -> None:
         self.shards = check_count(shards, "the number of shards")
-        self._buffers: dict[Any, Buffers] = {}
+        self._sums: dict[Any, Sums] = {}
 
     def __repr__(self) -> str:
         return f"Alone(shards={self.shards})"
@@ -156,9 +162,12 @@ class Alone:
         """NumPy."""
         return backends.get("numpy")
 
-    def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
+    def sum(self, write: Write, parts: int, out: Array) -> Array:
         """The sum of all vectors along the fixed tree."""
-        return buffers(self._buffers, 0, 1, parts, out).sum(_from(iter(vectors)), None, out)
+        key = parts, out.shape, str(out.dtype)
+        if key not in self._sums:
+            self._sums[key] = Sums(0, 1, parts, out)
+        return self._sums[key].sum(write, out)
 
     def broadcast(self, arrays: Any) -> Any:
         """The arrays themselves."""
@@ -215,7 +224,7 @@ class Mpi:
         self.shards = check_count(shards, "the number of shards")
         self._met = False
         self._nccl: Nccl | None = None
-        self._buffers: dict[Any, Buffers] = {}
+        self._sums: dict[Any, Sums] = {}
 
     def __repr__(self) -> str:
         return f"Mpi(worker {self.rank} of {self.size}, shards={self.shards}, patience={self._patience:g})"
@@ -228,11 +237,25 @@ class Mpi:
             self._nccl = connected(to.cupy, to.device_of(w), self, self._silent, self._patience)
         return to if self._nccl is not None else backends.get("numpy")
 
-    def sum(self, vectors: Iterable[Array], parts: int, out: Array) -> Array:
+    def sum(self, write: Write, parts: int, out: Array) -> Array:
         """The sum along the fixed tree: each worker finishes its slice of the vector, and all get all."""
-        carrier = self if self._nccl is None else self._nccl
-        own = buffers(self._buffers, self.rank, self.size, parts, out)
-        return own.sum(_from(iter(vectors)), carrier, out)
+        key = parts, out.shape, str(out.dtype)
+        if key not in self._sums:
+            self._sums[key] = self._made(parts, out)
+        return self._sums[key].sum(write, out)
+
+    def _made(self, parts: int, like: Array) -> "Sums":
+        """Sums in memory that all workers share, else by messages."""
+        given = self.rank, self.size, parts, like
+        if self.size == 1:
+            return Sums(*given)
+        if self._nccl is not None:
+            return Shared(*given, self._nccl)
+        return Shared(*given, self, shared(Shared.bytes_of(*given[1:]), self))
+
+    def meet(self) -> None:
+        """Wait until all are here; what they wrote to shared memory before can be read after."""
+        self._wait(self._comm.Ibarrier())
 
     def swap(self, send: Array, received: Array, counts: Sequence[int]) -> None:
         """Row k of `send` goes to worker k, whose numbers come in its place, `counts[k]` of them."""
@@ -314,8 +337,8 @@ class Mpi:
         )
 
 
-class Buffers:
-    """The memory of one kind of sum, and the sum.
+class Sums:
+    """Sums along the tree over so many parts, and their memory; in this base class of one worker alone.
 
     Args:
         rank: the number of this worker.
@@ -325,55 +348,86 @@ class Buffers:
     """
 
     def __init__(self, rank: int, size: int, parts: int, like: Array) -> None:
-        self.xp = xp = backends.of(like).xp
-        self.size, self.parts, self.own = size, parts, nodes(0, parts, owned(rank, size, parts))
+        self.parts, self.size = parts, size
+        self.nodes = [nodes(0, parts, owned(k, size, parts)) for k in range(size)]
+        self.own = self.nodes[rank]
         self.room = room_for(parts, like)
-        if size == 1:
-            return
-        every = [nodes(0, parts, owned(k, size, parts)) for k in range(size)]
-        length = -(-like.size // size)
-        self.whole = xp.zeros(length * size, dtype=like.dtype)
-        self.send = xp.zeros((size, len(self.own), length), dtype=like.dtype)
-        if len(self.own) == 1:
-            self.send = xp.reshape(self.whole, (size, 1, length))
-        self.counts = [len(each) * length for each in every]
-        self.received = xp.zeros(sum(self.counts), dtype=like.dtype)
-        order = [node for each in every for node in each]
-        self.rows = {node: self.received[k * length : (k + 1) * length] for k, node in enumerate(order)}
-        self.part = xp.zeros(length, dtype=like.dtype)
-        self.rest = room_for(parts, self.part)
+        self.length = -(-like.size // size)  # of the slice that a worker finishes
 
-    def sum(self, given: Callable[[int, int], Array], carrier: Any, out: Array) -> Array:
-        """The sum over the tree, of whose single parts this worker's are given.
-
-        Args:
-            given: as for `tree_sum`.
-            carrier: has `swap` and `collect`; not used by one worker alone.
-            out: is overwritten with it.
-        """
-        if self.size == 1:
-            tree_sum(0, self.parts, given, out, self.room)
-            return out
-        own = self.whole[: out.size]
-        for k, (first, last) in enumerate(self.own):
-            tree_sum(first, last, given, own, self.room)
-            if len(self.own) > 1:
-                self.send[:, k, :] = self.xp.reshape(self.whole, (self.size, -1))
-        carrier.swap(self.send, self.received, self.counts)
-        tree_sum(0, self.parts, lambda first, last: self.rows.get((first, last)), self.part, self.rest)
-        whole = out if out.size == self.whole.size else self.whole
-        carrier.collect(self.part, whole)
-        if whole is not out:
-            out[...] = own
+    def sum(self, write: Write, out: Array) -> Array:
+        """The sum over the tree, written to `out`."""
+        tree_sum(0, self.parts, single(write), out, self.room)
         return out
 
 
-def buffers(kept: dict[Any, Buffers], rank: int, size: int, parts: int, like: Array) -> Buffers:
-    """The buffers of a kind of sum, kept for the next."""
-    key = parts, like.shape, str(like.dtype)
-    if key not in kept:
-        kept[key] = Buffers(rank, size, parts, like)
-    return kept[key]
+class Shared(Sums):
+    """Workers who add up where the others read it, and finish a slice for all.
+
+    Args:
+        rank, size, parts, like: as for `Sums`.
+        carrier: has `swap` and `collect`.
+        memory: that all workers share, of `bytes_of` bytes; None where vectors are sent and received.
+    """
+
+    def __init__(
+        self, rank: int, size: int, parts: int, like: Array, carrier: Any, memory: Any = None
+    ) -> None:
+        super().__init__(rank, size, parts, like)
+        xp, length = backends.of(like).xp, self.length
+        order = [node for each in self.nodes for node in each]
+        self.carrier = carrier
+        self.counts = [len(each) * length for each in self.nodes]
+        if memory is None:
+            self.mine = xp.zeros((len(self.own), size * length), dtype=like.dtype)
+            self.whole, self.part = (xp.zeros(n, dtype=like.dtype) for n in (size * length, length))
+            self.send = xp.zeros((size, len(self.own), length), dtype=like.dtype)
+            if len(self.own) == 1:
+                self.send = xp.reshape(self.mine, (size, 1, length))
+            self.received = xp.zeros(len(order) * length, dtype=like.dtype)
+            slices = xp.reshape(self.received, (len(order), length))
+        else:
+            every = xp.reshape(xp.frombuffer(memory, dtype=like.dtype), (len(order) + 1, size * length))
+            first, place = sum(map(len, self.nodes[:rank])), slice(rank * length, (rank + 1) * length)
+            self.mine, self.whole = every[first : first + len(self.own), :], every[-1, :]
+            self.part, slices = self.whole[place], every[:, place]
+            self.received = None
+        self.rows = {node: slices[k, :] for k, node in enumerate(order)}
+        self.rest = room_for(parts, self.part)
+
+    @staticmethod
+    def bytes_of(size: int, parts: int, like: Array) -> int:
+        """The memory that workers share."""
+        count = sum(len(nodes(0, parts, owned(k, size, parts))) for k in range(size))
+        return int((count + 1) * size * -(-like.size // size) * like.dtype.itemsize)
+
+    def sum(self, write: Write, out: Array) -> Array:
+        """The sum over the tree, of which this worker's parts are written here."""
+        given = single(write)
+        for own, (first, last) in zip(self.mine, self.own, strict=True):
+            tree_sum(first, last, given, own[: out.size], self.room)
+        return self.exchange(out)
+
+    def exchange(self, out: Array) -> Array:
+        """The sum over the tree, where each worker has added up its own parts."""
+        xp, whole = backends.of(out).xp, self.whole
+        if self.received is None:
+            self.carrier.meet()
+        else:
+            if len(self.own) > 1:
+                each = xp.reshape(self.mine, (len(self.own), *self.send.shape[::2]))
+                self.send[...] = xp.permute_dims(each, (1, 0, 2))
+            self.carrier.swap(self.send, self.received, self.counts)
+        found = tree_sum(0, self.parts, lambda i, j, _: self.rows.get((i, j)), self.part, self.rest)
+        if found is not self.part:
+            self.part[...] = found
+        if self.received is None:
+            self.carrier.meet()
+        else:
+            whole = out if out.size == whole.size else whole
+            self.carrier.collect(self.part, whole)
+        if whole is not out:
+            out[...] = whole[: out.size]
+        return out
 
 
 def devices(count: int | None = None, shards: int = SHARDS) -> Devices:

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backprop_xp as bp
-from backprop_xp import cli, nccl, workers
+from backprop_xp import cli, nccl, shared_memory, workers
 from backprop_xp.files.folder import step_files
 from backprop_xp.files.locks import is_locked
 from backprop_xp.step import Gradient, cuts, total
@@ -52,12 +52,13 @@ def whole():
 
 
 # ---------------------------------------------------------------- the tree
-def lent(vectors):
-    """Each vector in the same memory, which is overwritten with the next one."""
-    memory = np.empty_like(vectors[0]) if len(vectors) else None
-    for each in vectors:
-        memory[...] = each
-        yield memory
+def written(vectors):
+    """What writes the vector of a part."""
+
+    def write(k, out):
+        out[...] = vectors[k]
+
+    return write
 
 
 @given(parts=st.integers(1, 20), size=st.integers(1, 20), seed=st.integers(0, 99))
@@ -67,15 +68,14 @@ def test_the_tree_over_any_number_of_workers_is_that_of_a_step(parts, size, seed
     rows = {}
     for rank in range(size):
         own = workers.owned(rank, size, parts)
-        there = lent(vectors[own.start : own.stop])
         for first, last in workers.nodes(0, parts, own):
-            rows[first, last] = np.empty(3, "float32")
-            room = workers.room_for(parts, rows[first, last])
-            workers.tree_sum(first, last, workers._from(there), rows[first, last], room)
-        assert next(there, None) is None
+            rows[first, last] = out = np.empty(3, "float32")
+            room = workers.room_for(parts, out)
+            assert workers.tree_sum(first, last, workers.single(written(vectors)), out, room) is out
     assert len({part for k in range(size) for part in workers.owned(k, size, parts)}) == parts
     found = np.empty(3, "float32")
-    workers.tree_sum(0, parts, lambda i, j: rows.get((i, j)), found, workers.room_for(parts, found))
+    room = workers.room_for(parts, found)
+    found = workers.tree_sum(0, parts, lambda i, j, _: rows.get((i, j)), found, room)
     assert found.tobytes() == want.tobytes()
 
 
@@ -247,6 +247,60 @@ def test_a_run_of_another_worker_touches_nothing(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+# ---------------------------------------------------------------- memory that workers share
+class Meeting:
+    """Workers as threads, which gather, and meet."""
+
+    def __init__(self, rank, barrier, said, *, blind=False):
+        self.rank, self.barrier, self.said, self.blind = rank, barrier, said, blind
+
+    def meet(self):
+        self.barrier.wait(20)
+
+    def gather(self, value):
+        if self.blind and isinstance(value, bool):
+            value = False
+        self.said[self.rank] = value
+        self.meet()
+        found = list(self.said)
+        self.meet()
+        return found
+
+
+def in_threads(size, work, **settings):
+    """What each of so many workers finds."""
+    barrier, said, found = threading.Barrier(size), [None] * size, [None] * size
+
+    def worker(rank):
+        found[rank] = work(rank, Meeting(rank, barrier, said, **settings))
+
+    each = [threading.Thread(target=worker, args=(rank,)) for rank in range(size)]
+    for thread in each:
+        thread.start()
+    for thread in each:
+        thread.join(30)
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files in memory are Linux's")
+@pytest.mark.parametrize(("parts", "size"), [(8, 2), (8, 3), (8, 8), (5, 4), (2, 3)])
+def test_sums_in_shared_memory_have_one_workers_bits(parts, size):
+    vectors = np.random.default_rng(0).standard_normal((2, parts, 7)).astype("float32")
+    want = [workers.Alone().sum(written(each), parts, np.empty(7, "float32")).tobytes() for each in vectors]
+
+    def work(rank, meeting):
+        given = size, parts, vectors[0, 0]
+        memory = shared_memory.shared(workers.Shared.bytes_of(*given), meeting)
+        to = workers.Shared(rank, *given, meeting, memory)
+        return [to.sum(written(each), np.empty(7, "float32")).tobytes() for each in vectors]
+
+    assert in_threads(size, work) == [want] * size
+
+
+def test_memory_that_one_worker_cannot_open_is_used_by_none():
+    assert in_threads(2, lambda _, meeting: shared_memory.shared(64, meeting), blind=True) == [None, None]
+
+
 # ---------------------------------------------------------------- GPUs, by a stand-in
 class Wire:
     """NCCL between threads: what a worker sends waits for the other; groups are done at their end."""
@@ -297,21 +351,19 @@ class OnGpu(np.ndarray):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_slices_that_go_by_NCCL_are_added_up_along_the_same_tree(dtype):
     vectors = np.random.default_rng(0).standard_normal((5, 7)).astype(dtype)
-    want, found, wire = workers.Alone().sum(lent(vectors), 5, np.empty(7, dtype)), {}, Wire(2)
+    want, found, wire = workers.Alone().sum(written(vectors), 5, np.empty(7, dtype)), {}, Wire(2)
     event = SimpleNamespace(record=lambda _: None, done=True)
     cuda = SimpleNamespace(
         nccl=wire, get_current_stream=lambda: SimpleNamespace(ptr=0), Event=lambda **_: event
     )
 
     def work(rank):
-        own = workers.owned(rank, 2, 5)
-        to = workers.Buffers(rank, 2, 5, np.empty(7, dtype))
-        for name in ("send", "whole", "received", "part"):
+        carrier = nccl.Nccl(SimpleNamespace(cuda=cuda), Communicator(wire, rank), 2, None, 1.0)
+        to = workers.Shared(rank, 2, 5, np.empty(7, dtype), carrier)
+        for name in ("mine", "send", "whole", "received", "part"):
             setattr(to, name, getattr(to, name).view(OnGpu))
         to.rows = {node: row.view(OnGpu) for node, row in to.rows.items()}
-        carrier = nccl.Nccl(SimpleNamespace(cuda=cuda), Communicator(wire, rank), 2, None, 1.0)
-        given = workers._from(lent(vectors[own.start : own.stop]))
-        found[rank] = to.sum(given, carrier, np.empty(7, dtype).view(OnGpu))
+        found[rank] = to.sum(written(vectors), np.empty(7, dtype).view(OnGpu))
 
     each = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
     for thread in each:

@@ -32,12 +32,9 @@ class Backend(Library):
         carry: Carry | None = None,
         check: Function | None = None,
         native: bool | None = None,
-        lend: bool = False,
     ) -> Compiled:
         """A function f(*state, *held, *rows, xp=…) in its fastest form on this library; see `Compiled`."""
-        return Compiled(
-            self, function, donate=donate, hold=hold, carry=carry, check=check, native=native, lend=lend
-        )
+        return Compiled(self, function, donate=donate, hold=hold, carry=carry, check=check, native=native)
 
 
 class Standard(Backend):

@@ -1,6 +1,7 @@
 """What binding a compiled function to a state and to held arguments means, whatever runs it."""
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Bound:
 
     rows: list[Any]
     out: list[Any]
+    run: Callable[[], None]
 
     def __init__(self, state: Any, held: Any, library: Library) -> None:
         self.held = held
@@ -45,6 +47,11 @@ class Bound:
             return True
         given = leaves((state, held))
         return len(given) == len(self._given) and all(map(operator.is_, given, self._given))
+
+    def into(self, out: Any) -> None:
+        """One call, whose one result is written to an array."""
+        self.run()
+        out[...] = self.out[0]
 
     def _writable(self, a: Any) -> Any:
         """The memory of a state: the array itself, unless it cannot change in place."""

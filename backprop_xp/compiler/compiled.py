@@ -35,7 +35,6 @@ class Compiled:
         check: called with all arguments before their signature is met for the first time.
         native: whether it may become machine code, on libraries in the host's memory; None for what
             BACKPROP_XP_NATIVE says, which is yes unless it is 0.
-        lend: what a call returns beside the state may be overwritten by the next one.
 
     Attributes:
         compilations: how often the function was compiled, once for each signature.
@@ -58,10 +57,9 @@ class Compiled:
         carry: Carry | None = None,
         check: Function | None = None,
         native: bool | None = None,
-        lend: bool = False,
     ) -> None:
         self.library, self.function = library, function
-        self.donate, self.hold, self.carry, self.lend = donate, hold, carry, lend
+        self.donate, self.hold, self.carry = donate, hold, carry
         self.check: Function = check or (lambda *_: None)
         self.native = os.environ.get("BACKPROP_XP_NATIVE") != "0" if native is None else native
         self.compilations = 0
@@ -79,6 +77,11 @@ class Compiled:
         """One call; consumes the state."""
         self.check(*args)
         return self.function(*args, xp=self.library.xp)
+
+    def into(self, out: Array, *args: Any) -> None:
+        """One call, whose one result is written to `out`: an array of NumPy's, or of the library."""
+        found = self(*args)
+        out[...] = found if self.library.owns(out) else self.library.to_host(found)
 
     def scan(self, *args: Any) -> Any:
         """One call for each row of index, in order, on those rows.

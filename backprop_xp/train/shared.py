@@ -1,7 +1,6 @@
 """The step of a training that workers share: gradients of shards, their sum, and the update from it."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from math import isfinite
 from typing import Any
@@ -146,28 +145,27 @@ class SharedStep(Compiled):
             self.compared = True
             self._compare(w, s, rows, index, parts[0])
         own = owned(self.workers.rank, self.workers.size, len(parts))
-        vectors = self._vectors(w, s, rows, index, [parts[k] for k in own])
+
+        def write(k: int, out: Array) -> None:
+            self._gradient(w, s, rows, index, parts[k], out)
+            if self.wish and k == own.start:
+                out[-1] = 1
+
         out = self.memory.xp.empty(self.length, dtype=self.dtype)  # a rule may keep the gradient
-        found = self.workers.sum(vectors, len(parts), out)
+        found = self.workers.sum(write, len(parts), out)
         value, word = map(float, self.memory.to_host(found[-2:]))
         g, loss = (to.asarray(a, w.dtype, to.device_of(w)) for a in (found[:-2], found[-2]))
         self.ended = word > 0 or not isfinite(value)
         w, s, _ = self.apply(w, s, Gradient(g, loss, s.layers))
         return w, s, value
 
-    def _vectors(
-        self, w: Array, s: State, rows: Any, index: Array, parts: list[tuple[int, int]]
-    ) -> Iterator[Array]:
-        """The gradient, loss and word of each of some shards."""
-        to, compute = self.library, self.gradients[index.shape[0]]
-        for k, (i, j) in enumerate(parts):
-            vector = compute(w, s, self._first(i, w), *_taken(rows, index[i:j], to.xp))
-            if self.memory is not to:
-                vector = to.to_host(vector)
-            if self.wish and k == 0:
-                vector = self.memory.xp.asarray(vector, copy=True)
-                vector[-1] = 1
-            yield vector
+    def _gradient(
+        self, w: Array, s: State, rows: Any, index: Array, cut: tuple[int, int], out: Array
+    ) -> None:
+        """Write the gradient, loss and word of a shard to `out`."""
+        i, j = cut
+        part = _taken(rows, index[i:j], self.library.xp)
+        self.gradients[index.shape[0]].into(out, w, s, self._first(i, w), *part)
 
     def _first(self, i: int, w: Array) -> Array:
         """The number of a row as a 0-d array."""
@@ -180,9 +178,8 @@ class SharedStep(Compiled):
     def _compare(self, w: Array, s: State, rows: Any, index: Array, cut: tuple[int, int]) -> None:
         """Refuse workers that would not get the same bits from the same rows."""
         to, xp, (i, j) = self.library, self.library.xp, cut
-        wish, self.wish = self.wish, False
-        (vector,) = self._vectors(w, s, rows, index, [cut])
-        self.wish = wish
+        vector = self.memory.xp.empty(self.length, dtype=self.dtype)
+        self._gradient(w, s, rows, index, cut, vector)
         part = [to.to_host(a) for a in leaves(_taken(rows, index[i:j], xp))]
         facts = {
             "order of rows": _digest([to.to_host(index)]),

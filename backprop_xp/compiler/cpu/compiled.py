@@ -43,14 +43,29 @@ class Planned(Compiled):
 
     def __call__(self, *args: Any) -> Any:
         """One call, replayed."""
-        bound = self._bind(args, None)
+        bound = self._given(args)
         if bound is None:
             return super().__call__(*args)
-        for buffer, a in zip(bound.rows, leaves(args[self.donate + self.hold :]), strict=True):
-            buffer[...] = self.library.to_host(a)
         with np.errstate(all="ignore"):
             bound.run()
-        return self._returned(bound, bound.out if self.lend else [a.copy() for a in bound.out])
+        return self._returned(bound, [a.copy() for a in bound.out])
+
+    def into(self, out: Any, *args: Any) -> None:
+        """One call, whose one result is written to an array of NumPy's, by machine code directly."""
+        bound = self._given(args)
+        if bound is None:
+            super().into(out, *args)
+            return
+        with np.errstate(all="ignore"):
+            bound.into(out)
+
+    def _given(self, args: Any) -> BoundPlan | NativeBound | None:
+        """The plan of a call, with its rows in place; None where there cannot be one."""
+        bound = self._bind(args, None)
+        if bound is not None:
+            for buffer, a in zip(bound.rows, leaves(args[self.donate + self.hold :]), strict=True):
+                buffer[...] = self.library.to_host(a)
+        return bound
 
     def scan(self, *args: Any) -> Any:
         """Many calls, replayed; the rows are gathered into the plan's own buffers."""

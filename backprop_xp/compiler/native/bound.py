@@ -120,6 +120,20 @@ class NativeBound(Bound):
         """One call, on what is in the buffers of the rows."""
         self.plan.step(self._at)
 
+    def into(self, out: Any) -> None:
+        """One call; its one result is computed in `out` itself where it has a memory of its own."""
+        module, (like,) = self.plan.module, self.plan.module.where
+        whole = module.buffers().get(like.memory)
+        fits = out.flags.c_contiguous and (out.shape, out.dtype) == (like.shape, like.dtype)
+        if not fits or whole is None or like.shape != whole.shape or not like.contiguous:
+            super().into(out)
+            return
+        place = module.memories.index(like.memory)
+        own = self._table[place]
+        self._table[place] = out.ctypes.data
+        self.run()
+        self._table[place] = own
+
     def scan(self, rows: list[Any], index: Any, out: list[Any]) -> None:
         """Many calls, in chunks between which Python can act.
 
