@@ -1,6 +1,7 @@
 """The command `demo`: what this library is, on one screen, everything computed as it is shown."""
 
 import argparse
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from importlib import import_module
@@ -63,8 +64,13 @@ def _say(text: str, **colours: str) -> None:
     """A line, wrapped where the terminal is narrow, with parts of it in colours."""
     told = terminal.folded(text, hang=_HANG)
     for name, part in colours.items():
-        told = told.replace(part, terminal.style(name)(part))
+        split = r"\s+".join(map(re.escape, part.split()))  # where the line was wrapped
+        told = re.sub(split, _styled(terminal.style(name)), told)
     print(told, flush=True)
+
+
+def _styled(style: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
+    return lambda found: style(found[0])
 
 
 def _neuron(backend: str) -> tuple[Learner, Any, Any, Any, Any]:

@@ -87,8 +87,7 @@ def explain(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(found.to_json(indent=1) + "\n")
     elif not (args.page or args.picture):
-        lines = found.text().split("\n")
-        sys.stdout.writelines((terminal.folded(e) if e.startswith("  ") else e) + "\n" for e in lines)
+        sys.stdout.write(terminal.folded(found.text(terminal.columns())) + "\n")
     return 0
 
 

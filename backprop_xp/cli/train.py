@@ -173,7 +173,7 @@ def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> in
     found: dict[str, Any] = {"parameters": learner.net.layout.size, "floor": floor}
     found["loss_before"], _ = _evaluated(learner, w, s, *unseen)
     progress = None if args.quiet else "auto"
-    w, s = (run and files.restored(run, learner, w)) or (w, s)
+    w, s = _restored(args, run, learner, w, s, out)
     if run and data.preprocessing:
         models.keep(run, data.preprocessing)
     with warnings.catch_warnings():
@@ -215,6 +215,17 @@ def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> in
         epochs = [epoch._asdict() for epoch in history]
         print(json.dumps({"settings": settings} | found | {"history": epochs}))
     return 0
+
+
+def _restored(
+    args: argparse.Namespace, run: RunDir | None, learner: Learner, w: Any, s: Any, out: Any
+) -> Any:
+    """The weights and state with which the training goes on; whoever resumes one that has ended is told."""
+    w, s = (run and files.restored(run, learner, w)) or (w, s)
+    if not args.quiet and int(s.step) & 0xFFFFFFFF == args.epochs * -(-args.rows // args.batch_size):
+        made = f"epochs   {args.epochs} of {args.epochs} are made already: for more, resume with --epochs N\n"
+        print(terminal.folded(made, hang=_HANG), file=out, flush=True)
+    return w, s
 
 
 def _watched(args: argparse.Namespace, data: data_options.Given) -> dict[str, Any]:

@@ -51,9 +51,13 @@ class Explanation:
         """The document as text."""
         return json.dumps(self.data, ensure_ascii=False, indent=indent)
 
-    def text(self) -> str:
-        """Every step as plain text: a table of the weights, why each moved, what became of every sample."""
-        return as_text(self.data)
+    def text(self, width: int | None = None) -> str:
+        """Every step as plain text: a table of the weights, why each moved, what became of every sample.
+
+        Args:
+            width: characters of a line; tables that are wider are printed as a block of lines for each row.
+        """
+        return as_text(self.data, width)
 
     def table(self) -> list[Json]:
         """One row for each weight and step, for a data frame: its numbers, fractions or floats, and why.
