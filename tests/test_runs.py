@@ -373,7 +373,7 @@ def test_resume_goes_on_with_a_file(tmp_path, capsys):
     assert cli.main([*train, "--epochs", "2", "--run", str(tmp_path / "part")]) == 0
     capsys.readouterr()
     assert cli.main(["resume", str(tmp_path / "part"), "--epochs", "3", "--json", "--quiet"]) == 2
-    assert "give it again, as --data FILE" in capsys.readouterr().err
+    assert "name it again, as --data FILE" in capsys.readouterr().err
     assert cli.main(["resume", str(tmp_path / "part"), *file, "--epochs", "3", "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["loss"] == whole["loss"]
 

@@ -24,7 +24,7 @@ from ..step import State
 from . import models, workers
 
 _FEW = 5  # names that are shown
-_FEWEST = 0.1  # of an epoch's rows whose mean loss is drawn: of fewer it jumps about
+_FEWEST = 0.1  # share of an epoch's rows whose mean loss is drawn; that of fewer is noise
 
 
 def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namespace], int]) -> None:
@@ -75,11 +75,11 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
 def other_bits_option(add: Any) -> None:
     """The option `--allow-other-bits`, of all commands that go on with a run."""
     add("--allow-other-bits", action="store_true",
-        help="go on although other kernels run now than before, whose last bits differ")  # fmt: skip
+        help="go on although other kernels run now than before, so that last bits may differ")  # fmt: skip
 
 
 def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] | None:
-    """What a run restores; a damaged checkpoint is named in a line on standard error."""
+    """What a run restores; a damaged checkpoint is named on standard error."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         state = run.restore(learner, like=like)
@@ -89,9 +89,9 @@ def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] 
 
 
 def command_of(folder: str, other: Mapping[str, Any]) -> list[str]:
-    """The words of the command that began a run, with other settings for some that are not None.
+    """The arguments of the command that began a run; settings in `other` that are not None replace them.
 
-    They go through the command's own parser; a name or value that it does not know is refused there.
+    They go through the parser of the command, which refuses names and values that it does not know.
     """
     command = read_settings(_run(folder)).get("command")
     if not isinstance(command, dict):
@@ -238,8 +238,8 @@ def show(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """Write what a model file predicts as an ONNX model.
 
-    With the scales and categories of an estimator, and the scales of the inputs of a run of
-    `train --data FILE`; what else such a run keeps of its table is in the model's metadata.
+    It includes the scales and categories of an estimator, or the scales of the inputs of a run of
+    `train --data FILE`; whatever else such a run keeps of its table is in the model's metadata.
     """
     path = models.model_file(args.file)
     with opened(path) as reader:

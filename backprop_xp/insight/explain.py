@@ -52,7 +52,7 @@ class Explanation:
         return json.dumps(self.data, ensure_ascii=False, indent=indent)
 
     def text(self, width: int | None = None) -> str:
-        """Every step as plain text: a table of the weights, why each moved, what became of every sample.
+        """Every step as plain text: a table of the weights, why each moved, what it did to every sample.
 
         Args:
             width: characters of a line; tables that are wider are printed as a block of lines for each row.
@@ -157,8 +157,8 @@ def explain(
         epochs: passes over the rows.
         labels: names of "inputs", "outputs" and "samples", each a list.
         layers: whose weights are explained: names or patterns of layers or blocks.
-        most: how many weights of a step are explained, those that moved most; as many samples are shown
-            unit by unit and with what became of them, and blocks of as many numbers are shown whole.
+        most: the number of weights that are explained in a step, those that moved most. It is also the
+            largest number of samples that are shown, and of numbers in a block that is shown.
         language: of the sentences, "en" or "de".
         title: of the page.
 

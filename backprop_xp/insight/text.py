@@ -32,7 +32,7 @@ def as_table(run: Json, step: Json, width: int | None = None) -> str:
 
 
 def as_text(data: Json, width: int | None = None) -> str:
-    """Every step: what the model gave, the table, the reasons, and what it did to every sample."""
+    """Every step: its table of weights, why each moved, and what the step did to every sample."""
     blocks = []
     for run in data["runs"]:
         blocks += [run["title"]] if run["title"] else []
@@ -81,7 +81,7 @@ def _effect(run: Json, step: Json, width: int | None) -> str:
 
 
 def _verdict(run: Json, step: Json) -> list[str]:
-    """What each type of float would have made of the step, where that is another thing."""
+    """Where a type of float would have taken another branch than the exact step."""
     found = []
     for kind, own in step["verdict"].items():
         if own["branches"]:
@@ -89,7 +89,7 @@ def _verdict(run: Json, step: Json) -> list[str]:
             exact, rounded = number(first["exact"]), number(first["float"], 2)
             labels = next(each["labels"] for each in run["net"]["layers"] if each["name"] == first["layer"])
             unit = labels[first["unit"]]
-            way = f"{kind} takes another way: the net input of {unit} is {exact}, not {rounded}."
+            way = f"{kind} takes another branch: the net input of {unit} is {exact}, not {rounded}."
             lost = own["learns_exactly"] and not own["learns"]
             found.append(way + f" In {kind} nothing would be learnt in this step." * lost)
     return found
