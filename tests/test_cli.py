@@ -451,7 +451,9 @@ def test_what_cannot_be_used_is_named_in_one_line(words, told, tmp_path, monkeyp
     assert err.count("\n") == 1
 
 
-def test_sentences_of_an_explanation_respect_a_narrow_terminal(monkeypatch, capsys):
+def test_an_explanation_respects_a_narrow_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     assert cli.main(["explain", "--weights", "1/2 -1/4", "--inputs", "2 -3", "--targets", "3"]) == 0
-    assert max(len(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")) <= 40
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert {"x1 → neuron", "  input   2", "  change  ▲ +0.25", "  after   0.75"} <= set(lines)

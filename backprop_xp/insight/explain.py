@@ -1,8 +1,8 @@
-"""Explained updates: why each weight moved, as data that text, table, picture and page are drawn from.
+"""Explained updates: why each weight moved, as data for text, tables, pictures and pages.
 
 An explanation is one JSON document (`schema.json`). Its numbers are text, exact on the exact backend; its
 sentences are keys of one table (`languages/*.json`), with slots that a view fills. All numbers come from
-the library's own walks: a trace of each step, and further forward passes for what is claimed: that a
+the library's own passes: a trace of each step, and further forward passes for what is claimed: that a
 move alone changes the net input as meant, what the loss would be with this weight alone moved, and each
 weight's exact share of the change (`shares`).
 """
