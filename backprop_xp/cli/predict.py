@@ -15,7 +15,7 @@ from ..files.model import load, told
 from ..files.safetensors import opened
 from .models import kept, model_file
 
-_ROWS = 1 << 14  # that are predicted at once
+_ROWS = 1 << 14  # predicted at once
 _PREDICT = """Predict the rows of a file with a net that was trained on another one.
 
 The run has kept the names of the columns, their scales and the names of the classes: columns are found by
