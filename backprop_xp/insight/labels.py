@@ -64,7 +64,7 @@ class Labels:
         self.rows = _checked(given.get("samples"), [str(k + 1) for k in range(n)], "samples")
 
     def _pass_on(self, inputs: list[str]) -> None:
-        """A layer without parameters takes the names of the units it passes on: the inputs', or the outputs'."""
+        """A layer without parameters takes the names of the units it passes on, inputs or outputs."""
         passing = [
             n for n in self.net.nodes if len(n.inputs) == 1 and not n.layer.params(*_shapes(self.net, n))
         ]
