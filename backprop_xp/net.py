@@ -252,8 +252,12 @@ class Net:
             )
             raise BackpropError(msg)
 
-    def summary(self) -> str:
-        """A table of the layers: how each is made, its inputs, its output for one sample, what learns."""
+    def summary(self, width: int | None = None) -> str:
+        """A table of the layers: how each is made, its inputs, its output for one sample, what learns.
+
+        Args:
+            width: characters of a line; a table that is wider is printed as a block of lines for each layer.
+        """
         rows = [["layer", "made as", "inputs", "output", "parameters", "learns"]]
         learning = {block.name for block in self.layout.learning}
         for node, shape, own in zip(self.nodes, self.outputs, self._params, strict=True):
@@ -265,7 +269,7 @@ class Net:
             )
         count = sum(prod(block.shape) for block in self.layout.learning)
         rows.append(["all", "", "", "", str(self.layout.size), str(count)])
-        return table(rows, right=[4])
+        return table(rows, right=[4], width=width)
 
     def __str__(self) -> str:
         return self.summary()

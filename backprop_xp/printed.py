@@ -76,15 +76,26 @@ def abbreviated(values: Sequence[Any], gap: Any, most: int = MOST, edge: int = E
     return list(values) if len(values) <= most else [*values[:edge], gap, *values[-edge:]]
 
 
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Rows of text in columns; those numbered in `right` end where the widest does.
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), width: int | None = None) -> str:
+    """Rows of text in columns.
+
+    Args:
+        rows: texts; those of the first row are the names of the columns.
+        right: columns that are aligned at the right, by number.
+        width: characters of a line; a table that is wider is printed as a block of lines for each row.
 
     >>> print(table([["layer", "size"], ["dense1", "12"]], right=[1]))
     layer   size
     dense1    12
+    >>> print(table([["layer", "size"], ["dense1", "12"]], width=10))
+    dense1
+      size  12
     """
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     shown = abbreviated(rows, ["…"], LONGEST, LONGEST // 2)
+    if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        names, *others = shown
+        return "\n".join(_block(names, row) for row in others)
     return "\n".join(
         "  ".join(
             cell.rjust(width) if k in right else cell.ljust(width)
@@ -92,6 +103,18 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
         ).rstrip()
         for row in shown
     )
+
+
+def _block(names: Sequence[str], row: Sequence[str]) -> str:
+    """A row of a table as a block of lines; a column without a name belongs to the next that has one."""
+    cells: dict[str, list[str]] = {}
+    name = next(each for each in reversed(names) if each)
+    for own, cell in reversed(list(zip(names, row, strict=False))[1:]):
+        name = own or name
+        cells[name] = [cell, *cells.get(name, [])]
+    space = max(map(len, cells), default=0)
+    told = [f"  {name:{space}}  {' '.join(filter(None, each))}" for name, each in reversed(cells.items())]
+    return "\n".join([row[0], *(line for line in told if len(line) > space + 4)])
 
 
 def numbers(values: Any, indent: int = 0) -> str:

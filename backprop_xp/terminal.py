@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,19 +13,21 @@ from unicodedata import decomposition, name
 
 _CODES = {"bold": 1, "red": 31, "green": 32, "blue": 34}  # of ECMA-48
 _ANY = 1000  # columns where there is no terminal
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ᵀ]+")
 _PLAIN = {
     "→": "->", "←": "<-", "−": "-", "–": "-", "—": "-", "…": "...", "≈": "~", "≤": "<=", "≥": ">=", "≠": "!=",
     "×": "x", "÷": "/", "·": "*", "∂": "d", "Σ": "sum", "√": "sqrt", "∞": "inf", "′": "'", "‖": "||",
-    "½": "1/2", "“": '"', "”": '"', "‘": "'", "’": "'", "│": "|", "━": "-", "─": "-", "█": "#",
+    "½": "1/2", "µ": "u", "“": '"', "”": '"', "‘": "'", "’": "'", "│": "|", "━": "-", "─": "-", "█": "#",
 }  # fmt: skip
 
 
 def plain(text: str) -> str:
     """Text in ASCII: arrows, signs, Greek letters and bars in the characters that come nearest.
 
-    >>> plain("8 → 4, η ≈ 0.1, wᵀ ≤ 2³²")
-    '8 -> 4, eta ~ 0.1, wT <= 232'
+    >>> plain("8 → 4, η ≈ 10⁻³, wᵀ ≤ 2³²")
+    '8 -> 4, eta ~ 10^-3, w^T <= 2^32'
     """
+    text = _RAISED.sub(r"^\g<0>", text)
     return "".join(each if each.isascii() else _PLAIN.get(each) or _nearest(each) for each in text)
 
 
@@ -34,6 +37,8 @@ def _nearest(character: str) -> str:
     if words[:1] == ["GREEK"] and "LETTER" in words:
         word = words[words.index("LETTER") + 1]
         return word.capitalize() if "CAPITAL" in words else word.lower()
+    if character == "⁻":
+        return "-"
     codes = [part for part in decomposition(character).split() if not part.startswith("<")]
     made = "".join(chr(int(code, 16)) for code in codes)
     return "".join(filter(str.isascii, made)) or "?"
@@ -41,7 +46,11 @@ def _nearest(character: str) -> str:
 
 def _encode(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
-    return plain(error.object[error.start : error.end]), error.end
+    text, start, end = error.object, error.start, error.end
+    if raised := _RAISED.match(text, end - 1):  # a power is written in one way, though Latin-1 has ¹²³
+        end = raised.end()
+    found = plain(text[start:end])
+    return found.removeprefix("^") if start and _RAISED.match(text[start - 1]) else found, end
 
 
 codecs.register_error("backprop_xp.plain", _encode)
@@ -63,6 +72,7 @@ def style(name: str, stream: Any = None) -> Callable[[str], str]:
     """What makes text bold or coloured on a terminal, and leaves it as it is elsewhere.
 
     The environment's NO_COLOR, if it is set, and TERM=dumb switch colours off; so does Windows' old console.
+    FORCE_COLOR, if it is set, switches them on where there is no terminal.
 
     Args:
         name: 'bold', 'red', 'green' or 'blue'.
@@ -73,8 +83,8 @@ def style(name: str, stream: Any = None) -> Callable[[str], str]:
     """
     stream = sys.stdout if stream is None else stream
     old_console = os.name == "nt" and not {"WT_SESSION", "TERM"} & set(os.environ)
-    off = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or old_console
-    if off or stream is None or not stream.isatty():
+    off = os.environ.get("TERM") == "dumb" or old_console or stream is None or not stream.isatty()
+    if os.environ.get("NO_COLOR") or (off and not os.environ.get("FORCE_COLOR")):
         return str
     code = _CODES[name]
     return lambda text: f"\x1b[{code}m{text}\x1b[0m"

@@ -263,7 +263,7 @@ def test_an_update_is_explained_in_the_numbers_and_classes_of_the_table(saved, t
     assert "target 'name', 3 classes, by the columns 'length'" in capsys.readouterr().out
     for words, told in (("--inputs 1 --targets d", "no classes of the table: 'd'"),
                         ("--inputs 1,2 --targets a", "a row has 1 numbers, 'length'; got 2"),
-                        ("--inputs 1;2 --targets a", "2 samples and --targets 1: equally many")):  # fmt: skip
+                        ("--inputs 1;2 --targets a", "--targets 1: give one target for each")):  # fmt: skip
         assert cli.main(["explain", "--model", str(run), *words.split()]) == 2
         assert told in capsys.readouterr().err
 
@@ -320,7 +320,7 @@ def test_numbers_come_in_the_unit_of_their_column_in_blocks_and_from_the_best_ep
         ("length\n1\nx\n", [], "columns that hold no numbers: 'length'"),
         ("", [], "it is empty"),
         (None, [], "there is no file"),
-        ("length\n1\n", ["--out", "new.csv"], "another one than --data"),
+        ("length\n1\n", ["--out", "new.csv"], "other than --data"),
         ("length\n1\n", ["--out", "a.txt"], "are written to a .csv file"),
     ],
 )

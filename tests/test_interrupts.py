@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import backprop_xp as bp
+from backprop_xp import cli
+from backprop_xp.files.folder import step_files
 
 ROOT = Path(bp.__file__).resolve().parent.parent
 SCRIPT = """
@@ -35,6 +38,13 @@ except KeyboardInterrupt as error:
     went_on = bp.fit(learner, error.w, error.s, data, **settings)
     same = [np.array_equal(a, b) for a, b in zip((went_on.w, went_on.s.step), (whole.w, whole.s.step))]
     print(int(error.s.step), all(same), error)
+"""
+
+IN_A_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from backprop_xp import cli
+sys.exit(cli.main())
 """
 
 
@@ -90,3 +100,39 @@ def test_ctrl_c_while_a_net_is_evaluated_loses_nothing():
         bp.fit(learner, w, s, data, validate=Validation(*data.rows(0, 10)))
     assert int(why.value.s.step) == 4
     assert why.value.w.tolist() == bp.fit(learner, w, s, data).w.tolist()
+
+
+def typed(words, after, key):
+    """What a command writes to a terminal on which a key is pressed after some text; and its status."""
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *words],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        told, pressed = b"", False
+        with suppress(OSError):  # which is how Linux tells the end
+            while part := os.read(ours, 4096):
+                told += part
+                if after in told and not pressed:
+                    os.write(ours, key)
+                    pressed = True
+    os.close(ours)
+    return told.decode(), process.returncode
+
+
+def test_ctrl_c_in_a_terminal_saves_says_how_to_go_on_and_costs_no_bit(tmp_path, capsys):
+    words = ["train", "--rows", "40000", "--batch-size", "4", "--layers", "16", "--epochs", "3"]
+    stopped, whole = str(tmp_path / "a"), str(tmp_path / "b")
+    told, status = typed([*words, "--run", stopped, "--every", "500 steps"], b"saved", b"\x03")
+    assert status == 130, told
+    assert "Traceback" not in told
+    assert f"saved; go on with: backprop-xp resume {stopped}" in " ".join(told.split())
+    assert cli.main(["resume", stopped, "--quiet"]) == 0
+    assert cli.main([*words, "--run", whole, "--quiet"]) == 0
+    assert cli.main(["resume", whole]) == 0
+    assert "3 of 3 are made already" in capsys.readouterr().out
+    ended = [bp.load(max(step_files(Path(folder)))) for folder in (stopped, whole)]
+    assert ended[0][1].tobytes() == ended[1][1].tobytes()

@@ -82,6 +82,10 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(monkeypatch):
         assert isinstance(show, Bar)
         show(bp.train.Report(1, 1, 20, 20, 0.5, 100.0, 0.0))
     assert "epoch 1/1  loss 0.5  100 rows/s" in terminal.getvalue()
+    monkeypatch.setenv("COLUMNS", "40")
+    with opened("auto") as show:
+        show(bp.train.Report(1, 2, 10, 20, 0.5, 100.0, 0.0))
+    assert "epoch 1/2 (50%)\n" in terminal.getvalue(), "all of it, with no figure cut off"
 
 
 def test_the_pace_finds_a_length_and_keeps_it():

@@ -373,7 +373,7 @@ def test_resume_goes_on_with_a_file(tmp_path, capsys):
     assert cli.main([*train, "--epochs", "2", "--run", str(tmp_path / "part")]) == 0
     capsys.readouterr()
     assert cli.main(["resume", str(tmp_path / "part"), "--epochs", "3", "--json", "--quiet"]) == 2
-    assert "give it again, as --data FILE" in capsys.readouterr().err
+    assert "name it again, as --data FILE" in capsys.readouterr().err
     assert cli.main(["resume", str(tmp_path / "part"), *file, "--epochs", "3", "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["loss"] == whole["loss"]
 
@@ -407,7 +407,7 @@ def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch
 
     assert cli.main(["runs", str(tmp_path)]) == 0
     line = capsys.readouterr().out.splitlines()[1].split()
-    assert line[:4] == ["a", "stopped", "189", "3"]
+    assert line[:4] == ["a", "finished", "189", "3"]
     newest = max(step_files(tmp_path / "a"))
     assert cli.main(["show", str(newest)]) == 0
     told = capsys.readouterr().out
@@ -431,9 +431,10 @@ def test_resume_goes_on_with_the_settings_of_train(tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["resume", "{}"], "run.json cannot be read"),
+        (["resume", "{}"], "there is no run in"),
+        (["runs", "{}/none"], "there is no run in"),
         (["runs", "{}"], "there is no run in"),
-        (["plot", "{}"], "there is no loss in"),
+        (["plot", "{}"], "there is no run in"),
         (["show", "{}"], "there is no checkpoint in"),
         (["show", "{}/none"], "none cannot be read: No such file"),
     ],
@@ -445,6 +446,20 @@ def test_a_folder_that_is_no_run_is_told_in_one_line(words, why, tmp_path, capsy
     told = capsys.readouterr().err
     assert why in told
     assert told.count("\n") == 1
+
+
+def test_runs_are_finished_or_stopped_and_fit_a_narrow_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(Stop):
+        train(tmp_path / "a", stop=5)
+    train(tmp_path / "b")
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "state" in line] == ["  state       stopped", "  state       finished"]
+    assert max(map(len, lines)) <= 40
+    train(tmp_path / "a")
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    assert "stopped" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The article "optimization 5 - backpropagation further backwards".
 
 The net it draws: a neuron with inputs u and weights y has the output v[1]; the last layer has inputs v
-and weights x. The loss f is the plain sum of squares. `df_d…` is our e where the derivative is by a
-value, our grad where it is by a weight.
+and weights x. The loss f is the plain sum of squares. `df_d…` is our e where the derivative is with
+respect to a value, our grad where it is with respect to a weight.
 """
 
 from dataclasses import replace

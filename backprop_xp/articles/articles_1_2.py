@@ -1,8 +1,8 @@
 """The articles "Weights' Balancing" and "The Gradient Descent Algorithm", a series on one neuron.
 
 The model is Loss ∘ L3 ∘ L2 ∘ L1: L1 passes the inputs on, L2 has the weights w2, L3 is a ReLU, the
-loss is ½ (o3 − y)². Notation: o_k is the output of L_k; delta_k is the derivative of the loss by the
-input of layer k, which is our e of layer k − 1; "delta w" is our grad.
+loss is ½ (o3 − y)². Notation: o_k is the output of L_k; delta_k is the derivative of the loss with respect
+to the input of layer k, which is our e of layer k − 1; "delta w" is our grad.
 """
 
 from fractions import Fraction

@@ -196,7 +196,7 @@ class Model:
 
 
 class _GivenError(Loss):
-    """A loss whose error is the target: for samples of which the error at the output is given."""
+    """A loss whose error is the target: for samples whose error at the output is given."""
 
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
         """E = Σ_k t_k o_k."""

@@ -38,7 +38,7 @@ def main(
         backend: by name; without one fractions, and NumPy where values are irrational.
         as_json: print one JSON document.
         only: the number of an article, 1 to 5, to show only this one, with all its values.
-        brief: of all articles, show one line each.
+        brief: show one line for each article.
 
     Returns:
         The exit status: 0, or 1 where a figure that should agree does not.
@@ -129,7 +129,8 @@ def text(found: Sequence[tuple[Article, list[Result]]], *, whole: bool) -> Itera
 
     Args:
         found: articles with their results.
-        whole: show all our values; else at most `LINES` lines, for examples with few printed figures.
+        whole: show all our values; else at most `LINES` lines of them, and only for examples with few
+            printed figures.
     """
     results = [result for _, results in found for result in results]
     kinds = dict.fromkeys(
@@ -154,7 +155,7 @@ def text(found: Sequence[tuple[Article, list[Result]]], *, whole: bool) -> Itera
 
 
 def summary(found: Sequence[tuple[Article, list[Result]]]) -> Iterator[str]:
-    """A line for each article, their sum, and where more is."""
+    """A line for each article, their sum, and the commands that show more."""
     rows = [(str(article.number), _title(article), _told(own)) for article, own in found]
     yield from columns(rows, "")
     yield ""
@@ -174,7 +175,7 @@ def _told(results: Iterable[Result]) -> str:
     count = counted(results)
     errata = "erratum" if count[ERRATUM] == 1 else "errata"
     counts = {"equal": count[EQUAL] + count[ROUNDED], errata: count[ERRATUM],
-              "taken another way by floats": count[BRANCH], "WRONG": count[WRONG]}  # fmt: skip
+              "in another float branch": count[BRANCH], "WRONG": count[WRONG]}  # fmt: skip
     told = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
     total = sum(count.values())
     return f"{total} {'figure' if total == 1 else 'figures'}: {told}"

@@ -1,7 +1,7 @@
 """The articles as a small site: a page for each, on which its nets are stepped through, and an index.
 
-Every page is one file that opens from a folder without a network. The index has the counts of printed
-figures that agree and the errata, the report's own.
+Every page is one file that opens from a folder without a network. The index counts the printed figures
+that agree and lists the errata, as the report does.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _TITLE = "Five articles on backpropagation, recomputed"
 
 
 def site(folder: str | Path) -> list[Path]:
-    """Write the site: `index.html` and one page an article.
+    """Write the site: `index.html` and one page for each article.
 
     Args:
         folder: made if it is not there.

@@ -12,7 +12,7 @@ ONE = {"rows": "row", "steps": "step", "per_sample": "sample", "losses": "loss"}
 
 
 def width() -> int:
-    """The columns there are: 100, or those of a narrower terminal."""
+    """The width of a line in characters: 100, or that of a narrower terminal."""
     return columns_of_terminal(_WIDTH)
 
 

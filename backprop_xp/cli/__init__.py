@@ -1,4 +1,4 @@
-"""The command line, `backprop-xp`: the parser, and the commands that list, go on or complete words."""
+"""The command line, `backprop-xp`: the parser, and the short commands."""
 
 import argparse
 import re
@@ -27,7 +27,7 @@ What a person does, in this order:
 _ARTICLES = """Recompute every number of the five introductory articles and compare it with the printed one.
 
 Without options: a line for each article. The status is 1 if a figure is wrong that should agree."""
-_COMPLETION = """Print what makes a shell complete commands and options with the Tab key. For bash, once:
+_COMPLETION = """Print a script that lets the shell complete commands and options on Tab. For bash, once:
 
   backprop-xp complete bash > ~/.local/share/bash-completion/completions/backprop-xp"""
 
@@ -55,10 +55,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose help can fail to be written, and is short where the terminal is narrow."""
+    """A parser that fails where its help cannot be written, and whose usage is short on a narrow terminal."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, what was meant perhaps, and where help is."""
+        """Say what is wrong in one line, what was perhaps meant, and where to find help."""
         found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
         near = get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), 1) if found else []
         if near:
@@ -135,7 +135,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _refused(why: str) -> int:
-    """An error in one line, its last part, what to do, in bold on a terminal."""
+    """Print an error in one line; its last part, what to do, is bold on a terminal."""
     told, colon, advice = " ".join(why.split()).rpartition(": ")
     red, bold = (terminal.style(name, sys.stderr) for name in ("red", "bold"))
     terminal.complain(f"{red('backprop-xp: error:')} {told}{colon}{bold(advice) if colon else advice}")
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_backends)
     completion = commands.add_parser(
         "complete",
-        help="print what completes these commands with the Tab key",
+        help="print a script for completion on Tab",
         description=_COMPLETION,
         formatter_class=_Help,
     )
@@ -192,7 +192,7 @@ def _resume(args: argparse.Namespace) -> int:
         return workers_options.launch(args.words, args.workers, args.folder)
     words = files.command_of(args.folder, {"epochs": args.epochs, "data": args.data})
     if not any(word.startswith("--data=") for word in words):
-        msg = "this run trained on a file: give it again, as --data FILE"
+        msg = "this run was trained on a file: name it again, as --data FILE"
         raise BackpropError(msg)
     more = [f"--{name}" for name in ("json", "quiet", "allow-other-bits")
             if getattr(args, name.replace("-", "_"))]  # fmt: skip

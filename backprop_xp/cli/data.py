@@ -38,8 +38,8 @@ class Given(NamedTuple):
         source: what is trained on.
         unseen: inputs and targets that are not.
         about: the data in words.
-        best: the largest possible share of right answers, where it is known.
-        unit: of numeric targets, where they were standardized: their standard deviation.
+        best: the highest possible accuracy, where it is known.
+        unit: the standard deviation of numeric targets, if they were standardized by it.
         preprocessing: names, classes and scales, of a file.
     """
 
@@ -67,7 +67,7 @@ def add_options(add: Any) -> None:
 
 
 def complete(args: argparse.Namespace) -> None:
-    """Put what follows from the data in place of what was not given: task, rows, features, outputs, noise."""
+    """Fill in what was not given and follows from the data: task, rows, features, outputs, noise."""
     if args.data not in sets.ALL:
         return
     args.rows = 100_000 if args.rows is None else args.rows
@@ -126,7 +126,7 @@ def floor(data: Given, loss: Loss) -> float | None:
 
 
 def explained(learner: Learner, w: Array, s: Any, data: Given) -> dict[str, float]:
-    """Of a file's numbers: R² = 1 − Σ(y − t)² / Σ(t − mean)², and the root of the mean of (y − t)²."""
+    """For numeric targets of a file: R² = 1 − Σ(y − t)² / Σ(t − mean)², and the root mean square of y − t."""
     if data.unit is None:
         return {}
     x, t = data.unseen
@@ -138,10 +138,10 @@ def explained(learner: Learner, w: Array, s: Any, data: Given) -> dict[str, floa
 
 
 def _from_file(args: argparse.Namespace, place: dict[str, Any]) -> Given:
-    """A file's rows: a tenth is held out, and numbers are standardized by the others."""
+    """The rows of a file: a tenth is held out; mean and variance are those of the others."""
     for name in ("features", "outputs", "noise"):
         if getattr(args, name) is not None:
-            msg = f"--{name} is a setting of synthetic data: a file says itself how many there are"
+            msg = f"--{name} is a setting of synthetic data: leave it out for a file"
             raise BackpropError(msg)
     drop = args.drop.split(",") if args.drop else ()
     table = files.open_table(args.data, args.target, drop=drop, task=args.task, dtype=args.dtype)
@@ -191,7 +191,12 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE", required=True, help="the file: .npy, .npz or .parquet")
     add("--task", choices=["regression", "classification"], help="of a teacher or a hidden manifold")
     add("--features", type=int, metavar="N", help="features of a row, where the set lets one choose")
-    add("--outputs", type=int, metavar="N", help="numbers, or classes, to predict, likewise")
+    add(
+        "--outputs",
+        type=int,
+        metavar="N",
+        help="numbers, or classes, to predict, where the set lets one choose",
+    )
     add("--noise", type=float, metavar="X", help="standard deviation of the noise, or share of wrong labels")
     add("--seed", type=int, metavar="N", default=0, help="another seed gives other rows")
     add("--dtype", choices=["float32", "float64"], default="float32", help="type of the numbers")

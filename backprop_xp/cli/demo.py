@@ -1,6 +1,7 @@
-"""The command `demo`: what this library is, on one screen, everything computed as it is shown."""
+"""The command `demo`: what this library is, on one screen; everything is computed while it is shown."""
 
 import argparse
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from importlib import import_module
@@ -22,8 +23,8 @@ from ..updates import Adam, GradientDescent
 
 ABOUT = """Show on one screen what this library is.
 
-The trap of floats from the second article, why one weight moved, a net beside the best loss there can
-be, and the time of a step beside the fastest of Torch (with its fused Adam) and scikit-learn that is
+The trap of floats from the second article, why one weight moved, a net beside the lowest loss
+possible, and the time of a step beside the fastest of Torch (with its fused Adam) and scikit-learn that is
 installed, in five rounds each. JAX, on which this library runs too, is compared in docs/performance.md."""
 _X, _T = [[100, 2000, 100], [200, 0, 0], [0, 2000, 3000]], [[0], [1], [1]]
 _W = ["1/200", "-3/11600", "1/5800"]
@@ -46,7 +47,7 @@ def add_parser(commands: Any, formatter: Any) -> None:
 
 
 def demo(_: argparse.Namespace) -> int:
-    """Show it all."""
+    """Show all parts, and what to do next."""
     _say("backprop_xp: backpropagation that can be read, trusted and run anywhere", bold="backprop_xp")
     for k, (title, part) in enumerate(_PARTS.items(), 1):
         _say(f"\n{k}  {title}", bold=title)
@@ -60,11 +61,16 @@ def demo(_: argparse.Namespace) -> int:
 
 
 def _say(text: str, **colours: str) -> None:
-    """A line, wrapped where the terminal is narrow, with parts of it in colours."""
+    """Print text, wrapped where the terminal is narrow, with parts of it in colours."""
     told = terminal.folded(text, hang=_HANG)
     for name, part in colours.items():
-        told = told.replace(part, terminal.style(name)(part))
+        split = r"\s+".join(map(re.escape, part.split()))  # where the line was wrapped
+        told = re.sub(split, _styled(terminal.style(name)), told)
     print(told, flush=True)
+
+
+def _styled(style: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
+    return lambda found: style(found[0])
 
 
 def _neuron(backend: str) -> tuple[Learner, Any, Any, Any, Any]:

@@ -26,8 +26,8 @@ from .models import kept, model_file
 ABOUT = """Explain why each weight moves, in words; each claim is checked by measuring it.
 
 Give an article (--article 2), or a neuron of your own (--weights, --inputs, --targets), or a model file or
-run directory (--model) with rows to learn from. Numbers may be fractions; they are then exact. A run of
-`train --data FILE` takes the numbers and classes of its table, and standardizes them as it did then."""
+run directory (--model) with rows to learn from. Numbers may be fractions; they are then exact. For a run
+of `train --data FILE`, give numbers and classes as in its table: they are standardized as in training."""
 EXAMPLES = """examples:
   backprop-xp explain --article 2 --page why.html
   backprop-xp explain --weights "1/2 -1/4" --inputs "2 -3; 1 0" --targets "3; 0" --rate 1/10
@@ -59,7 +59,7 @@ def add_parser(commands: Any, formatter: Any) -> None:
     add("--inputs", metavar="X …; …", help="the inputs of each sample, samples separated by ;")
     add("--targets", metavar="T; …", help="what is expected of each sample")
     add("--names", metavar="A,B,…", help="names of the inputs")
-    add("--batch-size", type=int, default=1, metavar="N", help="samples of one update")
+    add("--batch-size", type=int, default=1, metavar="N", help="samples per update")
     add = parser.add_argument_group("how it is shown").add_argument
     add("--page", metavar="FILE", help="write a page, one HTML file that needs no network")
     add("--picture", metavar="FILE", help="draw a picture, .png, .svg or .pdf")
@@ -87,8 +87,7 @@ def explain(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(found.to_json(indent=1) + "\n")
     elif not (args.page or args.picture):
-        lines = found.text().split("\n")
-        sys.stdout.writelines((terminal.folded(e) if e.startswith("  ") else e) + "\n" for e in lines)
+        sys.stdout.write(terminal.folded(found.text(terminal.columns())) + "\n")
     return 0
 
 
@@ -115,7 +114,7 @@ def _explanation(args: argparse.Namespace) -> Explanation:
     x = asarray(_rows(args.inputs, w), like=w[:0])
     counts = len(_parts(args.inputs)), len(_parts(args.targets))
     if counts[0] != counts[1] or not counts[0]:
-        msg = "--inputs has {} samples and --targets {}: equally many are needed, one or more".format(*counts)
+        msg = "--inputs has {} samples and --targets {}: give one target for each sample".format(*counts)
         raise BackpropError(msg)
     t = _targets(args.targets, learner, w, table)
     x, t = table.standardized(x, t) if table else (x, t)
@@ -125,7 +124,7 @@ def _explanation(args: argparse.Namespace) -> Explanation:
 
 
 def _neuron(args: argparse.Namespace) -> tuple[Learner, Any, Any]:
-    """One neuron, in fractions where its activation has some."""
+    """One neuron, in fractions where its activation needs no other numbers."""
     weights, f = _numbers(args.weights), activations.ALL[args.activation]
     learner = Learner(chain(len(weights), Linear(1, bias=args.bias is not None), Activate(f)),
                       update=GradientDescent(args.rate))  # fmt: skip

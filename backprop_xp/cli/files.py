@@ -10,9 +10,9 @@ from typing import Any
 
 from .. import terminal
 from ..arrays import Array
-from ..errors import BackpropError, FileError, listed, unavailable
+from ..errors import FileError, listed, unavailable
 from ..files import RunDir
-from ..files.atomic import write_whole
+from ..files.atomic import not_written, write_whole
 from ..files.folder import read_log, read_settings, step_files
 from ..files.locks import is_locked
 from ..files.model import content, load, told
@@ -24,7 +24,7 @@ from ..step import State
 from . import models, workers
 
 _FEW = 5  # names that are shown
-_FEWEST = 0.1  # of an epoch's rows whose mean loss is drawn: of fewer it jumps about
+_FEWEST = 0.1  # share of an epoch's rows whose mean loss is drawn; that of fewer is noise
 
 
 def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namespace], int]) -> None:
@@ -75,11 +75,11 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
 def other_bits_option(add: Any) -> None:
     """The option `--allow-other-bits`, of all commands that go on with a run."""
     add("--allow-other-bits", action="store_true",
-        help="go on although other kernels run now than before, whose last bits differ")  # fmt: skip
+        help="go on although other kernels run now than before, so that last bits may differ")  # fmt: skip
 
 
 def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] | None:
-    """What a run restores; a damaged checkpoint is named in a line on standard error."""
+    """What a run restores; a damaged checkpoint is named on standard error."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         state = run.restore(learner, like=like)
@@ -89,11 +89,11 @@ def restored(run: RunDir, learner: Learner, like: Array) -> tuple[Array, State] 
 
 
 def command_of(folder: str, other: Mapping[str, Any]) -> list[str]:
-    """The words of the command that began a run, with other settings for some that are not None.
+    """The arguments of the command that began a run; settings in `other` that are not None replace them.
 
-    They go through the command's own parser; a name or value that it does not know is refused there.
+    They go through the parser of the command, which refuses names and values that it does not know.
     """
-    command = read_settings(Path(folder)).get("command")
+    command = read_settings(_run(folder)).get("command")
     if not isinstance(command, dict):
         msg = f"the run in {folder} was not begun by backprop-xp train: go on with bp.fit(..., run=run)"
         raise FileError(msg)
@@ -109,10 +109,15 @@ def command_of(folder: str, other: Mapping[str, Any]) -> list[str]:
 
 
 def runs(args: argparse.Namespace) -> int:
-    """List the run directories in a folder: whether each is running, how far it came, and its losses."""
+    """List the runs in a folder: their states, how far each came, and its losses.
+
+    A run is running; or finished, after all its epochs or by early stopping; or else stopped, and goes on
+    with backprop-xp resume.
+    """
     folder = Path(args.folder)
     try:
-        found = sorted(each for each in [folder, *folder.iterdir()] if (each / "run.json").is_file())
+        inside = folder.iterdir() if folder.exists() else ()
+        found = sorted(each for each in [folder, *inside] if (each / "run.json").is_file())
     except OSError as error:
         msg = f"{folder} cannot be read: {error.strerror}"
         raise FileError(msg) from error
@@ -122,7 +127,7 @@ def runs(args: argparse.Namespace) -> int:
         )
         raise FileError(msg)
     rows = [["run", "state", "step", "epoch", "loss", "validation", "last line"]]
-    print(table([*rows, *map(_row, found)], right=[2, 3, 4, 5]))
+    print(table([*rows, *map(_row, found)], right=[2, 3, 4, 5], width=terminal.columns()))
     return 0
 
 
@@ -134,7 +139,21 @@ def _row(folder: Path) -> list[str]:
                for name in ("epoch", "loss", "validation")}  # fmt: skip
     shown = ["–" if each is None else f"{each:.6g}" for each in figures.values()]
     last = str(log[-1].get("time", ""))[:19].replace("T", " ") if log else ""
-    return [folder.name, "running" if is_locked(folder / "lock") else "stopped", str(steps), *shown, last]
+    ended = "finished" if log and log[-1].get("event") == "finished" else "stopped"
+    state = "running" if is_locked(folder / "lock") else ended
+    return [folder.name, state, str(steps), *shown, last]
+
+
+def _run(given: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        FileError: there is no run in it.
+    """
+    if not (Path(given) / "run.json").is_file():
+        msg = f"there is no run in {given}: backprop-xp runs DIR lists the runs in a folder"
+        raise FileError(msg)
+    return Path(given)
 
 
 def _number(value: Any) -> bool:
@@ -148,7 +167,7 @@ def plot(args: argparse.Namespace) -> int:
     except ImportError as error:
         library = "matplotlib"
         raise unavailable(library, library, "plot", error) from error
-    folder = Path(args.folder)
+    folder = _run(args.folder)
     log = read_log(folder)
     rows = max((e["rows"] for e in log if _number(e.get("rows"))), default=0)
     drawn = [e for e in log if _number(e.get("loss")) and e.get("rows", rows) >= _FEWEST * rows]
@@ -172,8 +191,7 @@ def plot(args: argparse.Namespace) -> int:
     try:
         figure.savefig(out)
     except (OSError, ValueError) as error:
-        msg = f"the picture cannot be written: {error}"
-        raise BackpropError(msg) from error
+        raise not_written(out, error) from error
     print(out)
     return 0
 
@@ -187,7 +205,7 @@ def show(args: argparse.Namespace) -> int:
         steps = int.from_bytes(reader.bytes_of("s.step")[:4], "little")
         try:
             learner, _ = content(reader)
-            net = learner.net.summary()
+            net = learner.net.summary(width=terminal.columns())
             lines += [("loss", settings(learner.loss)), ("update", settings(learner.update))]
         except FileError as error:
             net = "\n".join(
@@ -220,8 +238,8 @@ def show(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """Write what a model file predicts as an ONNX model.
 
-    With the scales and categories of an estimator, and the scales of the inputs of a run of
-    `train --data FILE`; what else such a run keeps of its table is in the model's metadata.
+    It includes the scales and categories of an estimator, or the scales of the inputs of a run of
+    `train --data FILE`; whatever else such a run keeps of its table is in the model's metadata.
     """
     path = models.model_file(args.file)
     with opened(path) as reader:

@@ -1,4 +1,4 @@
-"""Files of models as the commands name them, and the table that a run was trained on."""
+"""Model files as the commands name them, and what a run keeps of the table it was trained on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,9 +28,11 @@ def keep(run: RunDir, preprocessing: Preprocessing) -> None:
             run.notes[NOTE] = note
         else:
             why = f"{len(preprocessing.features):,} features, {len(preprocessing.classes):,} classes"
-            terminal.complain(f"backprop-xp: scales are not kept, there are too many ({why}): no `predict`")
+            terminal.complain(
+                f"backprop-xp: scales are not kept, there are too many ({why}): this run cannot `predict`"
+            )
     elif not Preprocessing.parsed(kept).agrees(preprocessing):
-        msg = f"the run in {run.path} began on other columns, classes or rows: give it the same file"
+        msg = f"the run in {run.path} began on other columns, classes or rows: use the same file"
         raise FileError(msg)
 
 
@@ -51,10 +53,10 @@ def model_file(given: str) -> Path:
 
 
 def kept(about: Mapping[str, Any]) -> Preprocessing | None:
-    """What a model file tells of the table it was trained on, None where it tells nothing.
+    """What a model file keeps of the table it was trained on; None where it keeps nothing.
 
     Raises:
-        FileError: that is damaged.
+        FileError: what it keeps is damaged.
     """
     run = about.get("run")
     notes = run.get("notes") if isinstance(run, dict) else None

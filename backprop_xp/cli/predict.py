@@ -1,4 +1,4 @@
-"""The command `predict`: the rows of a file by a net that `train --data FILE --run DIR` trained."""
+"""The command `predict`: predicts the rows of a file, by a net that `train --data FILE --run DIR` trained."""
 
 import argparse
 import csv
@@ -15,11 +15,11 @@ from ..files.model import load, told
 from ..files.safetensors import opened
 from .models import kept, model_file
 
-_ROWS = 1 << 14  # that are predicted at once
+_ROWS = 1 << 14  # predicted at once
 _PREDICT = """Predict the rows of a file with a net that was trained on another one.
 
 The run has kept the names of the columns, their scales and the names of the classes: columns are found by
-name, in any order, and others are ignored. There is a line of CSV for each row: the class and its
+name, in any order, and others are ignored. For each row, a line of CSV is written: the class and its
 probability, or the number, in the unit of the target."""
 _EXAMPLES = """examples:
   backprop-xp train --data flowers.csv --target kind --run runs/flowers
@@ -62,7 +62,7 @@ def predict(args: argparse.Namespace) -> int:
     inputs, shapes = preprocessing.inputs(args.data, str(w.dtype)), learner.net.outputs
     ends = (len(preprocessing.features),), (len(preprocessing.classes) or 1,)
     if len(learner.net.inputs) > 1 or (shapes[0], shapes[-1]) != ends:
-        msg = f"what {path} says of the columns of its table is not of its net"
+        msg = f"{path} is damaged: the columns of its table do not fit its net"
         raise FileError(msg)
 
     def lines() -> Iterator[bytes]:
@@ -78,7 +78,7 @@ def predict(args: argparse.Namespace) -> int:
         return 0
     out = Path(args.out)
     if out.suffix.lower() != ".csv" or out.resolve() == Path(args.data).resolve():
-        msg = f"predictions are written to a .csv file, another one than --data, got {args.out!r}"
+        msg = f"predictions are written to a .csv file other than --data, got {args.out!r}"
         raise BackpropError(msg)
     write_whole(out, lines())
     print(f"{out}: {inputs.n:,} rows, predicted by {path}")

@@ -1,4 +1,4 @@
-"""`train --workers N`: the parent of workers on this machine, and what the workers say."""
+"""`train --workers N`: starts the workers on this machine, and says how they ended."""
 
 import argparse
 import os
@@ -37,7 +37,7 @@ def option(add: Any) -> None:
 
 
 def exchange(args: argparse.Namespace) -> workers.Exchange | None:
-    """How the workers share that the options ask for; `args` is completed with the number of shards."""
+    """The exchange between workers, or shards, that the options ask for; sets `args.shards`."""
     if args.workers is not None:
         args.shards = workers.SHARDS if args.shards is None else args.shards
         return workers.mpi(shards=args.shards)
@@ -47,10 +47,10 @@ def exchange(args: argparse.Namespace) -> workers.Exchange | None:
 
 
 def launch(words: Sequence[str], number: int, folder: str | None) -> int:
-    """Run a command as several workers; the status with which they end.
+    """Run a command as several workers, and return the status with which they end.
 
-    The signals INT, TERM and USR1 are passed on to them. Where the engine ends the workers that are left,
-    which then cannot speak, the last word is said here.
+    The signals INT, TERM and USR1 are passed on to them. Where MPI ends the workers that are left, they
+    cannot print why; then it is printed here.
 
     Raises:
         BackpropError: there is no MPI.
@@ -79,8 +79,8 @@ def launch(words: Sequence[str], number: int, folder: str | None) -> int:
         for each, handler in before.items():
             signal.signal(each, handler)
     status = status if status >= 0 else 128 - status
-    if status not in (0, 2, *(128 + each for each in came)):  # which were told by a worker
+    if status not in (0, 2, *(128 + each for each in came)):  # which a worker has explained
         lost = f"the last checkpoint is good, go on with: backprop-xp resume {folder} --workers {number}"
-        how = lost if folder else "nothing was kept: give them --run DIR"
+        how = lost if folder else "nothing was saved: use --run DIR"
         print(f"backprop-xp: the workers ended with status {status}; {how}", file=sys.stderr, flush=True)
     return status

@@ -3,6 +3,7 @@
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def write(source: Any, path: str) -> None:
     The file appears under its name when it is complete.
 
     Raises:
-        BackpropError: another ending.
+        BackpropError: another ending; or the file cannot be written.
         BackendUnavailable: .parquet without pyarrow.
     """
     writers: dict[str, Callable[[Any, Any], None]] = {".npy": _npy, ".npz": _npz, ".parquet": _parquet}
@@ -38,8 +39,12 @@ def write(source: Any, path: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror or error}"
+        raise BackpropError(msg) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _blocks(source: Any) -> Iterator[tuple[Array, Array]]:

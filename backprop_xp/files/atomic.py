@@ -12,6 +12,14 @@ from typing import Any
 from ..errors import FileError
 
 SUFFIX = ".tmp"  # of a temporary file, whose name begins with a dot
+_ADVICE: dict[int | None, str] = {
+    errno.EACCES: "use a folder that you may write to",
+    errno.EROFS: "use a folder on a disk that can be written to",
+    errno.ENOENT: "make its folder first",
+    errno.ENOTDIR: "a part of the path is a file: use another folder",
+    errno.EEXIST: "a file has that name: use another one",
+    errno.ENOSPC: "make room on the disk",
+}
 
 
 def write_whole(path: Path, chunks: Iterable[Any]) -> None:
@@ -87,4 +95,5 @@ def sync_folder(folder: Path) -> None:
 def not_written(path: Path, error: Exception) -> FileError:
     """The error for a file that cannot be written."""
     why = getattr(error, "strerror", None) or error
-    return FileError(f"{path} cannot be written: {why}")
+    advice = _ADVICE.get(getattr(error, "errno", None))
+    return FileError(f"{path} cannot be written: {why}" + (f"; {advice}" if advice else ""))

@@ -415,6 +415,11 @@ class RunDir:
         how = f"backprop-xp resume {self.path}" if self._command else "w, s = run.restore(learner)"
         return f"saved in {self.path}, go on with: {how}"
 
+    def finish(self, step: int) -> None:
+        """Note in the log that the training has ended: all its epochs are made, or early stopping said so."""
+        if not self._follows:
+            self._log("finished", step)
+
     # ------------------------------------------------------------ the log
     def _log(self, event: str, step: int, **figures: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -55,7 +55,7 @@ class Diagram(NamedTuple):
 
 
 def columns(run: Json) -> list[list[Json]]:
-    """Layers in columns: one with weights, and what only passes on its units (activations, dropout)."""
+    """Layers in columns: a layer with weights and what only passes its units on (activations, dropout)."""
     found: list[list[Json]] = []
     layers = run["net"]["layers"]
     for layer in layers:

@@ -200,7 +200,7 @@ class ExplainedStep:
         )
 
     def _claims(self, place: int, layer: LayerTrace, weight: Weight) -> Json:
-        """What is measured of a weight's move: on its unit's net input, and on the loss, alone and swept."""
+        """What a weight's move does alone: to its unit's net input and, whole and scaled, to the loss."""
         found: Json = {}
         change = self.after[place] - self.w[place]
         alone = self._alone(place, change)
@@ -225,7 +225,7 @@ class ExplainedStep:
         part, pure = of_rows(self.data, range(row, row + 1)), self.learner.pure
         outputs = [pure.predict(w, self.s, part[0], xp=self.xp)[0, ...] for w in (self.w, self.after)]
         found: Json = {"sample": row, "output": text(outputs[0]), "output_after": text(outputs[1])}
-        if trains_otherwise(self.learner):  # the loss of a row alone, in training, is that of another net
+        if trains_otherwise(self.learner):  # a row alone would have another loss in training
             loss, after = (pure.losses(w, self.s, *part, xp=self.xp)[0] for w in (self.w, self.after))
             found |= {"loss": text(loss), "loss_after": text(after), "change": text(after - loss)}
             return found | {"shares": {}}

@@ -1,8 +1,8 @@
-"""Explained updates: why each weight moved, as data that text, table, picture and page are drawn from.
+"""Explained updates: why each weight moved, as data for text, tables, pictures and pages.
 
 An explanation is one JSON document (`schema.json`). Its numbers are text, exact on the exact backend; its
 sentences are keys of one table (`languages/*.json`), with slots that a view fills. All numbers come from
-the library's own walks: a trace of each step, and further forward passes for what is claimed: that a
+the library's own passes: a trace of each step, and further forward passes for what is claimed: that a
 move alone changes the net input as meant, what the loss would be with this weight alone moved, and each
 weight's exact share of the change (`shares`).
 """
@@ -51,9 +51,13 @@ class Explanation:
         """The document as text."""
         return json.dumps(self.data, ensure_ascii=False, indent=indent)
 
-    def text(self) -> str:
-        """Every step as plain text: a table of the weights, why each moved, what became of every sample."""
-        return as_text(self.data)
+    def text(self, width: int | None = None) -> str:
+        """Every step as plain text: a table of the weights, why each moved, what it did to every sample.
+
+        Args:
+            width: characters of a line; tables that are wider are printed as a block of lines for each row.
+        """
+        return as_text(self.data, width)
 
     def table(self) -> list[Json]:
         """One row for each weight and step, for a data frame: its numbers, fractions or floats, and why.
@@ -153,8 +157,8 @@ def explain(
         epochs: passes over the rows.
         labels: names of "inputs", "outputs" and "samples", each a list.
         layers: whose weights are explained: names or patterns of layers or blocks.
-        most: how many weights of a step are explained, those that moved most; as many samples are shown
-            unit by unit and with what became of them, and blocks of as many numbers are shown whole.
+        most: the number of weights that are explained in a step, those that moved most. It is also the
+            largest number of samples that are shown, and of numbers in a block that is shown.
         language: of the sentences, "en" or "de".
         title: of the page.
 

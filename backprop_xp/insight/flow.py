@@ -1,6 +1,6 @@
-"""Measures of a step, by layer, also for large nets: what became of each weight's chance to learn.
+"""Measures of a step, by layer, for large nets too: which weights could learn, and why others could not.
 
-All of it comes from what a step shows (`watch`). `flow` needs row sums alone, since a sample pulls the
+All are computed from the watched values of a step. `flow` needs row sums alone, since a sample pulls the
 weight from input i to unit j up where −aᵢ δⱼ > 0, and Σᵢ Σⱼ [aᵢ > 0] [δⱼ < 0] is a product of two counts.
 `votes` and `agreement` need two products of the size of the gradient's.
 """
@@ -21,15 +21,15 @@ from .trace import LayerTrace, Trace, trace
 
 @dataclass(frozen=True)
 class LayerFlow:
-    """What the rows of a batch wanted of the weights of one Dense layer: counts of (row, weight) pairs.
+    """How the rows of a batch pull the weights of one Dense layer: counts of (row, weight) pairs.
 
     Attributes:
         name: of the layer.
         up: pairs that pull the weight up.
         down: pairs that pull it down.
         zero_input: pairs whose input is 0, while the unit's delta is not.
-        blocked: pairs with something to learn (e ≠ 0) that a closed activation keeps back (delta = 0).
-        nothing: pairs with nothing to learn.
+        blocked: pairs whose error (e ≠ 0) a closed activation blocks (delta = 0).
+        nothing: pairs with nothing to learn (e = delta = 0).
         size: the mean |delta| of its units.
         dead: units whose activation is closed for every row.
     """
@@ -137,7 +137,7 @@ def slopes_of(layer: Layer, found: LayerTrace, xp: Namespace) -> Array | None:
 
 
 def trains_otherwise(learner: Learner) -> bool:
-    """Whether the net computes another thing in training: random masks, statistics of a batch."""
+    """Whether the net computes something else in training: random masks, statistics of a batch."""
     return any(learner.net.state) or any(isinstance(node.layer, Dropout) for node in learner.net.nodes)
 
 
@@ -215,8 +215,8 @@ class Descents:
         loss: before the step.
         together: the loss after it.
         alone: by layer the loss if this layer alone had moved.
-        effective: how many times the effect of the last layer's move all moves have together, measured:
-            the article "backpropagation further backwards" estimates it by the number of layers.
+        effective: the change of the loss by all moves, divided by the change by the last layer's move alone.
+            The article "backpropagation further backwards" estimates it by the number of layers.
         estimate: the number of layers that learn.
     """
 
@@ -228,7 +228,7 @@ class Descents:
 
 
 def descents(learner: Learner, w: Array, s: State, *batch: Any) -> Descents:
-    """Each layer descends by itself, and the whole net does: the effective rate of a step, measured.
+    """What a step does to the loss if each layer moves alone, and if all move: the effective rate, measured.
 
     >>> import backprop_xp as bp
     >>> layers = [bp.layers.Linear(1, bias=False)] * 2
@@ -258,7 +258,7 @@ def descents(learner: Learner, w: Array, s: State, *batch: Any) -> Descents:
 
 # ---------------------------------------------------------------- what was not needed
 def multiplications(learner: Learner, rows: int) -> tuple[int, int]:
-    """The multiplications in a step's products of matrices, and how many of a full pass were left out.
+    """The multiplications in a step's matrix products, and how many of a full backward pass were left out.
 
     The learning flow stops at the earliest layer that learns; a pass that went on to the input would
     compute ∂E/∂x there, and everything below.

@@ -34,7 +34,7 @@ def health(learner: Learner, w: Array, s: State, *batch: Any) -> list[str]:
 
 
 def _units(learner: Learner, shown: Trace, xp: Any) -> list[str]:
-    """Units whose activation lets nothing, or next to nothing, back for any row."""
+    """Units whose activation passes no gradient back, or almost none, for every row."""
     found = []
     for node, layer in zip(learner.net.nodes, shown.layers, strict=True):
         slopes = None if layer.delta is None else slopes_of(node.layer, layer, xp)
@@ -60,7 +60,7 @@ def _units(learner: Learner, shown: Trace, xp: Any) -> list[str]:
 
 
 def _sizes(learner: Learner, shown: Trace, xp: Any) -> list[str]:
-    """The flow in the first layer beside that in the last."""
+    """The size of δ in the first layer compared with that in the last."""
     reached = dense_layers(learner.net)
     sizes = [float(xp.mean(xp.abs(shown.layers[k].delta))) for k in reached]
     if len(sizes) < 2 or not sizes[-1]:

@@ -64,7 +64,7 @@ class Labels:
         self.rows = _checked(given.get("samples"), [str(k + 1) for k in range(n)], "samples")
 
     def _pass_on(self, inputs: list[str]) -> None:
-        """A layer that passes on another's units has its names: those of the inputs, or the last ones."""
+        """A layer without parameters takes the names of the units it passes on, inputs or outputs."""
         passing = [
             n for n in self.net.nodes if len(n.inputs) == 1 and not n.layer.params(*_shapes(self.net, n))
         ]

@@ -1,6 +1,6 @@
 """Pictures of an explanation, drawn by matplotlib. They read the document alone.
 
-`PICTURES` lists them: the diagram of a step, the shares of the weights in what became of every sample, the
+`PICTURES` lists them: the diagram of a step, each weight's share in the change of each sample's loss, the
 situations of the weights by layer, predicted beside actual changes of the loss, and exact numbers beside
 rounded ones.
 """
@@ -164,7 +164,7 @@ def _predicted(figure: Any, run: Json, _: Json) -> None:
     found = [
         tuple(_float(each[key]) for key in ("first_order", "loss", "loss_after")) for each in run["steps"]
     ]
-    found = [each for each in found if all(map(isfinite, each))]  # a step that diverged has no place
+    found = [each for each in found if all(map(isfinite, each))]  # a step that diverged cannot be drawn
     predicted = [first for first, *_ in found]
     actual = [after - loss for _, loss, after in found]
     axes = figure.subplots()

@@ -9,7 +9,8 @@ the error at the output by a vector ē with Σ ē Δo = ΔE. Then the shares
 
 add up to ΔE, for a step of any size, also where a ReLU has opened or closed: for a product,
 Δ(x w) = x̄ Δw + w̄ Δx holds exactly. Which part belongs to which weight is a convention, as in any split
-of an effect of several causes; this one treats before and after alike and knows no order of the weights.
+of an effect of several causes; this one treats before and after
+alike and does not depend on an order of the weights.
 
 The four equations of the layers are used as they are; only `delta` is replaced by the secant. Layers
 that mix units or samples by more than products (softmax as an activation, normalisation, products of
@@ -63,14 +64,14 @@ def _with_secant(layer: Layer, p: Any, before: Flow, after: Flow) -> Layer:
 
 
 def shares(learner: Learner, w: Array, w_after: Array, s: State, *batch: Any) -> Shares:
-    """The shares of the weights in what a change of the weights did to the loss of a batch.
+    """Each weight's share in the change of the loss of a batch, after a change of the weights.
 
     Args:
         learner: has the net and the loss.
         w: the weights before.
         w_after: the weights after.
-        s: the state before the step, whose random masks both walks use.
-        batch: x, t and, if wanted, weights of rows; need not be what the step learnt from.
+        s: the state before the step, whose random masks both passes use.
+        batch: x, t and, if wanted, weights of rows; they may differ from what the step learnt from.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.layers.Linear(1, bias=False)))
@@ -102,7 +103,7 @@ def shares(learner: Learner, w: Array, w_after: Array, s: State, *batch: Any) ->
 
 
 def _means(old: ForwardPass, new: ForwardPass, *, xp: Namespace) -> tuple[tuple[Any, ...], list[Flow]]:
-    """Parameters and outputs halfway between two passes; what is no number, such as categories, is kept."""
+    """Parameters and outputs halfway between two passes; integers, such as categories, are kept."""
 
     def mean(a: Array, b: Array) -> Array:
         return (a + b) / 2 if xp.isdtype(a.dtype, "real floating") else a

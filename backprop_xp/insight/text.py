@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 ARROWS = {1: "▲", 0: "=", -1: "▼"}
 
 
-def as_table(run: Json, step: Json) -> str:
+def as_table(run: Json, step: Json, width: int | None = None) -> str:
     """The weights of a step: input, δ, change and value after it; ⊣ marks a closed gate."""
     rows = [["weight", "input", "δ", "", "change", "after", ""]]
     for why in step["why"]:
@@ -28,21 +28,21 @@ def as_table(run: Json, step: Json) -> str:
             pair(why["before"], why["after"])[1],
             "frozen" if "frozen" in why["says"] else "",
         ])  # fmt: skip
-    return table(rows, right=[1, 2, 4, 5])
+    return table(rows, right=[1, 2, 4, 5], width=width)
 
 
-def as_text(data: Json) -> str:
-    """Every step: what the model gave, the table, the reasons, and what it did to every sample."""
+def as_text(data: Json, width: int | None = None) -> str:
+    """Every step: its table of weights, why each moved, and what the step did to every sample."""
     blocks = []
     for run in data["runs"]:
         blocks += [run["title"]] if run["title"] else []
         for k, step in enumerate(run["steps"]):
-            blocks += [heading(run, step, k), as_table(run, step)]
+            blocks += [heading(run, step, k), as_table(run, step, width)]
             for why in step["why"]:
                 said = sentences(step, why, data["sentences"])
                 lines = [f"{name_of(run, why['block'], why['at'])}", *(f"  {each}" for each in said)]
                 blocks.append("\n".join(lines))
-            blocks.append(_effect(run, step))
+            blocks.append(_effect(run, step, width))
             blocks += _verdict(run, step)
     return "\n\n".join(blocks)
 
@@ -69,7 +69,7 @@ def heading(run: Json, step: Json, k: int) -> str:
     return f"step {k + 1}: {what}, loss {loss} → {after}"
 
 
-def _effect(run: Json, step: Json) -> str:
+def _effect(run: Json, step: Json, width: int | None) -> str:
     rows = [["sample", "output", "loss", "", ""]]
     for each in step["effect"]:
         loss, after = pair(each["loss"], each["loss_after"])
@@ -77,11 +77,11 @@ def _effect(run: Json, step: Json) -> str:
         sign = sign_of(each["change"])
         label, kind = run["samples"][each["sample"]]["label"], {1: "worse", 0: "", -1: "better"}[sign]
         rows.append([label, output, f"{loss} → {after}", ARROWS[sign], kind])
-    return table(rows)
+    return table(rows, width=width)
 
 
 def _verdict(run: Json, step: Json) -> list[str]:
-    """What each type of float would have made of the step, where that is another thing."""
+    """Where a type of float would have taken another branch than the exact step."""
     found = []
     for kind, own in step["verdict"].items():
         if own["branches"]:
@@ -89,7 +89,7 @@ def _verdict(run: Json, step: Json) -> list[str]:
             exact, rounded = number(first["exact"]), number(first["float"], 2)
             labels = next(each["labels"] for each in run["net"]["layers"] if each["name"] == first["layer"])
             unit = labels[first["unit"]]
-            way = f"{kind} takes another way: the net input of {unit} is {exact}, not {rounded}."
+            way = f"{kind} takes another branch: the net input of {unit} is {exact}, not {rounded}."
             lost = own["learns_exactly"] and not own["learns"]
             found.append(way + f" In {kind} nothing would be learnt in this step." * lost)
     return found

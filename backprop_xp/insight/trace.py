@@ -1,6 +1,6 @@
 """Traces: every number of a training step, by layer.
 
-A trace holds what a step shows when it is watched; it has no formula of its own.
+A trace holds the watched values of a step; it computes nothing itself.
 """
 
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ def trace(learner: Learner, w: Array, s: State, *batch: Any) -> Trace:
 
 
 def check_learner(learner: Any) -> None:
-    """Check that what comes first is a learner."""
+    """Check that the first argument is a learner."""
     if not isinstance(learner, Learner):
         msg = f"a learner comes first, as in bp.trace(learner, w, s, x, t); {got_instead(learner)}"
         raise BackpropError(msg)
@@ -165,9 +165,9 @@ def from_watched(learner: Learner, batch: tuple[Any, ...], loss: Array, watched:
 
     Args:
         learner: made the step.
-        batch: what it learnt from.
-        loss: what it returned.
-        watched: likewise.
+        batch: the batch it learnt from.
+        loss: the loss it returned.
+        watched: the watched values it returned.
     """
 
     def layer(name: str) -> LayerTrace:

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 class _LeftToRight:
-    """NumPy, but for products of matrices, whose sums run from left to right."""
+    """NumPy, except that the sums in matrix products run from left to right."""
 
     def __init__(self) -> None:
         self._xp = _host()
@@ -38,7 +38,7 @@ class _LeftToRight:
 
 
 def verdict(learner: Learner, w: Array, s: State, *batch: Any) -> Json:
-    """What each type of float makes of the first half of a step; {} where the step is not exact itself.
+    """What each type of float makes of the gradient of a step; {} where the step itself is not exact.
 
     Args:
         learner: has the net and the loss.
@@ -96,7 +96,7 @@ def _numbers(learner: Learner, w: Array, s: State, batch: tuple[Any, ...], xp: A
 
 
 def _largest_terms(learner: Learner, passed: Any, k: int) -> list[float]:
-    """Of each row the size of the largest number that was added up on the way to a node's net inputs."""
+    """For each row, the size of the largest term in the sums of a node's net inputs."""
     sizes = [max(abs(_float(v)) for v in _flat(row)) for row in passed.flows[k].net]
     while not isinstance(learner.net.nodes[k].layer, Dense) and len(learner.net.wires[k]) == 1:
         (k,) = learner.net.wires[k]

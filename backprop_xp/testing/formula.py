@@ -1,8 +1,8 @@
-"""Formulas, and the ways to run one that show what it may not do.
+"""Formulas, and the ways to run one that show where it breaks a rule.
 
 By the standard alone, with every flag off and on a second device; on the recorder; compiled; on arrays that
-cannot be changed; in float32; on fractions; on JAX and Torch. What a formula makes on NumPy is compared
-with what it makes there.
+cannot be changed; in float32; on fractions; on JAX and Torch. The results are compared with those on
+NumPy.
 """
 
 import warnings
@@ -54,14 +54,14 @@ def named(tree: Any, name: str = "") -> Iterator[tuple[str, Array]]:
 def compare(
     found: Any, wanted: Any, where: str, close: float = 0.0, *, against: str = "on NumPy", look: str = ""
 ) -> None:
-    """Check that what was found is what was wanted: shapes, dtypes, and numbers within a bound.
+    """Check that two trees of arrays agree: shapes, dtypes, and numbers within a bound.
 
     Args:
         found: a tree of NumPy arrays.
-        wanted: likewise.
-        where: what was found was made.
-        close: the bound, as a part of the largest number of an array.
-        against: where what was wanted was made.
+        wanted: the tree it should equal.
+        where: how `found` was made, in words for the message.
+        close: the bound, as a share of the largest number of an array.
+        against: how `wanted` was made.
         look: what to do where they differ.
 
     Raises:
@@ -88,13 +88,13 @@ def compare(
 
 
 def place(at: tuple[int, ...]) -> str:
-    """An index as it is written behind a name."""
+    """An index as it is written after a name."""
     return f"[{', '.join(map(str, at))}]" if at else ""
 
 
 # ---------------------------------------------------------------- on NumPy
 def on_numpy(formula: Formula, *, writable: bool = True) -> Any:
-    """What a formula makes of copies of its arrays."""
+    """The results of a formula on copies of its arrays."""
     given = mapped(formula.given, lambda a: _copied(a, writable=writable))
     kept = mapped(formula.kept, lambda a: _copied(a, writable=True))
     with np.errstate(all="ignore"):
@@ -120,7 +120,7 @@ def on_read_only(formula: Formula) -> str:
 
 
 def twice(formula: Formula) -> str:
-    """A formula makes the same bits of the same arrays."""
+    """A formula gives the same bits for the same arrays."""
     first = on_numpy(formula)
     look = ": random bits come from ctx alone, by rng.threefry, and no call leaves anything behind"
     compare(
@@ -130,7 +130,7 @@ def twice(formula: Formula) -> str:
 
 
 def in_float32(formula: Formula) -> str:
-    """Of arrays of float32 come arrays of float32."""
+    """Arrays of float32 give arrays of float32."""
     made = on_numpy(narrow(formula))
     for name, a in named(made):
         if a.dtype == np.float64:
@@ -153,14 +153,14 @@ def narrow(formula: Formula) -> Formula:
 
 # ---------------------------------------------------------------- recorded and compiled
 def recorded(formula: Formula) -> str:
-    """The program of a formula makes the bits that the formula makes."""
+    """The recorded program of a formula gives the same bits as the formula."""
     program = record(formula.run, formula.given, formula.kept)
     compare(evaluate(program, formula.given, formula.kept), on_numpy(formula), "as recorded")
     return f"{len(program.ops)} operations, the same bits"
 
 
 def compiled(formula: Formula) -> str:
-    """A compiled formula makes the bits that it makes eagerly, in one compilation, in both dtypes."""
+    """A compiled formula gives the same bits as eagerly, in one compilation, in both dtypes."""
     to = backends.get("numpy")
     for each in (formula, narrow(formula)):
         _compiled(each, to, close=0.0)
@@ -168,7 +168,7 @@ def compiled(formula: Formula) -> str:
 
 
 def _compiled(formula: Formula, to: Backend, close: float) -> None:
-    """A formula compiled by a backend makes what it makes on NumPy, twice, and is compiled once."""
+    """A formula compiled by a backend gives twice what it gives on NumPy, and is compiled once."""
 
     def function(given: Any, kept: Any, *, xp: Any) -> Any:
         return formula.run(given, mapped(kept, lambda a: xp.asarray(a, copy=True)), xp=xp)
@@ -220,7 +220,7 @@ def every_flag_off() -> Iterator[Any]:
 
 
 def on_standard(formula: Formula) -> str:
-    """By the standard alone, on a second device; all that is made lies there."""
+    """By the standard alone, on a second device; all results lie there."""
     to = opened("strict")
     with every_flag_off() as strict, np.errstate(all="ignore"):
         there = strict.Device("device1")
@@ -267,10 +267,10 @@ def fractions(tree: Any) -> Any:
 
 
 def exactly(formula: Formula) -> str:
-    """On fractions, without rounding, a formula makes what it makes in float64.
+    """On fractions, without rounding, a formula gives what it gives in float64.
 
     Raises:
-        NotApplicable: it uses a function whose values are no fractions.
+        NotApplicable: it uses a function whose values are not fractions.
     """
     given, kept = fractions((formula.given, formula.kept))
     try:
@@ -283,7 +283,7 @@ def exactly(formula: Formula) -> str:
 
 
 def planned(formula: Formula) -> str:
-    """Recorded and compiled: see both."""
+    """Both `recorded` and `compiled`."""
     try:
         note = recorded(formula)
     except NotRecorded as why:

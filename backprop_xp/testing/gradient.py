@@ -27,7 +27,7 @@ _KINK = 1e-4
 
 
 class Differences(NamedTuple):
-    """Central differences: the figures, what the two steps leave open, and where the function is smooth."""
+    """Central differences d, their uncertainty (`doubt`), and where the function is smooth."""
 
     d: Any
     doubt: Any
@@ -62,9 +62,9 @@ def agree(name: str, found: Any, wanted: Differences, look: str) -> int:
 
     Args:
         name: of the derivative.
-        found: by the unit.
-        wanted: by differences.
-        look: at what, where they differ.
+        found: the derivative by the unit.
+        wanted: that by differences.
+        look: what to look at where they differ.
 
     Raises:
         CheckFailed: at the entry where they differ most.
@@ -87,7 +87,7 @@ def agree(name: str, found: Any, wanted: Differences, look: str) -> int:
 
 
 def _pattern(found: Any, d: Any, smooth: Any) -> str:
-    """What all entries have in common, where it is one factor."""
+    """The factor by which all entries are off, where it is the same for all."""
     used = smooth & (abs(d) > 1e-3 * np.max(abs(d), initial=1e-300))
     ratio = found[used] / d[used]
     if not ratio.size or not np.all(abs(ratio - ratio[0]) < 1e-6 * abs(ratio[0])):
@@ -106,7 +106,7 @@ def agree_exactly(
         x: a point, exact.
         e: the weights of the sum, exact.
         found: the derivative by the unit, exact.
-        look: at what, where they differ.
+        look: what to look at where they differ.
     """
     to = backends.get("exact")
     h, v = Fraction(1, 10**9), np.round(np.arange(1.0, 1.0 + x.size) / 7 % 1 - 0.5, 3)

@@ -67,7 +67,7 @@ class _Checked:
         self.x = tuple(
             np.asarray(a) if hasattr(a, "shape") else points((ROWS, *a), k, 2.0) for k, a in enumerate(inputs)
         )
-        ends = isinstance(layer, Input)  # it pulls nothing
+        ends = isinstance(layer, Input)  # it passes no error back
         self.flows = {f"x{k}": a for k, a in enumerate(self.x) if a.dtype.kind == "f" and not ends}
         self.shape: Shape = (ROWS, *layer.shape(*shapes))
         self.params = {name: tuple(param.shape) for name, param in layer.params(*shapes).items()}
@@ -88,7 +88,7 @@ class _Checked:
         return self.layer.forward(given.p, *given.x, ctx=ctx, xp=xp)
 
     def all_of(self, given: Given, kept: Any, *, xp: Any) -> Any:
-        """All that the layer makes of what it is given, by name."""
+        """All results of the layer, by name."""
         flow, state = self.forward(given, xp=xp)
         still, same = self.forward(given, xp=xp, training=False)
         delta = self.layer.delta(given.p, flow, given.e, xp=xp)
@@ -111,7 +111,7 @@ class _Checked:
         }
 
     def checks(self) -> Checks:
-        """The family."""
+        """The checks of this layer, in their order."""
         formula = Formula(self.all_of, self.given)
         shapes = {"o": self.shape, "o in evaluation": self.shape}
         shapes |= {f"grad.{name}": shape for name, shape in self.params.items()}
@@ -122,7 +122,7 @@ class _Checked:
 
     @cached_property
     def variables(self) -> dict[tuple[str, str], Any]:
-        """What derivatives are formed with respect to: the method and the name of each, and where it is."""
+        """The arrays with respect to which the layer has derivatives, by method and name."""
         found = {("grad", name): getattr(self.given.p, name) for name in self.params}
         return found | {("pull", name): a for name, a in self.flows.items()}
 
@@ -192,7 +192,7 @@ class _Checked:
         return flow.o, state
 
     def random_bits(self) -> str:
-        """What is random differs by seed, step, layer and row, and does not depend on how rows are cut.
+        """Random numbers differ by seed, step, layer and row, and do not depend on how a batch is cut.
 
         Raises:
             NotApplicable: nothing is random.
@@ -229,7 +229,7 @@ class _Checked:
 
 
 def _with(given: Given, method: str, name: str, y: Any) -> Given:
-    """What is given, with another array in the place of a parameter or an input."""
+    """The arguments with one parameter or input replaced."""
     if method == "grad":
         return given._replace(p=given.p._replace(**{name: y}))
     return given._replace(x=tuple(y if f"x{k}" == name else a for k, a in enumerate(given.x)))

@@ -21,7 +21,7 @@ def check_loss(loss: Loss, *, outputs: Outputs = "numbers", up_to: float = LARGE
 
     Args:
         loss: the loss.
-        outputs: what it reads: any 'numbers', or 'probabilities', as a sigmoid or a softmax gives them.
+        outputs: what the loss reads: any 'numbers', or 'probabilities', as a sigmoid or a softmax gives them.
         up_to: outputs of this size must give finite numbers and no warning, in float32 too.
 
     Returns:

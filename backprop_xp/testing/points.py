@@ -29,7 +29,7 @@ def shares(shape: Shape, seed: int) -> Any:
 
 
 def targets(loss: Loss, shape: Shape) -> dict[str, Any]:
-    """Targets that suit a loss, by what they are."""
+    """Targets that suit a loss, by their kind."""
     numbers, t = points(shape, 2), shares(shape, 2)
     t[0, :2] = 0.0, 1.0
     labels = np.arange(shape[0], dtype=np.int32) % shape[1]

@@ -8,11 +8,11 @@ from ..printed import settings, table
 
 
 class CheckFailed(AssertionError):
-    """A unit is not what it should be: the message names it, the place, the figures, what to look at."""
+    """A unit fails a check: the message names it, the place, the figures, and what to look at."""
 
 
 class NotApplicable(Exception):
-    """A check that says nothing about this unit or on this machine, and why."""
+    """A check does not apply to this unit or on this machine; the message says why."""
 
 
 class Check(NamedTuple):
@@ -20,8 +20,8 @@ class Check(NamedTuple):
 
     Attributes:
         name: of the check.
-        held: whether it was made, and held; else it does not apply.
-        note: what was looked at, or why it does not apply.
+        held: whether the check was made and passed; False where it does not apply.
+        note: what was checked, or why it does not apply.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What was checked of a unit.
+    """The checks of a unit and their results.
 
     Attributes:
         unit: as it is made.
@@ -51,7 +51,7 @@ class Report:
         return f"{self.unit}\n{table(rows)}"
 
     def held(self, name: str) -> bool:
-        """Whether a check was made, and held."""
+        """Whether a check was made and passed."""
         return any(c.held for c in self.checks if c.name == name)
 
 
@@ -59,7 +59,7 @@ def run(unit: Any, checks: Mapping[str, Callable[[], str]]) -> Report:
     """Make the checks in their order.
 
     Raises:
-        CheckFailed: one did not hold; the unit stands before its sentence.
+        CheckFailed: one did not pass; the message begins with the unit.
     """
     name, found = settings(unit), []
     for check, make in checks.items():

@@ -14,9 +14,9 @@ FROZEN = "make the class a @dataclass(frozen=True) of its settings"
 
 
 def settings_hold(unit: Any) -> str:
-    """A unit is equal to a pickled copy of itself, hashes alike, and its settings cannot be changed.
+    """A unit equals a pickled copy of itself, has the same hash, and its settings cannot be changed.
 
-    Compiled steps are kept by the settings of what they were made of, and model files hold settings alone.
+    Compiled steps are cached by the settings of their units, and model files hold settings alone.
 
     Raises:
         CheckFailed: one of these does not hold.
@@ -47,7 +47,7 @@ def settings_hold(unit: Any) -> str:
 
 
 def pickled(unit: Any) -> Any:
-    """A copy by way of a pickle; classes and named functions stay the same objects."""
+    """A copy made by pickling; classes and named functions stay the same objects."""
     held: list[Any] = []
 
     class Pickler(pickle.Pickler):

@@ -29,10 +29,10 @@ Checks = dict[str, Callable[[], str]]
 
 
 def check_made(unit: Any, want: str, *, fits: bool) -> None:
-    """Check that what is to be checked is a unit at all, and no class.
+    """Check that the argument is a unit of the right kind, and not its class.
 
     Raises:
-        BackpropError: with what was wanted.
+        BackpropError: it is not; the message says what was expected.
     """
     if isinstance(unit, type) or not fits:
         msg = f"{want}, {got_instead(unit)}"
@@ -43,8 +43,6 @@ def family(
     unit: Any, formula: Formula, shapes: Mapping[str, Shape], own: Checks, exact: Callable[[], str]
 ) -> Checks:
     """The checks of a unit in their order: cheap ones first, other libraries last.
-
-    A check that a unit is the same after it was saved to a model file belongs beside 'settings'.
 
     Args:
         unit: the unit.
@@ -69,7 +67,7 @@ def family(
 
 
 def check_shapes(formula: Formula, wanted: Mapping[str, Shape]) -> str:
-    """What a formula makes has these names and shapes, and floating-point numbers.
+    """The results of a formula have these names and shapes.
 
     Raises:
         CheckFailed: with the name, the shape wanted and the one there is.
@@ -84,7 +82,7 @@ def check_shapes(formula: Formula, wanted: Mapping[str, Shape]) -> str:
 
 
 def rows_alone(formula: Formula) -> str:
-    """Each row is what it is alone.
+    """Each row has the same results alone as among others.
 
     Raises:
         CheckFailed: a row depends on the others.
@@ -104,7 +102,7 @@ def rows_alone(formula: Formula) -> str:
 
 
 def finite(formula: Formula, where: str) -> None:
-    """What a formula makes is finite, and made without a warning.
+    """All results of a formula are finite, without a warning.
 
     Raises:
         CheckFailed: something overflows.
@@ -123,7 +121,7 @@ def finite(formula: Formula, where: str) -> None:
 
 
 def no_nan(formula: Formula, where: str) -> None:
-    """What a formula makes may be infinite, but is a number.
+    """Results of a formula may be infinite, but not NaN.
 
     Raises:
         CheckFailed: there is a NaN.

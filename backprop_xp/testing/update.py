@@ -65,7 +65,7 @@ class _Checked:
         return Formula(self.stepped, given, tuple(a[part] for a in (w, *moments)))
 
     def checks(self) -> Any:
-        """The family."""
+        """The checks of this rule, in their order."""
         formula = self.formula()
         own = {
             "each weight": self.each_weight,
@@ -77,11 +77,11 @@ class _Checked:
         return family(self.rule, formula, shapes, own, lambda: exactly(formula))
 
     def made(self, formula: Formula) -> Any:
-        """What a step makes of copies."""
+        """The results of a step on copies."""
         return self.stepped(formula.given, tuple(a.copy() for a in formula.kept), xp=np)
 
     def each_weight(self) -> str:
-        """A part of the weights is changed as it is among all of them."""
+        """A part of the weights changes in the same way alone as among all of them."""
         part = slice(1, 3)
         whole = {name: a[part] for name, a in self.made(self.formula()).items()}
         compare(
@@ -95,7 +95,7 @@ class _Checked:
         return "a part of the weights is changed as among all"
 
     def counts(self) -> str:
-        """A count for each weight, as after thawing, does what one count for all does."""
+        """A count for each weight, as after thawing, gives the same as one count for all."""
         each = self.made(self.formula(count=np.full(_WEIGHTS, 4)))
         look = ": state.count is 0-d, or has one entry for each weight, so scalars compute with xp alone"
         compare(

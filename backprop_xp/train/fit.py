@@ -319,6 +319,8 @@ def fit(
                 if run is not None:
                     run.notes |= {} if early is None else {NOTE: early.note()}
                     _keep(run, loop, found[-1], (noted or ()) if workers is None else loop.interrupted, best)
+        if run is not None and (loop.all_made or (early is not None and early.ends)):
+            run.finish(loop.at)
     if early is not None and early.kept is not None:
         w, s = early.kept
     return Fitted(w, s, tuple(history))
@@ -374,7 +376,7 @@ def _keep(run: Run, loop: Loop, epoch: Epoch, noted: Sequence[int], best: bool |
     if not loop.at_end:  # as progress= said
         run.save(w, s, loop.done())
         return
-    best, last = run.record(epoch, step, best=best), step == loop.began + loop.epochs * loop.batches.steps
+    best, last = run.record(epoch, step, best=best), loop.all_made
     if best or last or loop.stopped or noted or run.due(step, epoch=epoch.epoch):
         run.save(w, s)
     if noted and not last:

@@ -134,6 +134,9 @@ class Run(Protocol):
     def stopped(self, step: int) -> str:
         """How to go on after this step, where the checkpoint was saved."""
 
+    def finish(self, step: int) -> None:
+        """The training came to its end after this step: all its epochs, or early stopping."""
+
 
 @dataclass
 class Loop:
@@ -192,7 +195,7 @@ class Loop:
 
     def records(self) -> Iterator[Trained]:
         """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
-        while not self.stopped and self.at < self.began + self.epochs * self.batches.steps:
+        while not self.stopped and not self.all_made:
             self._keep_good()
             with resumable(*self.good):
                 found = self._some_epochs()
@@ -279,6 +282,11 @@ class Loop:
     def at_end(self) -> bool:
         """Whether an epoch ends after the steps that are made."""
         return (self.at - self.began) % self.batches.steps == 0
+
+    @property
+    def all_made(self) -> bool:
+        """Whether all epochs are made."""
+        return self.at >= self.began + self.epochs * self.batches.steps
 
     def done(self) -> Partial:
         """What is done of the epoch under way."""

@@ -12,6 +12,7 @@ from ..errors import BackpropError, in_bytes
 
 _SECONDS_A_LINE = 3.0
 _EPOCHS_LISTED = 50
+_NARROW = 70  # columns of a terminal on which the bar has the epoch beside it, and no figures
 
 
 class Report(NamedTuple):
@@ -126,6 +127,8 @@ class Bar:
         if report.validation is not None:
             self._validated = {"validation": report.validation, "metrics": report.metrics}
         shown = line(report._replace(**self._validated))
+        if self._bar.console.width < _NARROW:
+            shown = shown.partition("  ")[0]
         self._bar.update(self._task, completed=done, total=total, description=shown)
         if report.rows == report.total_rows and report.epochs <= _EPOCHS_LISTED:
             self._bar.console.print(line(report))

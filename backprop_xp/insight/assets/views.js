@@ -291,7 +291,7 @@ function below() {
 function notes() {
   if (phase() === "loss" || phase() === "effect") return "";
   return Object.entries(step().verdict || {}).filter(([, own]) => own.branches.length && own.learns_exactly && !own.learns).slice(-1).map(([kind, own]) =>
-    `<p class="note"><b>Floats take another way.</b> The net input of ${escaped(columnOf(own.branches[0].layer).labels[own.branches[0].unit])} is exactly ${show(own.branches[0].exact)}; ${kind} makes it ${show(own.branches[0].float, { digits: 2 })}, and the ReLU closes. In ${kind} <b>nothing would be learnt</b> in this step.</p>`).join("");
+    `<p class="note"><b>Floats take another branch.</b> The net input of ${escaped(columnOf(own.branches[0].layer).labels[own.branches[0].unit])} is exactly ${show(own.branches[0].exact)}; ${kind} makes it ${show(own.branches[0].float, { digits: 2 })}, and the ReLU closes. In ${kind} <b>nothing would be learnt</b> in this step.</p>`).join("");
 }
 
 function about() {
