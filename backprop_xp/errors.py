@@ -115,8 +115,8 @@ def refuse_half(dtype: Any) -> None:
     if "float16" in str(dtype):
         msg = (
             "weights, inputs and targets cannot be of 16 bits, since small updates would be lost; "
-            f"got {dtype}: write bp.asarray(a, dtype='float32'). Only matrix products can use float16, on "
-            "CuPy: bp.Learner(..., precision='float16')"
+            f"got {dtype}: write bp.asarray(a, dtype='float32'). Only matrix products can use float16: "
+            "bp.Learner(..., precision='float16') on CuPy"
         )
         raise BackpropError(msg)
 

@@ -417,7 +417,7 @@ def test_two_workers_have_one_workers_bits_on_torch():
     [
         ("kill", 0, "KILLED|killed|Killed"),
         ("exception", 1, "a worker's own error"),
-        ("hang", 0, "worker 1 of 2: no word from another worker for 1 s"),
+        ("hang", 0, "worker 1 of 2: another worker did not answer for 1 s"),
     ],
 )
 def test_no_worker_outlives_another_and_the_last_checkpoint_is_good(failure, rank, word, tmp_path, whole):
