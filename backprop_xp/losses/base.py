@@ -164,6 +164,7 @@ def _class_weights(given: Any) -> tuple[int | float, ...]:
     found = () if isinstance(given, (str, dict)) or not hasattr(given, "__len__") else tuple(given)
     weights = tuple(_number(v) for v in found)
     if not weights or not all(v is not None and 0 <= v < inf for v in weights):
-        msg = f"class_weights must be a sequence of finite numbers, each 0 or more, one per class; got {given!r}"
+        want = "a sequence of finite numbers, each 0 or more, one per class"
+        msg = f"class_weights must be {want}; got {given!r}"
         raise BackpropError(msg)
     return weights  # type: ignore[return-value]
