@@ -11,6 +11,7 @@ os.environ.setdefault("BACKPROP_XP_NATIVE", "0")
 _NEEDED = {  # what some doctests need, which may be missing
     "backprop_xp/sklearn/*": ("sklearn",),
     "backprop_xp/onnx/*": ("onnx",),
+    "backprop_xp/convert.py": ("torch",),
     "docs/sklearn.md": ("sklearn", "torch", "pandas", "onnx", "onnxruntime"),
     "docs/onnx.md": ("onnx", "onnxruntime"),
     "docs/scipy.md": ("scipy",),

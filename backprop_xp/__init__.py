@@ -2,8 +2,8 @@
 
 The names most programs need are here; the others are in modules: `bp.layers`, `bp.activations`,
 `bp.losses`, `bp.updates`, `bp.schedules`, `bp.initialization`, `bp.data`, `bp.train`, `bp.files`,
-`bp.insight`, `bp.workers`, `bp.convert`, `bp.onnx`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`;
-and, for scikit-learn, in `backprop_xp.sklearn`, which is imported by its name.
+`bp.insight`, `bp.workers`, `bp.convert`, `bp.onnx`, `bp.exact`, `bp.testing`, `bp.errors`, `bp.backends`.
+Estimators for scikit-learn are in `backprop_xp.sklearn`, which has to be imported by itself.
 """
 
 __version__ = "0.1.0"

@@ -1,10 +1,10 @@
 """Activations: the output o = f(net) of a layer, and delta = e ⊙ f′(net).
 
 Every activation is a callable `f(net, *, xp) -> o` with a method `delta(e, net, o, *, xp)` that
-turns e = ∂E/∂o into delta = ∂E/∂net. All shapes are (batch, units). An activation that shuts about
-half of its units, as ReLU does, says so by `rectified = True`: the weights before it start larger (He).
-What the derivative is at a kink stands with each; but for ReLU's gate it is PyTorch's choice. `ALL`
-lists the activations; tests run over that list.
+turns e = ∂E/∂o into delta = ∂E/∂net. All shapes are (batch, units). An activation that, like ReLU, sets
+about half of its outputs to 0 or near it has `rectified = True`: the weights before it start larger (He
+initialization). Each class states its derivative at a kink; it is PyTorch's choice, except for the `gate`
+of ReLU and LeakyReLU. `ALL` lists the activations; tests run over that list.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,10 @@ def _check_gate(gate: str) -> None:
 
 
 def _number(value: Any, what: str, above: float = -inf) -> Any:
-    """A finite number above another; one of NumPy becomes Python's, which keeps the dtype of arrays."""
+    """Check that a setting is a finite number above `above`; a NumPy scalar becomes a Python number.
+
+    Python numbers do not change the dtype of the arrays that they are combined with.
+    """
     if not (isinstance(value, Real) and above < float(value) < inf):
         msg = f"{what}, got {value!r}"
         raise BackpropError(msg)
@@ -78,7 +81,7 @@ class ReLU:
         gate: '>=' or '>'.
 
     Raises:
-        BackpropError: another gate.
+        BackpropError: gate is neither of the two.
 
     >>> import numpy as np
     >>> e, net = np.asarray([[1.0, 1.0]]), np.asarray([[0.0, -2.0]])
@@ -108,11 +111,11 @@ class LeakyReLU:
     (Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models, 2013.)
 
     Args:
-        slope: of the negative side, a finite number.
+        slope: the slope of the negative side, a finite number.
         gate: '>=' or '>', as for ReLU.
 
     Raises:
-        BackpropError: another gate, or a slope that is not finite.
+        BackpropError: slope is not a finite number, or gate is neither of the two.
 
     >>> import numpy as np
     >>> LeakyReLU(0.1)(np.asarray([[2.0, -2.0]]), xp=np).tolist()
@@ -148,7 +151,7 @@ class ThresholdedReLU:
         theta: the threshold, a finite number.
 
     Raises:
-        BackpropError: it is no finite number.
+        BackpropError: theta is not a finite number.
 
     >>> import numpy as np
     >>> ThresholdedReLU(0.5)(np.asarray([[0.5, 2.0]]), xp=np).tolist()
@@ -176,14 +179,14 @@ class ELU:
     """o = net where net > 0, else α (e^net − 1); f′ = 1 where net > 0, else α e^net.
 
     (Clevert, Unterthiner, Hochreiter: Fast and accurate deep network learning by exponential linear
-    units, 2016.) Unless α is 1 there is a kink at net = 0; f′ = α there. It is written with e^net, since
-    o + α loses what is left of f′ far from 0.
+    units, 2016.) Unless α is 1 there is a kink at net = 0; f′ = α there. f′ is computed from e^net: o + α
+    would lose all digits where net is far below 0.
 
     Args:
         alpha: α, a positive number.
 
     Raises:
-        BackpropError: it is no positive number.
+        BackpropError: alpha is not a positive finite number.
 
     >>> import numpy as np
     >>> elu(np.asarray([[2.0, -1000.0]]), xp=np).tolist()
@@ -210,9 +213,10 @@ class ELU:
 class SELU:
     """o = λ net where net > 0, else λ α (e^net − 1); f′ = λ where net > 0, else λ α e^net.
 
-    (Klambauer, Unterthiner, Mayr, Hochreiter: Self-normalizing neural networks, 2017.) λ and α are such
-    that numbers of mean 0 and variance 1 keep both; weights of mean 0 and variance 1 / n_in are meant.
-    At the kink, net = 0, f′ = λ α. Above the largest float / λ the output is infinite.
+    (Klambauer, Unterthiner, Mayr, Hochreiter: Self-normalizing neural networks, 2017.) λ ≈ 1.0507 and
+    α ≈ 1.6733 keep a mean of 0 and a variance of 1 from layer to layer, if the weights have mean 0 and
+    variance 1 / n_in (`initialization.LeCunNormal`). At the kink, net = 0, f′ = λ α. Above the largest
+    float / λ the output is infinite.
 
     >>> import numpy as np
     >>> selu(np.asarray([[1.0, 0.0]]), xp=np).round(4).tolist()
@@ -238,7 +242,7 @@ class CELU:
         alpha: α, a positive number.
 
     Raises:
-        BackpropError: it is no positive number.
+        BackpropError: alpha is not a positive finite number.
 
     >>> import numpy as np
     >>> CELU(0.5)(np.asarray([[2.0, -1000.0]]), xp=np).tolist()
@@ -253,7 +257,7 @@ class CELU:
         object.__setattr__(self, "alpha", alpha)
 
     def _left(self, net: Array, *, xp: Namespace) -> Array:
-        """net / α on the left side, down to −800, where e^(net/α) is 0."""
+        """min(net, 0) / α, at least −800, where e^(net/α) is 0 already."""
         return xp.maximum(xp.minimum(net, 0), -800 * self.alpha) / self.alpha
 
     def __call__(self, net: Array, *, xp: Namespace) -> Array:
@@ -311,10 +315,11 @@ class GELU:
 
 @dataclass(frozen=True)
 class GELUTanh:
-    """o = net (1 + tanh u) / 2, u = √(2/π) (net + 0.044715 net³): near GELU, off by at most 0.0005.
+    """o = net (1 + tanh u) / 2, u = √(2/π) (net + 0.044715 net³): GELU with an error of at most 0.0005.
 
     (Hendrycks and Gimpel: Gaussian error linear units, 2016.) It is PyTorch's GELU(approximate="tanh").
-    (1 + tanh u) / 2 = σ(2u), which keeps its digits far left; so f′ = s + o (1 − s) 2u′, s = σ(2u).
+    (1 + tanh u) / 2 is computed as σ(2u), which keeps its digits where net is far below 0; so
+    f′ = s + o (1 − s) 2u′, s = σ(2u).
 
     >>> import numpy as np
     >>> gelu_tanh(np.asarray([[1.0, -1000.0]]), xp=np).round(4).tolist()
@@ -324,7 +329,7 @@ class GELUTanh:
     rectified = True
 
     def _u(self, net: Array, *, xp: Namespace) -> tuple[Array, Array]:
-        """2u and 2u′, of net up to ±30: beyond, σ(2u) is 0 or 1, and no cube overflows."""
+        """2u and 2u′, with net clipped to ±30: beyond, σ(2u) is 0 or 1, and net³ could overflow."""
         x = xp.minimum(xp.maximum(net, -30), 30)
         k = sqrt(8 / pi)
         return k * (x + 0.044715 * (x * x * x)), k * (1 + 3 * 0.044715 * (x * x))
@@ -481,7 +486,7 @@ class Softsign:
         return net / (1 + xp.abs(net))
 
     def delta(self, e: Array, net: Array, o: Array, *, xp: Namespace) -> Array:
-        """The rule delta = e / (1 + |net|)², divided twice since a square may overflow."""
+        """The rule delta = e / (1 + |net|)², divided twice since the square could overflow."""
         return e / (1 + xp.abs(net)) / (1 + xp.abs(net))
 
 

@@ -1,8 +1,8 @@
-"""The types every room shares: an array is whatever the caller's library calls one.
+"""The types that all modules share: an array is an array of whatever library the caller uses.
 
-Formulas receive the library's namespace as `xp` and use the Python Array API standard (2024.12)
-alone: https://data-apis.org/array-api/. Several arrays go together in trees: tuples, lists and
-dicts of arrays, in any depth.
+Formulas receive the library's namespace as `xp` and use nothing but the Python Array API standard
+(2024.12): https://data-apis.org/array-api/. Several arrays are passed together as a tree: tuples,
+lists and dicts of arrays, nested to any depth.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ Array = Any  # the standard has no protocol for arrays yet
 Namespace = Any
 Shape = tuple[int, ...]
 
-CONCAT_AT_MOST = 8  # arrays; CuPy copies a table from the host for more, which no CUDA graph takes
+CONCAT_AT_MOST = 8  # arrays; for more, CuPy copies a table from the host, which no CUDA graph captures
 
 
 def as_integer(value: Any) -> int | None:
-    """An integer of Python, NumPy or another library as an int; None for what is none, such as a truth.
+    """An integer of Python, NumPy or another library as an int; None for anything else, booleans too.
 
     >>> import numpy as np
     >>> as_integer(np.int64(3)), as_integer(3.0), as_integer(True), as_integer(np.bool_(True))
@@ -32,12 +32,17 @@ def as_integer(value: Any) -> int | None:
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is an array of some library."""
+    """Whether a value is an array of some library.
+
+    >>> import numpy as np
+    >>> is_array(np.zeros(2)), is_array([0.0, 0.0])
+    (True, False)
+    """
     return hasattr(value, "dtype") and not isinstance(value, type)
 
 
 def mapped(tree: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], bool] = is_array) -> Any:
-    """A tree with the function applied to each array in it; what is no array stays.
+    """A tree with the function applied to each array in it; other values stay as they are.
 
     >>> import numpy as np
     >>> mapped((np.zeros(2), {"a": np.ones(2), "b": 3}), lambda a: a.tolist())
@@ -54,7 +59,12 @@ def mapped(tree: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], b
 
 
 def leaves(tree: Any, is_leaf: Callable[[Any], bool] = is_array) -> list[Any]:
-    """The arrays of a tree, in order."""
+    """The arrays of a tree, in order.
+
+    >>> import numpy as np
+    >>> [a.tolist() for a in leaves((np.zeros(2), {"a": np.ones(1), "b": 3}))]
+    [[0.0, 0.0], [1.0]]
+    """
     if is_leaf(tree):
         return [tree]
     parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (tuple, list)) else ()
@@ -62,15 +72,16 @@ def leaves(tree: Any, is_leaf: Callable[[Any], bool] = is_array) -> list[Any]:
 
 
 def mark(xp: Namespace, part: str, equation: Any) -> None:
-    """Tell a recorder to which part of a step the next operations belong, and to which equation.
+    """Tell a recorder which part of a step, and which equation, the next operations belong to.
 
-    The equation is a text, or what has one as the first line of its docstring.
+    Other namespaces ignore it. The equation is a string, or an object with one as the first line of its
+    docstring.
     """
     if hasattr(type(xp), "mark"):
         xp.mark(part, equation)
 
 
 def label(xp: Namespace, array: Array, name: str) -> None:
-    """Tell a recorder the name under which people know an array."""
+    """Tell a recorder the name of an array, under which programs show it; other namespaces ignore it."""
     if hasattr(type(xp), "label"):
         xp.label(array, name)

@@ -39,8 +39,8 @@ def _same_library(a: Any, to: Backend) -> bool:
 def check_inputs(x: Any, w: Array, net: Net) -> Backend:
     """Check inputs x: one array, or a dict by name where the net has several inputs.
 
-    Each has the shape (batch, units), equally many rows, and the library and device of w; numbers have
-    its dtype or are uint8, integers are int32 or int64.
+    Each must have the shape (batch, units), all the same number of rows, and the library and device of w.
+    Inputs of numbers must have the dtype of w or uint8; inputs of integers, int32 or int64.
 
     Returns:
         The backend of w.
@@ -53,14 +53,14 @@ def check_inputs(x: Any, w: Array, net: Net) -> Backend:
         refuse_half(a.dtype)
     if len(layers) == 1:
         if isinstance(x, (tuple, dict)):
-            msg = f"the inputs of this net are one array, got a {type(x).__name__}"
+            msg = f"the inputs of this net must be one array, got a {type(x).__name__}"
             raise BackpropError(msg)
         (layer,) = layers.values()
         _check_input(x, w, layer, "inputs", to)
         return to
     if not isinstance(x, dict) or x.keys() != layers.keys():
         got = f"one with {listed(x) or 'none'}" if isinstance(x, dict) else described(x)
-        msg = f"the inputs of this net are a dict with an array for each of {listed(layers)}; got {got}"
+        msg = f"the inputs of this net must be a dict with an array for each of {listed(layers)}; got {got}"
         raise BackpropError(msg)
     for name, layer in layers.items():
         _check_input(x[name], w, layer, f"input {name!r}", to)
@@ -73,7 +73,7 @@ def check_inputs(x: Any, w: Array, net: Net) -> Backend:
 
 
 def _check_input(x: Any, w: Array, layer: Any, what: str, to: Backend) -> None:
-    """Check one input against its layer; `what` it is, for the message."""
+    """Check one input against its layer; `what` is its name in the message."""
     sample, xp = layer.shape(), to.xp
     want = f"{what} must be {_a(to.name)} array of shape {('batch', *sample)}".replace("'batch'", "batch")
     if layer.integers:
@@ -139,7 +139,7 @@ def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None
 
 
 def check_weights(weight: Array, w: Array, n: int) -> None:
-    """Check the weights of rows: one number for each row, in the dtype of w."""
+    """Check the weights of rows: one number per row, in the dtype of w."""
     to = backends.of(w)
     refuse_half(getattr(weight, "dtype", None))
     want = f"weights of rows must be {_a(to.name)} array of shape ({n},) and dtype {w.dtype}"
@@ -177,8 +177,8 @@ def check_writable(arrays: Iterable[Array]) -> None:
     """Check that weights and moments can be changed in place, as a step that runs eagerly does."""
     if not all(backends.of(a).writable(a) for a in arrays):
         msg = (
-            "a step overwrites the weights w and the state s, and these are read-only: pass copies, as "
-            "learner.snapshot(w, s) makes them"
+            "a step overwrites the weights w and the state s, but these are read-only: pass copies, made by "
+            "learner.snapshot(w, s)"
         )
         raise BackpropError(msg)
 
@@ -196,8 +196,8 @@ def check_finite(a: Array, what: str, first: int | None = None) -> None:
 
     Args:
         a: the array.
-        what: it is, for the message.
-        first: the number of its first row, where the message is to name rows.
+        what: its name in the message.
+        first: the number of its first row, if the message is to name a row.
     """
     to = backends.of(a)
     if not to.xp.isdtype(a.dtype, "real floating"):
@@ -218,12 +218,12 @@ def check_finite(a: Array, what: str, first: int | None = None) -> None:
 
 
 def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) -> None:
-    """Check that targets are what a loss can be given; this reads them, a block of rows at a time.
+    """Check that targets are in the range of a loss; this reads them, a block of rows at a time.
 
     Args:
         t: labels, or numbers for each unit.
         loss: the loss.
-        units: of the output, which labels count; None where that is not known.
+        units: the number of output units, above all labels; None if unknown: labels are then not checked.
         first: the number of the first row, for the message.
     """
     if loss.targets == "numbers":
@@ -245,13 +245,13 @@ def check_range(t: Array, loss: Loss, units: int | None = None, first: int = 0) 
             msg = (
                 f"{_wanted(loss, units if labels else None)}, got {number(xp.min(part))} to "
                 f"{number(xp.max(part))}, the first out of range is {number(first_bad)}, in row "
-                f"{first + start + _first_row(bad)}: fix them, or take another loss or last layer"
+                f"{first + start + _first_row(bad)}: fix them, or use another loss or last layer"
             )
             raise BackpropError(msg)
 
 
 def _wanted(loss: Loss, units: int | None) -> str:
-    """What targets a loss takes; with a number of units, labels."""
+    """The targets that a loss accepts, in words; its labels, if the number of units is given."""
     if units is not None:
         also = "" if loss.ignored is None else f", or {loss.ignored}, which is ignored"
         return f"labels must be 0 to {units - 1} for {units} output units{also}"
@@ -260,7 +260,7 @@ def _wanted(loss: Loss, units: int | None) -> str:
 
 
 def without_ignored(t: Array, loss: Loss | None) -> Array:
-    """Targets with label 0 in the place of the one that a loss ignores; others unchanged."""
+    """Targets in which the label that a loss ignores is replaced by 0; others unchanged."""
     xp, ignored = backends.of(t).xp, None if loss is None else loss.ignored
     kinds = "integral" if ignored is not None and ignored >= 0 else "signed integer"
     if ignored is None or not xp.isdtype(t.dtype, kinds):
@@ -269,12 +269,12 @@ def without_ignored(t: Array, loss: Loss | None) -> Array:
 
 
 def check_categories(x: Array, categories: int, what: str, first: int = 0) -> None:
-    """Check that integers are categories an Embedding has; this reads them, a block of rows at a time.
+    """Check that integers are categories of an Embedding; this reads them, a block of rows at a time.
 
     Args:
         x: the integers, shape (rows, columns).
-        categories: how many there are.
-        what: they are, for the message.
+        categories: the number of categories.
+        what: the name of x in the message.
         first: the number of the first row, for the message.
     """
     xp = backends.of(x).xp
@@ -290,13 +290,14 @@ def check_categories(x: Array, categories: int, what: str, first: int = 0) -> No
 
 
 def check_row_weights(weight: Array, first: int = 0) -> None:
-    """Check that weights of rows are finite, and 0 or more; this reads them."""
+    """Check that weights of rows are finite and not negative; this reads them."""
     check_finite(weight, "weights of rows", first)
     xp = backends.of(weight).xp
     if bool(xp.any(weight < 0)):
         row = first + _first_row(weight < 0)
         msg = (
-            f"weights of rows must be 0 or more, got {float(xp.min(weight))}, the first below 0 in row {row}"
+            f"weights of rows must be 0 or more, got {float(xp.min(weight))}, the first below 0 in row "
+            f"{row}: fix them; a row of weight 0 does not count"
         )
         raise BackpropError(msg)
 
@@ -315,13 +316,13 @@ def check_data(x: Any, t: Array, loss: Loss | None = None, units: int | None = N
 
 
 def check_values(batch: tuple[Any, ...], loss: Loss, units: int, first: int = 0) -> None:
-    """Check the values of rows as they are read: inputs (x or a tree), targets, perhaps weights.
+    """Check the values of rows as they are read: inputs, targets and, if given, weights.
 
     Args:
-        batch: the rows; what does not even have the right form is left to the static checks.
+        batch: the rows; their shapes and dtypes are left to the static checks.
         loss: the loss.
-        units: of the output.
-        first: the number of the first row.
+        units: the number of output units.
+        first: the number of the first row, for the message.
     """
     x, t, *weights = batch
     for a in leaves(x):
@@ -335,7 +336,7 @@ def check_values(batch: tuple[Any, ...], loss: Loss, units: int, first: int = 0)
 
 
 def _blocks(a: Array) -> Iterator[tuple[int, Array]]:
-    """An array in blocks of rows that take little memory, each with the number of its first row."""
+    """An array in blocks of rows, so that checks take little memory, each with its first row's number."""
     size = prod(a.shape)
     if not a.ndim or not size:
         yield from [(0, a)] if size else []
@@ -346,13 +347,13 @@ def _blocks(a: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _first_row(bad: Array) -> int:
-    """The number of the first row in which something is true."""
+    """The number of the first row that contains a True."""
     found = backends.host(bad)
     return int(found.reshape(found.shape[0] if found.ndim else 1, -1).any(axis=1).argmax())
 
 
 def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Check that all given names are names of the net; `what` says in the message what is given."""
+    """Check that the net has all these names; `what` says in the message what was given for them."""
     if unknown := sorted(set(given) - set(known)):
         msg = f"the net has no {listed(unknown)}; {what} can be given for {listed(known)}"
         raise BackpropError(msg)

@@ -1,6 +1,6 @@
-"""Nets of PyTorch as nets of this library, and back: the same layers with the same weights.
+"""Convert PyTorch models to nets of this library, and back, with the same weights.
 
-Torch is imported when it is needed. For MLPs of scikit-learn see `backprop_xp.sklearn`.
+Torch is imported only when it is needed. For MLPs of scikit-learn see `backprop_xp.sklearn`.
 """
 
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from typing import Any
 from . import activations, backends
 from .activations import Activation
 from .arrays import Array
-from .errors import BackpropError, got_instead, unavailable
+from .errors import BackpropError, got_instead, listed, unavailable
 from .layers import Activate, BatchNorm, Dense, Dropout, Input, LayerNorm, PReLU
 from .learner import Learner
 from .net import Node, chain
 from .step import State
 
-# The module of each activation, and what its settings are called there and here.
+# The Torch module of each activation, and the names of its settings there and here.
 MODULES: dict[type, tuple[str, dict[str, str]]] = {
     activations.ReLU: ("ReLU", {}),
     activations.LeakyReLU: ("LeakyReLU", {"negative_slope": "slope"}),
@@ -50,18 +50,27 @@ def _torch() -> Any:
 def to_torch(learner: Learner, w: Array, s: State) -> Any:
     """A learner's net as a `torch.nn.Sequential` with copies of its weights.
 
-    It gives the output of the last layer itself (the logits, where the loss has a link), as modules of
-    Torch do. Each layer is a module of its name, its activation one more; what is frozen needs no
-    gradient. It is in evaluation mode.
+    It returns the output of the last layer itself (the logits, if the loss has a link), as Torch models
+    usually do. Each layer becomes a module with the layer's name, and its activation one more, `<name>_f`.
+    Frozen parameters have requires_grad=False. The module is in evaluation mode.
 
     Args:
-        learner: whose net is a chain of Dense, Activate, PReLU, Dropout, LayerNorm and BatchNorm.
-        w: the weights, of any library; the modules have their dtype and, if they are Torch's, their device.
-        s: the state, which has the running statistics of BatchNorm.
+        learner: its net is a chain of Dense, Activate, PReLU, Dropout, LayerNorm and BatchNorm.
+        w: the weights, of any library; the parameters get their dtype and, if w is of Torch, their device.
+        s: the state, for the running statistics of BatchNorm.
 
     Raises:
-        BackpropError: Torch has no such layer, or the net is no chain.
+        BackpropError: Torch has no module for a layer, or the net is not a chain.
         BackendUnavailable: Torch is not installed.
+
+    >>> import backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(3, bp.Dense(4, bp.tanh), bp.Dense(1)))
+    >>> to_torch(learner, *learner.init())
+    Sequential(
+      (dense1): Linear(in_features=3, out_features=4, bias=True)
+      (dense1_f): Tanh()
+      (dense2): Linear(in_features=4, out_features=1, bias=True)
+    )
     """
     torch = _torch()
     net, blocks = learner.net, learner.weights(w)
@@ -69,12 +78,15 @@ def to_torch(learner: Learner, w: Array, s: State) -> Any:
     device = to.device_of(w) if to.name == "torch" else "cpu"
     dtype = getattr(torch, str(w.dtype).rpartition(".")[2], None)
     if dtype is None:
-        msg = f"Torch has no dtype {w.dtype}: convert the weights first"
+        msg = f"Torch has no dtype {w.dtype}: convert the weights first, by bp.asarray(w, backend='torch')"
         raise BackpropError(msg)
     modules: dict[str, Any] = {}
     for k, node in enumerate(net.nodes[1:], 1):
         if node.inputs != (net.nodes[k - 1].name,):
-            msg = f"a Sequential is a chain, and '{node.name}' takes {node.inputs}"
+            msg = (
+                "only a chain of layers becomes a torch.nn.Sequential, and "
+                f"'{node.name}' takes the outputs of {listed(node.inputs)}"
+            )
             raise BackpropError(msg)
         size = net.outputs[k - 1][-1]
         module = _module(node, size, torch)
@@ -101,7 +113,7 @@ def _own(node: Node, blocks: dict[str, Array]) -> Iterator[tuple[str, Array]]:
 
 
 def _module(node: Node, size: int, torch: Any) -> Any:
-    """The module of a layer that has weights or chance; None for one that only has an activation."""
+    """The Torch module of a layer; None for a layer that is only an activation."""
     layer, nn = node.layer, torch.nn
     if isinstance(layer, Dense):
         return nn.Linear(size, layer.units, bias=layer.bias)
@@ -115,12 +127,12 @@ def _module(node: Node, size: int, torch: Any) -> Any:
         return nn.BatchNorm1d(size, eps=layer.eps, momentum=layer.momentum)
     if isinstance(layer, Activate):
         return None
-    msg = f"'{node.name}', a {type(layer).__name__}, is no layer of a Sequential"
+    msg = f"'{node.name}', a {type(layer).__name__}, has no module in Torch that this library knows"
     raise BackpropError(msg)
 
 
 def _parameters(module: Any, node: Node) -> Iterator[tuple[str, Any]]:
-    """The parameters of a module, by the names of this library's blocks."""
+    """The parameters of a Torch module, by the names that this library gives them."""
     names = {Dense: ("w", "b"), PReLU: ("a",), LayerNorm: ("g", "b"), BatchNorm: ("g", "b")}
     for name, there in zip(names.get(type(node.layer), ()), ("weight", "bias"), strict=False):
         if getattr(module, there) is not None:
@@ -135,13 +147,13 @@ def _fill(module: Any, node: Node, tensors: dict[str, Any], state: list[Any]) ->
 
 
 def _function(f: Activation, torch: Any) -> Any:
-    """The module of an activation."""
+    """The Torch module of an activation."""
     if isinstance(f, activations.GELUTanh):
         return torch.nn.GELU(approximate="tanh")
     if isinstance(f, activations.ThresholdedReLU):
         return torch.nn.Threshold(float(f.theta), 0.0)
     if type(f) not in MODULES:
-        msg = f"Torch has no module for {f!r}"
+        msg = f"the activation {f!r} has no module in Torch that this library knows"
         raise BackpropError(msg)
     name, settings = MODULES[type(f)]
     values = {there: float(getattr(f, here)) for there, here in settings.items()}
@@ -151,26 +163,35 @@ def _function(f: Activation, torch: Any) -> Any:
 def from_torch(sequential: Any, **settings: Any) -> tuple[Learner, Array, State]:
     """A `torch.nn.Sequential` as a learner, and copies of its weights on the same device.
 
-    Its modules are Linear, activations, PReLU, Dropout, LayerNorm and BatchNorm1d, and Sequentials of
-    these; parameters that need no gradient are frozen.
+    It may contain Linear, activations, PReLU, Dropout, LayerNorm, BatchNorm1d, and Sequentials of these;
+    Identity and Flatten are left out. Parameters with requires_grad=False are frozen.
 
     Args:
-        sequential: whose first module with weights is Linear.
-        settings: of the learner, such as loss=bp.softmax_cross_entropy, update=bp.Adam().
+        sequential: the model; its first module is a Linear.
+        settings: settings of the learner, such as loss=bp.softmax_cross_entropy, update=bp.Adam().
 
     Returns:
-        The learner, its weights and its state, of the Torch backend; `bp.asarray` and `bp.load` convert.
+        The learner, the weights w and the state s, on the Torch backend. `bp.asarray` converts arrays to
+        another, and so does `bp.load` after `bp.save`.
 
     Raises:
-        BackpropError: there is another module in it.
+        BackpropError: it contains another module.
         BackendUnavailable: Torch is not installed.
+
+    >>> from torch.nn import Linear, ReLU, Sequential
+    >>> learner, w, s = from_torch(Sequential(Linear(3, 4), ReLU(), Linear(4, 1)))
+    >>> learner.net
+    Net(input (3,) → dense1 (4,) → dense2 (1,): 21 parameters)
     """
     torch = _torch()
     modules = [
         each for each in _flat(sequential, torch) if type(each).__name__ not in ("Identity", "Flatten")
     ]
     if not modules or not isinstance(modules[0], torch.nn.Linear):
-        msg = "a net begins with its features: the first module must be a torch.nn.Linear"
+        msg = (
+            "the first module must be a torch.nn.Linear, whose in_features are the inputs of the net; "
+            f"got {modules[0] if modules else 'an empty Sequential'}"
+        )
         raise BackpropError(msg)
     net = chain(modules[0].in_features, *_layers(modules, torch))
     blocks: dict[str, Any] = {}
@@ -206,7 +227,7 @@ def _flat(sequential: Any, torch: Any) -> Iterator[Any]:
 
 
 def _layers(modules: list[Any], torch: Any) -> list[Any]:
-    """The layers of modules; an activation becomes part of a Linear before it."""
+    """The layers of modules; an activation becomes part of the Linear before it."""
     found: list[Any] = []
     for module in modules:
         layer = _layer(module, torch)
@@ -245,7 +266,7 @@ def _activation(module: Any) -> Activation:
     """The activation of a module.
 
     Raises:
-        BackpropError: it is none of this library's.
+        BackpropError: this library has no such activation.
     """
     name = type(module).__name__
     if name == "GELU" and module.approximate == "tanh":

@@ -1,4 +1,4 @@
-"""The errors that backprop_xp raises. A message says what was expected, what was given, what to do."""
+"""The errors that backprop_xp raises. A message says what was expected, what was given, and what to do."""
 
 from inspect import signature
 from pathlib import Path
@@ -8,7 +8,14 @@ from .arrays import Array
 
 
 class BackpropError(ValueError):
-    """An argument cannot be used. The base class of all errors raised here; a ValueError."""
+    """An argument that cannot be used. It is the base class of all errors of this library, and a ValueError.
+
+    >>> import backprop_xp as bp
+    >>> bp.Dense(0)
+    Traceback (most recent call last):
+        ...
+    backprop_xp.errors.BackpropError: the number of units of a Dense layer must be a positive integer, got 0
+    """
 
 
 class BackendUnavailable(BackpropError, ImportError):
@@ -23,7 +30,7 @@ class Diverged(BackpropError):
     """Training produced a loss or a weight that is not finite.
 
     Attributes:
-        w: the weights from the beginning of the epoch, the last known to be good.
+        w: the weights from the beginning of the epoch, the last that are known to be finite.
         s: the state that belongs to them.
     """
 
@@ -37,39 +44,39 @@ def no_memory(rows: int, error: Exception, *, usable: bool) -> BackpropError:
     """The error for a device that is out of memory.
 
     Args:
-        rows: of the batch.
+        rows: the number of rows in the batch.
         error: the library's own error.
         usable: whether w and s are still valid, that is, no step was stopped while changing them.
     """
-    state = "can still be used" if usable else "may be changed or gone: go on from a snapshot"
+    state = "can still be used" if usable else "may be changed or gone: continue from a snapshot"
     return BackpropError(
         f"the device has no memory left for a step of {rows} rows ({str(error).partition(chr(10))[0]}): use "
-        "a smaller batch, a smaller net, float32 in place of float64, or fewer rows on the device at once; "
+        "a smaller batch, a smaller net, float32 instead of float64, or fewer rows on the device at once; "
         f"w and s {state}"
     )
 
 
 def consumed() -> BackpropError:
-    """The error for weights or a state that an earlier step was given to consume."""
+    """The error for weights or a state that an earlier step consumed."""
     return BackpropError(
-        "these arrays were consumed: an earlier step was given them and took their memory; go on with the w "
-        "and s that it returned, and keep old ones by w, s = learner.snapshot(w, s) before a step"
+        "these arrays were consumed: an earlier step reused their memory; continue with the w and s that it "
+        "returned, or keep copies by kept_w, kept_s = learner.snapshot(w, s) before a step"
     )
 
 
 def too_large(numbers: int, parts: str, size: int, free: int | None) -> BackpropError:
-    """The error for a net whose weights do not go into memory.
+    """The error for a net whose weights do not fit into memory.
 
     Args:
-        numbers: how many weights.
-        parts: what else takes as much memory, in words.
-        size: bytes of it all.
-        free: bytes that there are, where that is known.
+        numbers: the number of weights.
+        parts: what else needs memory, in words.
+        size: the bytes that all of it needs.
+        free: the bytes that are free; None if unknown.
     """
     there = "" if free is None else f", and {in_bytes(free)} are free"
     return BackpropError(
         f"there is not enough memory for a net of {numbers:,} weights: with {parts} they take "
-        f"{in_bytes(size)}{there}: use fewer units, float32 in place of float64, or a rule with fewer moments"
+        f"{in_bytes(size)}{there}: use fewer units, float32 instead of float64, or a rule with fewer moments"
     )
 
 
@@ -84,7 +91,7 @@ def in_bytes(size: int) -> str:
 
 
 def got_instead(value: Any) -> str:
-    """What was given instead, for a message; of a class also the parentheses that make an instance of it.
+    """What was given instead, for a message; for a class, also how to make an instance of it.
 
     >>> from backprop_xp import Dense
     >>> got_instead(3), got_instead(Dense)
@@ -97,15 +104,18 @@ def got_instead(value: Any) -> str:
 
 
 def refuse_half(dtype: Any) -> None:
-    """Check that a dtype, or its name, is none of 16 bits: sums and updates would lose what is small.
+    """Refuse float16 and bfloat16, in which sums and updates would lose small terms.
+
+    Args:
+        dtype: a dtype of any library, or its name.
 
     Raises:
-        BackpropError: it is float16 or bfloat16.
+        BackpropError: it is one of the two.
     """
     if "float16" in str(dtype):
         msg = (
-            "weights, inputs and targets of 16 bits are not trained with, since updates lose what is small; "
-            f"got {dtype}: write bp.asarray(a, dtype='float32'). Products alone may be of float16: "
+            "weights, inputs and targets cannot be of 16 bits, since small updates would be lost; "
+            f"got {dtype}: write bp.asarray(a, dtype='float32'). Only matrix products can use float16: "
             "bp.Learner(..., precision='float16') on CuPy"
         )
         raise BackpropError(msg)
@@ -115,9 +125,9 @@ def unavailable(library: str, module: str, extra: str, error: ImportError) -> Ba
     """The error for a library that cannot be imported: what is missing, and how to install it.
 
     Args:
-        library: its name in words.
-        module: its name in Python.
-        extra: of this package, which installs it.
+        library: the name of the library in prose.
+        module: the name by which it is imported.
+        extra: the extra of this package that installs it.
         error: what the import raised.
     """
     missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
@@ -137,7 +147,7 @@ def how_to_install(extra: str) -> str:
     root = Path(__file__).resolve().parent.parent
     if (root / "pyproject.toml").exists():
         return f'pip install -e ".[{extra}]" in {root}'
-    return f'pip install "backprop-xp[{extra}]"'  # quotes that Windows knows, too
+    return f'pip install "backprop-xp[{extra}]"'  # Windows knows double quotes only
 
 
 def listed(names: Any) -> str:

@@ -1,4 +1,4 @@
-"""Functions that activations, losses and rules share. They never overflow."""
+"""Functions that activations, losses and update rules share. None of them overflows."""
 
 from math import pi, sqrt
 
@@ -19,7 +19,7 @@ _TAIL = (  # P and Q of normal_cdf, from the highest power to the constant
 
 
 def exp(x: Array, *, xp: Namespace) -> Array:
-    """e^x, at most e^88 in float32 and e^709 in float64, just below their largest numbers.
+    """e^x, at most e^88 in float32 and e^709 in float64, just below the largest number of each.
 
     >>> import numpy as np
     >>> exp(np.asarray([0.0, 1000.0]), xp=np).tolist()
@@ -40,7 +40,9 @@ def sigmoid(x: Array, *, xp: Namespace) -> Array:
 
 
 def sign(x: Array, *, xp: Namespace) -> Array:
-    """−1, 0 or 1, and NaN where x is: in comparisons, which run on fractions and in scans of single numbers.
+    """−1, 0 or 1, and NaN where x is NaN.
+
+    It is written as comparisons, which also run on fractions and in compiled scans.
 
     >>> import numpy as np
     >>> sign(np.asarray([-3.0, 0.0, 0.5]), xp=np).tolist()
@@ -94,12 +96,12 @@ def hard_sigmoid(x: Array, *, xp: Namespace) -> Array:
 def normal_cdf(x: Array, *, xp: Namespace) -> Array:
     """Φ(x), the standard normal distribution function: (1 + erf(x/√2)) / 2, without erf.
 
-    With a = |x|, Φ(−a) = e^(−a²/2) P(a) / Q(a) and Φ(a) = 1 − Φ(−a). P and Q, of degree 10 and 11, are
-    such that P/Q is Φ(−a) e^(a²/2) at the 22 points a = 4 (1 + u) / (1 − u) where u are the zeros of the
-    Chebyshev polynomial of degree 22; between them it is off by at most 3e-17 of its value up to a = 40,
-    where e^(−a²/2) is 0. All coefficients are positive: no digits cancel. What remains is rounding, a few
-    units in the last place, and that of a²/2 in the exponent, a²/4 units: 1e-13 of the value at x = −38 in
-    float64, 5e-6 at x = −13 in float32.
+    With a = |x|, Φ(−a) = e^(−a²/2) P(a) / Q(a) and Φ(a) = 1 − Φ(−a). The polynomials P and Q, of degrees
+    10 and 11, are chosen so that P/Q equals Φ(−a) e^(a²/2) at the 22 points a = 4 (1 + u) / (1 − u), u the
+    zeros of the Chebyshev polynomial of degree 22. Between these points the relative error is at most
+    3e-17, up to a = 40, where e^(−a²/2) is 0. All coefficients are positive, so no digits cancel. What
+    remains is rounding: a few units in the last place, and a²/4 units from rounding the exponent a²/2.
+    That is a relative error of 1e-13 at x = −38 in float64, and of 5e-6 at x = −13 in float32.
 
     >>> import numpy as np
     >>> normal_cdf(np.asarray([0.0, 1.96, -40.0]), xp=np).round(4).tolist()

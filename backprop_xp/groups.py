@@ -1,7 +1,7 @@
-"""Parameter groups: which update rule each block of weights follows, and which penalty.
+"""Parameter groups: which update rule each block of weights follows, and which penalty it has.
 
-Rules that differ in their rate or weight decay alone are one kind: they run together, over one vector of
-rates and one of decays.
+Rules that differ only in their rate or weight decay are of one kind: they run together, over one vector
+of rates and one of decays.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,14 +20,14 @@ Penalties = Penalty | Mapping[str, Penalty]
 
 
 class Part(NamedTuple):
-    """Neighbouring blocks that follow one kind of rule, or have one penalty."""
+    """Adjacent blocks that follow one kind of rule, or have one penalty."""
 
     rule: Any
     span: Span
 
 
 def matches(pattern: str, block: str) -> bool:
-    """Whether a pattern names a block: by its layer, by its own name, or by a pattern of either.
+    """Whether a pattern matches a block, by the name of the block or that of its layer.
 
     >>> [matches(p, "dense1.b") for p in ("dense1", "dense1.b", "*.b", "dense*", "dense")]
     [True, True, True, True, False]
@@ -36,32 +36,35 @@ def matches(pattern: str, block: str) -> bool:
 
 
 def first_match(table: Mapping[str, Any], block: str) -> Any:
-    """The entry of the first pattern that names the block, None where there is none."""
+    """The entry of the first pattern that matches the block; None if none does."""
     return next((value for pattern, value in table.items() if matches(pattern, block)), None)
 
 
 def check_patterns(table: Iterable[str], blocks: Iterable[str], what: str) -> None:
-    """Every pattern names some block.
+    """Check that every pattern matches a block.
 
     Raises:
-        BackpropError: one names none.
+        BackpropError: one matches none.
     """
     blocks = list(blocks)
     if unknown := [p for p in table if not (isinstance(p, str) and any(matches(p, b) for b in blocks))]:
-        msg = f"the net has no {listed(unknown)}; {what} are given for {listed(blocks)}, by layer or pattern"
+        msg = (
+            f"the net has no {listed(unknown)}; {what} can be given for {listed(blocks)}, their layers, and "
+            "patterns such as '*.b'"
+        )
         raise BackpropError(msg)
 
 
 def rules(update: Updates, layout: Layout) -> tuple[Update, ...]:
-    """The rule of each learning block, its rate one number or a schedule.
+    """The rule of each learning block; its rate is a number or a schedule.
 
     Args:
-        update: one rule for all; or rules by layer, block or pattern, of which the first that names
-            a block is its rule. A rule whose rate is such a mapping stands for one rule an entry.
-        layout: of the net.
+        update: one rule for all; or rules by layer, block or pattern, of which the first that matches
+            a block is its rule. A rule whose rate is a mapping stands for one rule per entry.
+        layout: the layout of the net.
 
     Raises:
-        BackpropError: a name that the net does not have, or a learning block that nothing names.
+        BackpropError: a pattern that matches no block, or a learning block that no pattern matches.
 
     >>> from backprop_xp.updates import GradientDescent
     >>> layout = Layout.of({"a.w": (2,), "a.b": (1,)})
@@ -110,12 +113,12 @@ def penalties(penalty: Penalties | None, layout: Layout) -> tuple[Penalty | None
     """The penalty of each learning block.
 
     Args:
-        penalty: one for all; or penalties by layer, block or pattern, of which the first that names a
-            block is its penalty. A block that nothing names has none.
-        layout: of the net.
+        penalty: one for all; or penalties by layer, block or pattern, of which the first that matches a
+            block is its penalty. A block that no pattern matches has none.
+        layout: the layout of the net.
 
     Raises:
-        BackpropError: a name that the net does not have, or what is no penalty.
+        BackpropError: a pattern that matches no block, or an entry that is not a penalty.
 
     >>> from backprop_xp.updates import L2
     >>> penalties({"*.w": L2(0.5)}, Layout.of({"a.w": (2,), "a.b": (1,)}))
@@ -132,12 +135,12 @@ def penalties(penalty: Penalties | None, layout: Layout) -> tuple[Penalty | None
 
 
 def parts(each: tuple[Any, ...], layout: Layout, kind: Callable[[Any], Any]) -> tuple[Part, ...]:
-    """Neighbouring blocks of one kind of rule, joined.
+    """Adjacent blocks whose rules (or penalties) are of one kind, merged.
 
     Args:
         each: the rule, or the penalty, of each learning block.
-        layout: of the net.
-        kind: what those of blocks that are joined have in common.
+        layout: the layout of the net.
+        kind: gives the kind of a rule or penalty; blocks of equal kind are merged.
     """
     found: list[Part] = []
     first = 0
@@ -154,7 +157,7 @@ def parts(each: tuple[Any, ...], layout: Layout, kind: Callable[[Any], Any]) -> 
 
 
 def kind(rule: Any) -> Any:
-    """What rules that run together share: all but the numbers in which they may differ."""
+    """The kind of a rule: its class and settings, without the numbers in which rules of a kind may differ."""
     if isinstance(rule, Averaged):
         return Averaged, rule.decay, kind(rule.rule)
     if not is_dataclass(rule):
@@ -167,9 +170,9 @@ def kind(rule: Any) -> Any:
 
 
 def rates(update: Updates, each: tuple[Update, ...]) -> tuple[Any, ...]:
-    """The rate of each learning block where rates of one kind differ, else (); 1 where a schedule gives it.
+    """The rate of each learning block if rates of one kind of rule differ, else (); for a schedule, 1.
 
-    A mapping of rates counts as differing, so that its numbers lie in the state.
+    A mapping of rates counts as differing, so that its numbers are part of the state.
     """
     constant = {(kind(rule), rule.rate) for rule in each if is_number(rule.rate)}
     mapping = not isinstance(update, Mapping) and isinstance(update.rate, Mapping)
@@ -179,7 +182,7 @@ def rates(update: Updates, each: tuple[Update, ...]) -> tuple[Any, ...]:
 
 
 def decays(each: tuple[Update, ...]) -> tuple[Any, ...]:
-    """The weight decay of each learning block where those of one kind differ, else ()."""
+    """The weight decay of each learning block if decays of one kind of rule differ, else ()."""
     own = tuple(_decay(rule) for rule in each)
     different = {(kind(rule), decay) for rule, decay in zip(each, own, strict=True)}
     return () if len(different) == len({one for one, _ in different}) else own
@@ -192,13 +195,14 @@ def _decay(rule: Any) -> Any:
 
 
 def plateau(each: tuple[Update, ...]) -> Plateau | None:
-    """The rate that follows the loss of each epoch, None where there is none.
+    """The Plateau that the rules have as their rate; None if they have none.
 
     Raises:
-        BackpropError: there are two: the state has room for one.
+        BackpropError: there are two different ones; the state has room for one.
     """
     found = [rule.rate for rule in each if isinstance(rule.rate, Plateau)]
     if any(other != found[0] for other in found):
-        msg = "the rates of all groups that wait on a plateau must be the same bp.schedules.Plateau"
+        shown = listed(dict.fromkeys(found))
+        msg = f"all groups with a bp.schedules.Plateau must have the same one, got {shown}"
         raise BackpropError(msg)
     return found[0] if found else None

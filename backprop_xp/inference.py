@@ -1,7 +1,7 @@
-"""Inference: what the net makes of inputs, what its layers show of them, and how they matter.
+"""Inference: the outputs of layers, and gradients with respect to the inputs.
 
-Pure functions of a step's settings. The forward pass is that of evaluation (no dropout, running
-statistics), so each row stands for itself; the way back is the net's own learning flow.
+These are pure functions. The forward pass is that of evaluation (no dropout, running statistics), so no
+row affects another; the backward pass is the net's own learning flow.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ def outputs(
 def input_gradient(
     step: Step, w: Array, s: State, x: Any, t: Array = None, *, unit: int | None, xp: Namespace
 ) -> Any:
-    """∂E/∂x of each row's own loss; without t ∂o/∂x of one output unit, or of all along a second axis."""
+    """∂E/∂x of each row's own loss; without t, ∂o/∂x of one output unit, or of all along a second axis."""
     params, flows, _ = step.forward(w, s, x, training=False, xp=xp)
     o, net = flows[-1].o, replace(step.net, frozen=frozenset(step.net.shapes))  # weights need no gradient
     if t is not None:
@@ -51,20 +51,21 @@ def _at_inputs(net: Net, params: Any, flows: list[Flow], e: Array, *, xp: Namesp
     found = {inputs[each.k]: each.e for each in way if each.k in inputs}
     if not found:
         msg = (
-            f"integers have no gradient, and the inputs of this net, {listed(inputs.values())}, are no others"
+            f"∂E/∂x exists only for inputs of numbers, got a net whose inputs, {listed(inputs.values())}, "
+            "are integers: look at the outputs of its Embedding instead"
         )
         raise BackpropError(msg)
     return found if len(inputs) > 1 else found.popitem()[1]
 
 
 def in_batches(function: Callable[[Any], Any], rows: Any, size: int | None, *, xp: Namespace) -> Any:
-    """A function of rows, called on batches of them, and its results joined: memory stays bounded.
+    """Call a function on batches of rows and join the results, so that memory stays bounded.
 
     Args:
-        function: from a tree of rows to a tree of as many.
+        function: takes a tree of rows and returns a tree with as many rows.
         rows: a tree of arrays.
-        size: rows at a time; None for all at once.
-        xp: their namespace.
+        size: the rows in a batch; None for all at once.
+        xp: the namespace of the arrays.
     """
     n = leaves(rows)[0].shape[0]
     size = n if size is None else check_count(size, "the batch size")
@@ -76,6 +77,6 @@ def in_batches(function: Callable[[Any], Any], rows: Any, size: int | None, *, x
 
 
 def _columns(results: list[Any], together: Callable[[list[Array]], Array]) -> Any:
-    """Results of one form as one, each array made of theirs."""
+    """Results of the same structure combined into one, array by array."""
     columns = iter([together(list(column)) for column in zip(*map(leaves, results), strict=True)])
     return mapped(results[0], lambda _: next(columns))

@@ -22,7 +22,7 @@ Initial = Initializer | Mapping[str, Initializer]
 
 _WEIGHTS = 0  # the stream of random bits for initial weights
 _AT_ONCE = 1 << 16  # numbers drawn in one part; each part is converted before the next is drawn
-_NO_MEMORY = ("memory", "resource_exhausted")  # in the words of Torch and JAX
+_NO_MEMORY = ("memory", "resource_exhausted")  # in the messages of Torch and JAX
 
 
 def initial_values(
@@ -31,10 +31,10 @@ def initial_values(
     """The initial values of each parameter, flat and in parts, so that little memory is needed.
 
     Args:
-        params: by name; each continues in the random stream where the one before ended.
-        seed: of the run.
-        stream: number of the stream of random bits.
-        chosen: by name an initializer in place of what the parameter says itself.
+        params: the parameters by name; each continues the random stream where the one before ended.
+        seed: the seed of the run.
+        stream: the number of the stream of random bits.
+        chosen: initializers by name, used instead of the parameter's own centre and spread.
 
     Returns:
         Pairs of a name and an iterator over float64 vectors on the host, drawn lazily.
@@ -61,21 +61,21 @@ def _drawn(param: Param, rule: Initializer | None, seed: int, stream: int, start
         numbers = rule.numbers(words, param.shape, xp=xp)
         if tuple(getattr(numbers, "shape", ())) != (n,):
             got = getattr(numbers, "shape", numbers)
-            msg = f"numbers of the initializer {rule} must return a vector of {n} numbers, got {got}"
+            msg = f"the method numbers of {rule} must return a vector of {n} numbers, got {got}"
             raise BackpropError(msg)
         yield numbers
 
 
 def chosen_initializers(initial: Initial | None, shapes: Mapping[str, Shape]) -> dict[str, Initializer]:
-    """The initializer of each block that one is given for: the first that names it and fits its shape.
+    """The initializers of blocks: for each block the first that matches its name and fits its shape, if any.
 
     Args:
         initial: one for all blocks; or initializers by layer, block or pattern.
-        shapes: of the blocks.
+        shapes: the shapes of the blocks.
 
     Raises:
-        BackpropError: something else in the place of an initializer; a name that the net does not have;
-            one that fits no block that it is given for.
+        BackpropError: an entry that is not an initializer, a pattern that matches no block, or an
+            initializer that fits none of the blocks that it is given for.
 
     >>> from backprop_xp.initialization import Constant, HeNormal
     >>> shapes = {"dense1.w": (2, 3), "dense1.b": (3,), "dense2.w": (3, 1)}
@@ -97,8 +97,9 @@ def chosen_initializers(initial: Initial | None, shapes: Mapping[str, Shape]) ->
         named = {block: shape for block, shape in shapes.items() if matches(pattern, block)}
         if not any(each.fits(shape) for shape in named.values()):
             msg = (
-                f"{each} is for weights of shape (n_in, n_out), and '{pattern}' names "
-                f"{', '.join(f'{block} of shape {shape}' for block, shape in named.items())}"
+                f"{each} fits no block that '{pattern}' names: "
+                f"{', '.join(f'{block} of shape {shape}' for block, shape in named.items())}; most "
+                "initializers are for weights of shape (n_in, n_out), Constant and Uniform for any shape"
             )
             raise BackpropError(msg)
     found = {
@@ -110,11 +111,11 @@ def chosen_initializers(initial: Initial | None, shapes: Mapping[str, Shape]) ->
 
 @contextmanager
 def enough_memory(step: Step, to: Backend, device: Any, kind: Any) -> Iterator[None]:
-    """A context manager: weights, gradient and moments are made in it, if there is memory for them.
+    """A context manager in which weights and state are made, if there is memory for them and the gradient.
 
     Raises:
-        BackpropError: there is not; before anything is made where that is known, else as the library
-            says so.
+        BackpropError: there is not. It is raised before anything is made if the free memory is known, else
+            when the library runs out of memory.
     """
     layout, size = step.net.layout, _size(step, to, kind)
     parts = "their gradient" + " and moments" * bool(step.moments)
@@ -130,7 +131,7 @@ def enough_memory(step: Step, to: Backend, device: Any, kind: Any) -> Iterator[N
 
 
 def _size(step: Step, to: Backend, kind: Any) -> int:
-    """Bytes of weights, gradient and moments; fractions take more than is counted."""
+    """The bytes of weights, gradient and moments; fractions take more than is counted here."""
     bits = to.xp.finfo(kind).bits if hasattr(to.xp, "finfo") else 64
     learning = sum(b.stop - b.start for b in step.net.layout.learning)
     return bits // 8 * (step.net.layout.size + (1 + step.moments) * learning)
@@ -142,7 +143,7 @@ def given_weights(
     """The blocks that are given, as arrays of a backend.
 
     Raises:
-        BackpropError: wrong shapes, values that are not finite; some are missing, and not `partial`.
+        BackpropError: wrong shapes, values that are not finite, or missing blocks without `partial`.
     """
     own = {block: backends.convert(values, to, kind, device) for block, values in weights.items()}
     for block, part in own.items():
@@ -171,7 +172,7 @@ def first_weights(
         else:
             parts += (to.asarray(part, kind, device) for part in drawn)
     parts = parts or [to.xp.zeros((0,), dtype=kind, device=device)]
-    return join(parts, xp=to.xp) if len(parts) > 1 else backends.copy(parts[0])  # not the caller's own
+    return join(parts, xp=to.xp) if len(parts) > 1 else backends.copy(parts[0])  # not the caller's array
 
 
 def first_state(
@@ -180,12 +181,12 @@ def first_state(
     """The state before the first step.
 
     Args:
-        step: of the learner.
-        seed: of the run.
+        step: the step of the learner.
+        seed: the seed of the run.
         w: the weights, or an abstract array like them.
         to: their backend.
-        rates: the rate of each learning weight where rates differ, else ().
-        decays: likewise.
+        rates: the rate of each learning weight if rates differ, else ().
+        decays: the weight decay of each learning weight if decays differ, else ().
         scaled: whether there is a loss scale.
     """
     xp, device = to.xp, to.device_of(w)

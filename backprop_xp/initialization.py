@@ -1,8 +1,8 @@
-"""Initializers: where the weights of a net begin.
+"""Initializers: the first values of the weights of a net.
 
 An initializer turns random bits into the first values of a block, in float64 on the host, so that
-they are equal on every backend; number i of a block depends on the seed and on i alone. They are
-given to `learner.init` by layer, block or pattern:
+they are equal on every backend. The random bits for number i of the vector w depend only on the seed and
+on i. Initializers are given to `learner.init` by layer, block or pattern:
 
     learner.init(seed, initial={"*.w": HeNormal(), "dense2.b": Constant(0.1)})
 
@@ -22,17 +22,26 @@ from .errors import BackpropError
 
 @dataclass(frozen=True)
 class Initializer(ABC):
-    """The base: for blocks of any shape.
+    """The base class of initializers, for blocks of any shape.
 
     Attributes:
-        whole: whether `numbers` needs a whole block at once; else it is called for parts of it, so
-            that memory stays small.
+        whole: whether `numbers` needs a whole block at once; else it is called for parts of a block, which
+            takes less memory.
+
+    >>> class Alternating(Initializer):
+    ...     def numbers(self, words, shape, *, xp):
+    ...         return xp.where(words[0] % 2 == 0, -0.5, 0.5)
+    >>> import backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+    >>> w, s = learner.init(initial={"*.w": Alternating()})
+    >>> abs(w).tolist()
+    [0.5, 0.5, 0.0]
     """
 
     whole: ClassVar[bool] = False
 
     def fits(self, shape: Shape) -> bool:
-        """Whether it is for blocks of this shape; others pass it by."""
+        """Whether the initializer is for blocks of this shape; it is not used for others."""
         return True
 
     @abstractmethod
@@ -41,13 +50,13 @@ class Initializer(ABC):
 
         Args:
             words: two vectors of random words.
-            shape: of the block.
-            xp: their namespace, that of the host.
+            shape: the shape of the whole block.
+            xp: the namespace of the words: NumPy.
         """
 
 
 class OfFans(Initializer):
-    """The base of those that look at n_in and n_out: for matrices (n_in, n_out) alone."""
+    """The base class of initializers that depend on n_in and n_out; only for matrices (n_in, n_out)."""
 
     def fits(self, shape: Shape) -> bool:
         """Whether it has two axes."""
@@ -59,9 +68,10 @@ class OfFans(Initializer):
 
 
 class FanNormal(OfFans):
-    """w = σ z, z standard normal, not truncated.
+    """The base class of normal ones: w = σ z, with z standard normal and not truncated.
 
-    They are equal on every backend of one machine; across machines to an ulp or two, as log and cos are.
+    Values are equal on every backend of one machine. Between machines they differ by an ulp or two, as log
+    and cos do.
     """
 
     def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
@@ -70,7 +80,7 @@ class FanNormal(OfFans):
 
 
 class FanUniform(OfFans):
-    """w uniform in [−limit, limit)."""
+    """The base class of uniform ones: w is uniform in [−limit, limit)."""
 
     def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
         """The numbers limit (2 u − 1), with u uniform in [0, 1)."""
@@ -78,7 +88,7 @@ class FanUniform(OfFans):
 
 
 class HeNormal(FanNormal):
-    """Normal, variance 2 / n_in: before a ReLU (He, Zhang, Ren, Sun: Delving deep into rectifiers, 2015).
+    """Normal, variance 2 / n_in: for ReLU layers (He, Zhang, Ren, Sun: Delving deep into rectifiers, 2015).
 
     >>> HeNormal().width(8, 3)
     0.5
@@ -90,7 +100,7 @@ class HeNormal(FanNormal):
 
 
 class HeUniform(FanUniform):
-    """Uniform, variance 2 / n_in (He et al., 2015): what Dense has before a ReLU.
+    """Uniform, variance 2 / n_in (He et al., 2015): the default of Dense with a ReLU.
 
     >>> HeUniform().width(24, 3)
     0.5
@@ -102,7 +112,7 @@ class HeUniform(FanUniform):
 
 
 class GlorotNormal(FanNormal):
-    """Normal, variance 2 / (n_in + n_out): for a tanh or none.
+    """Normal, variance 2 / (n_in + n_out): for layers with tanh, or without an activation.
 
     (Glorot and Bengio: Understanding the difficulty of training deep feedforward neural networks, 2010.)
 
@@ -116,7 +126,7 @@ class GlorotNormal(FanNormal):
 
 
 class GlorotUniform(FanUniform):
-    """Uniform, variance 2 / (n_in + n_out) (Glorot and Bengio, 2010): what Dense has but before a ReLU.
+    """Uniform, variance 2 / (n_in + n_out) (Glorot and Bengio, 2010): the default of Dense without a ReLU.
 
     >>> GlorotUniform().width(20, 4)
     0.5
@@ -153,18 +163,18 @@ class LeCunUniform(FanUniform):
 
 @dataclass(frozen=True)
 class Orthogonal(Initializer):
-    """A random matrix whose columns, or rows if they are fewer, have length `gain` and right angles.
+    """A random matrix whose columns (or rows, if there are fewer) are orthogonal and have length `gain`.
 
     Q R = A with A standard normal, w = gain · Q · sign(diag R), so that w is uniform over all such
     matrices (Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep
-    linear neural networks, 2014). Equal on every backend of one machine; across machines to the last
-    digits of their LAPACK.
+    linear neural networks, 2014). Values are equal on every backend of one machine. Between machines they
+    differ by the rounding of LAPACK.
 
     Args:
-        gain: the length.
+        gain: the length of each column or row, a finite number.
 
     Raises:
-        BackpropError: it is not a finite number.
+        BackpropError: gain is not a finite number.
 
     >>> import numpy as np
     >>> w = Orthogonal(2).numbers(rng.bits(0, 0, 0, 6, xp=np), (3, 2), xp=np).reshape(3, 2)
@@ -192,13 +202,13 @@ class Orthogonal(Initializer):
 
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """One value for all, such as 0 or 0.1 for biases.
+    """The same value for all weights of a block, such as 0.1 for biases.
 
     Args:
-        value: it.
+        value: a finite number.
 
     Raises:
-        BackpropError: it is not a finite number.
+        BackpropError: value is not a finite number.
 
     >>> import numpy as np
     >>> Constant(0.1).numbers(rng.bits(0, 0, 0, 2, xp=np), (2,), xp=np).tolist()
@@ -211,20 +221,20 @@ class Constant(Initializer):
         _check_number(self.value, "the value of Constant")
 
     def numbers(self, words: tuple[Array, Array], shape: Shape, *, xp: Namespace) -> Array:
-        """The value, as often as needed."""
+        """The value, once for each pair of words."""
         return xp.full(words[0].shape, float(self.value), dtype=xp.float64)
 
 
 @dataclass(frozen=True)
 class Uniform(Initializer):
-    """Uniform in [low, high), a range of your own.
+    """Uniform in [low, high).
 
     Args:
-        low: the smallest value.
-        high: above all of them.
+        low: the lower end, included.
+        high: the upper end, excluded.
 
     Raises:
-        BackpropError: they are not finite numbers with low < high.
+        BackpropError: low and high are not finite numbers with low < high.
 
     >>> import numpy as np
     >>> found = Uniform(0, 4).numbers(rng.bits(0, 0, 0, 3, xp=np), (3,), xp=np)

@@ -1,7 +1,7 @@
-"""A step layer by layer: the order of updates of the article "backpropagation further backwards".
+"""A step that updates layer by layer, as in the article "backpropagation further backwards".
 
-It begins at the last layer that learns and goes down; each time with a forward pass at the weights as
-they are now, a backward pass, and an update of that layer alone.
+It goes from the last layer that learns to the first. For each it makes a forward pass with the weights as
+they are then, a backward pass, and an update of that layer only.
 """
 
 from collections.abc import Iterable
@@ -16,12 +16,12 @@ from .watch import Watched
 
 @dataclass(frozen=True)
 class LayerwiseStep(Step):
-    """The step, one layer after the other; for plain gradient descent alone."""
+    """A step that updates one layer after the other, by plain gradient descent."""
 
     def __call__(self, w: Array, s: State, *batch: Any, xp: Namespace, watch: Iterable[str] = ()) -> Any:
         """One update from a batch; the loss and the layers' states are those of the first forward pass.
 
-        A layer that learns is watched in its own pass, any other in the first that comes by.
+        A layer that learns is watched in its own pass, any other layer in the first pass that reaches it.
         """
         first, count = None, s.rule.count + 1
         watched = Watched(self.net, watch, to_input=self.to_input) if watch else None
@@ -42,7 +42,7 @@ class LayerwiseStep(Step):
 
     @cached_property
     def _one_layer_each(self) -> tuple[tuple[int, Step, slice], ...]:
-        """For each layer that learns, the last first: its node, the step of that layer alone, its rates."""
+        """For each layer that learns, last first: its node, a step that updates only it, and its rates."""
         found, slices = [], self.net.layout.gradient_slices
         for k in sorted(self.net.trainable, reverse=True):
             own = [b for b in slices if b.rpartition(".")[0] == self.net.nodes[k].name]

@@ -1,4 +1,4 @@
-"""The learner: `init` once, then `step` for every batch.
+"""The learner: call `init` once, then `step` for every batch.
 
 This is the public boundary: here arguments are checked, and backends and initial values are chosen.
 """
@@ -49,7 +49,7 @@ from .shapes import check_shapes
 from .step import Reduction, State, Step
 from .updates import Averaged, Clip, GradientDescent, Penalty, RuleState, Update
 
-_SPLIT_FROM = 20_000  # weights of a rule with moments; below, one long update beats many short ones
+_SPLIT_FROM = 20_000  # weights, for rules with moments; below, one long update is faster than many short
 
 Order = Literal["together", "layer by layer"]
 
@@ -58,29 +58,29 @@ Order = Literal["together", "layer by layer"]
 class Learner:
     """A net with a loss and an update rule: all that is needed to train it.
 
-    `step(w, s, x, t) -> (w, s, loss)` consumes w and s: it may overwrite them, so use only what it
+    `step(w, s, x, t) -> (w, s, loss)` consumes w and s: it may overwrite them, so use only those that it
     returned. To keep old ones, make copies with `snapshot`. A batch is (x, t) or (x, t, weight); a
     weight multiplies the loss and the error of its row, and 'mean' divides by the number of rows.
 
     Args:
         net: from `chain`.
-        loss: one of `losses.ALL`.
+        loss: one of `losses.ALL`, or a loss of your own.
         update: the update rule; or rules by layer, block or pattern, such as
-            {"*.b": bp.Adam(0.01), "*": bp.Adam()}: the first that names a block is its rule.
+            {"*.b": bp.Adam(0.01), "*": bp.Adam()}: the first that matches a block is its rule.
         reduction: loss and gradient of a batch are the 'mean' or the 'sum' over its samples.
         order: 'together' computes all gradients from the old weights. 'layer by layer' goes from the
-            last layer that learns to the first; each time a forward pass, a learning flow (the
-            backward pass) and an update of that layer alone (plain gradient descent only).
-        to_input: continue the learning flow to the input, as the articles do. ∂E/∂x is "input.e" of what
-            a step shows (`watch`); with it nothing needs to learn, and a step leaves w as it is.
-        penalty: on the weights, such as bp.updates.L2(0.01); added to the gradient before it is clipped;
-            the loss is without it. Or penalties by layer, block or pattern, such as
-            {"*.w": bp.updates.L2(0.01)}: the first that names a block is its penalty; others have none.
+            last layer that learns to the first, each with a forward pass, a learning flow (the
+            backward pass) and an update of that layer only (plain gradient descent only).
+        to_input: continue the learning flow to the input, as the articles do; ∂E/∂x can then be watched
+            as "input.e". A net in which nothing learns is then accepted, and a step leaves w as it is.
+        penalty: a penalty on the weights, such as bp.updates.L2(0.01). It is added to the gradient before
+            clipping; the loss does not contain it. Or penalties by layer, block or pattern, such as
+            {"*.w": bp.updates.L2(0.01)}: the first that matches a block is its penalty; others have none.
         clip: a bound on the whole gradient, such as bp.updates.ClipByNorm(1).
-        shards: parts of a batch whose gradients are added up along a fixed tree, so that workers who
-            share them out get the same bits.
-        precision: of products of float32, 'float32', 'tf32', 'bfloat16' or 'float16', where the
-            backend has it; weights, state and sums stay float32.
+        shards: the number of parts of a batch; their gradients are added up along a fixed tree, so that
+            any number of workers that share the parts gets the same bits.
+        precision: the precision of matrix products of float32: 'float32', 'tf32', 'bfloat16' or
+            'float16', if the backend has it; weights, state and sums stay float32.
 
     Raises:
         BackpropError: an unknown setting, or a net in which nothing learns.
@@ -138,9 +138,9 @@ class Learner:
         if self.order == "layer by layer":
             self._check_layerwise()
         if self.shards > 1 and any(self.net.state):
-            msg = "layers with running state see whole batches alone: write shards=1"
+            msg = "layers with running state, such as BatchNorm, need the whole batch: write shards=1"
             raise BackpropError(msg)
-        _ = self.pure.parts, self.pure.penalties, self.pure.plateau  # which checks them and their names
+        _ = self.pure.parts, self.pure.penalties, self.pure.plateau  # computing them checks them
 
     def __repr__(self) -> str:
         shown = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
@@ -160,7 +160,7 @@ class Learner:
 
     @cached_property
     def pure(self) -> Step:
-        """The step as a pure function of the namespace, unchecked."""
+        """The step as a pure function of arrays and their namespace, without checks."""
         kind = LayerwiseStep if self.order == "layer by layer" else Step
         return kind(
             self.net,
@@ -188,17 +188,18 @@ class Learner:
         """Initial weights and state, the same on every backend.
 
         Args:
-            seed: of initial weights, shuffling and dropout; 0 <= seed < 2³².
+            seed: the seed of initial weights, shuffling and dropout; 0 <= seed < 2³².
             like: an array whose library, device and dtype are used.
-            backend: else this library, by name; else the one chosen by `with bp.backend(...)`.
-            device: of that library.
-            dtype: 'float32' (the default), 'float64'; 'rational' on the exact backend; or a dtype of that
-                name, of the library or NumPy's.
-            weights: values by block name ("dense1.w"), shape in × out, for all blocks or none.
-            partial: some blocks may be given; the others get their first values, as without `weights`.
+            backend: the name of a library, if there is no `like`; by default the one chosen by
+                `with bp.backend(...)`, else NumPy.
+            device: a device of that library.
+            dtype: 'float32' (the default) or 'float64', or such a dtype of the library or of NumPy;
+                'rational' on the exact backend.
+            weights: values by block name ("dense1.w"), shape (n_in, n_out), for all blocks or none.
+            partial: `weights` may have only some of the blocks; the others are initialized as usual.
             initial: an initializer, or several by layer, block or pattern, such as
                 {"*.w": HeNormal(), "dense2.b": Constant(0.1)} from `bp.initialization`: the first that
-                names a block and fits its shape. Other blocks get what their layer says.
+                matches a block and fits its shape is used. Other blocks start as their layer says.
 
         Returns:
             The flat vector w of all parameters, and the state s.
@@ -228,7 +229,7 @@ class Learner:
             return mapped((w, self._first_state(seed, w, to)), to.committed)  # type: ignore[no-any-return]
 
     def _precise(self, to: Backend) -> Backend:
-        """A backend that computes products in the precision asked for."""
+        """The backend with the learner's precision of products."""
         return to.with_precision(self.precision, scaled=self.order == "together")
 
     def _first_state(self, seed: int, w: Array, to: Backend) -> State:
@@ -240,7 +241,7 @@ class Learner:
         """Stand-ins for weights and state: NumPy arrays of their shapes and dtypes that take no memory.
 
         Args:
-            dtype: of the weights, by its name.
+            dtype: the name of the weights' dtype.
         """
         learning = sum(b.stop - b.start for b in self.net.layout.learning)
         scaled = self.precision == "float16"
@@ -260,30 +261,53 @@ class Learner:
         return abstract((self.net.layout.size,), dtype), s
 
     def _spread(self, values: tuple[Any, ...], w: Array, *, xp: Namespace) -> Array:
-        """A number of each learning block, one for each of its weights; () where there are none."""
+        """The number of each learning block, repeated for each of its weights; () if there are none."""
         pairs = zip(self.net.layout.learning, values, strict=False)
         parts = [xp.ones_like(w[b.start : b.stop]) * number(value, xp=xp) for b, value in pairs]
         return join(parts, xp=xp) if parts else ()
 
     def snapshot(self, w: Array, s: State) -> tuple[Array, State]:
-        """Copies of w and s, which later steps do not overwrite."""
+        """Copies of w and s, which later steps do not overwrite.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+        >>> w, s = learner.init()
+        >>> first_w, first_s = learner.snapshot(w, s)
+        >>> w, s, loss = learner.step(w, s, np.ones((4, 2), "float32"), np.ones((4, 1), "float32"))
+        >>> int(first_s.step), int(s.step)
+        (0, 1)
+        """
         if any(backends.of(a).consumed(a) for a in leaves((w, s))):
             raise consumed()
         return backends.copy(w), backends.copy(s)
 
     def weights(self, w: Array) -> dict[str, Array]:
-        """The blocks of w by name, each in its shape."""
+        """The blocks of w by name, each in its shape.
+
+        >>> import backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
+        >>> w, s = learner.init(weights={"dense1.w": [[3], [4]], "dense1.b": [0.5]})
+        >>> {name: block.tolist() for name, block in learner.weights(w).items()}
+        {'dense1.w': [[3.0], [4.0]], 'dense1.b': [0.5]}
+        """
         check_vector(w, self.net.layout)
         return self.net.layout.views(w, xp=backends.of(w).xp)
 
     def freeze(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
-        """A learner in which the named layers or blocks are frozen, with w and s that fit it."""
+        """A learner in which the named layers or blocks are frozen, with w and s that fit it.
+
+        >>> import backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(3, bp.relu), bp.Dense(1)), update=bp.Adam())
+        >>> learner, w, s = learner.freeze("dense1", *learner.init())
+        >>> [block.name for block in learner.net.layout.learning]
+        ['dense2.w', 'dense2.b']
+        """
         return self._carried(self.net.freeze(*_names(names)), w, s)
 
     def thaw(self, names: str | Iterable[str], w: Array, s: State) -> tuple["Learner", Array, State]:
         """A learner in which the named layers or blocks learn again, with w and s that fit it.
 
-        Blocks that learned before keep their moments and counts; those of the others start at 0.
+        Blocks that already learned keep their moments and counts; those of the others start at 0.
         """
         return self._carried(self.net.thaw(*_names(names)), w, s)
 
@@ -324,31 +348,42 @@ class Learner:
     def step(self, w: Array, s: State, *batch: Any, watch: Iterable[str] = ()) -> Any:
         """One update from a batch; consumes w and s.
 
-        Read-only arrays are refused; a compiled step makes copies of them.
+        Read-only w and s are refused here; a compiled step copies them.
 
         Args:
             w: the weights, from `init` or the previous step.
             s: the state, from the same place.
             batch: x, inputs of shape (batch, features), in w's library and dtype, or uint8, read as
-                x / 255; a dict of arrays by name where the net has several inputs; t, targets of shape
+                x / 255; a dict of arrays by name if the net has several inputs; t, targets of shape
                 (batch, units), or integer labels (batch,) for categorical losses; and optionally a weight
                 for each row, shape (batch,).
-            watch: what to return as well: names of a layer and one of the eight fields of a trace, such
-                as "dense1.delta"; either may be a pattern, as in "*.o".
+            watch: names of values to return as well: a layer and a field, such as "dense1.delta"; either
+                may be a pattern, as in "*.o". Fields are the eight of a trace, net, o, e, delta, grad,
+                change, w_before, w_after; and grad_used, scalars, moments_before, moments_after, from which
+                the update rule made the change. "step.clip_factor", "step.loss_scale" and "step.applied"
+                are of the whole step, if it has them.
 
         Returns:
-            The new weights, the new state, and the loss E before the update (0-d); where something is
-            watched, that too, by name.
+            The new weights, the new state, and the loss E before the update (0-d); if something is
+            watched, also a dict of it, by name.
 
         Raises:
             BackpropError: shapes, dtypes, libraries or devices that do not fit; nothing is changed.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(1, bp.Dense(1)))
+        >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[3]], "dense1.b": [0]})
+        >>> x, t = np.asarray([[1.0]]), np.asarray([[5.0]])
+        >>> w, s, loss, watched = learner.step(w, s, x, t, watch="dense1.delta")
+        >>> float(loss), watched
+        (2.0, {'dense1.delta': array([[-2.]])})
         """
         to = self._precise(self.check(w, s, *batch))
         check_writable((w, *s.rule.moments))
         return self.pure(w, s, *batch, xp=to.xp, watch=watch)
 
     def compile(self, w: Array, *, watch: Iterable[str] = (), native: bool | None = None) -> Compiled:
-        """The step compiled for the library of w: machine code or a recorded plan, jitted, or a CUDA graph.
+        """The step compiled for the library of w: machine code or a recorded plan, jit, or a CUDA graph.
 
         The result is called like `step`, and its `scan` makes many steps in one call. Each set of
         shapes is checked and compiled when it is first used. The result owns buffers: make one for
@@ -357,8 +392,8 @@ class Learner:
         Args:
             w: the weights; only their library matters.
             watch: as for `step`.
-            native: whether it becomes machine code, on NumPy and on Torch's CPU, where llvmlite is installed;
-                None for what the environment's BACKPROP_XP_NATIVE says, which is yes unless it is 0.
+            native: whether to compile to machine code, which NumPy and Torch on the CPU do if llvmlite is
+                installed; None follows the environment variable BACKPROP_XP_NATIVE: yes unless it is 0.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -374,18 +409,18 @@ class Learner:
         return self.compile_step(w, step if names else self.pure, native)
 
     def compile_step(self, w: Array, function: Function, native: bool | None = None) -> Compiled:
-        """A step of another form, f(w, s, *batch, xp=…) -> (w, s, …), compiled as `compile` compiles it."""
+        """A step of your own, f(w, s, *batch, xp=…) -> (w, s, …), compiled as by `compile`."""
         carry = self._carry if self.order == "together" else None
         return self._to(w).compile(function, donate=2, carry=carry, check=self.check, native=native)
 
     def compile_gradient(self, w: Array, *, rows: int | None = None, packed: bool = False) -> Compiled:
-        """The first half of a step, `gradient(w, s, first, *batch) -> Gradient`, in its fastest form.
+        """The first half of a step, `gradient(w, s, first, *batch) -> Gradient`, compiled.
 
         Args:
-            w: the weights; their library, and nothing else, is looked at.
-            rows: of the whole batch, where gradients of parts of it are to be added up by `step.total`;
-                `first`, a 0-d integer array, is the row of it with which a part begins.
-            packed: return one vector: g, the loss, and a 0 that leaves room for a word.
+            w: the weights; only their library matters.
+            rows: the number of rows of the whole batch, if the gradients of its parts are to be added up by
+                `step.total`; `first`, a 0-d integer array, is the number of a part's first row.
+            packed: return one vector: g, the loss, and a 0 in which the caller may put a flag.
         """
 
         def gradient(w: Array, s: State, first: Array, *batch: Any, xp: Namespace) -> Any:
@@ -401,19 +436,19 @@ class Learner:
         return self._to(w).compile(gradient, hold=2, check=check)
 
     def compile_apply(self, w: Array) -> Compiled:
-        """The second half, `apply(w, s, gradient) -> (w, s, loss)`, in its fastest form; consumes w and s."""
+        """The second half of a step, `apply(w, s, gradient) -> (w, s, loss)`, compiled; consumes w and s."""
         return self._to(w).compile(self.pure.apply, donate=2)
 
     def compile_predict(self, w: Array) -> Compiled:
-        """`predict(w, s, x)` in its fastest form."""
+        """`predict(w, s, x)`, compiled."""
         return self._to(w).compile(self.pure.predict, hold=2, check=self._check_inputs)
 
     def compile_evaluate(self, w: Array, *, predictions: bool = False) -> Compiled:
-        """`evaluate(w, s, *batch)`, the sums of losses (and of weights) of a batch, in its fastest form.
+        """`evaluate(w, s, *batch)`, the sum of a batch's losses (and that of its weights), compiled.
 
         Args:
             w: the weights; only their library matters.
-            predictions: return those of the batch as well, last.
+            predictions: also return the predictions of the batch, last.
         """
 
         def evaluate(w: Array, s: State, *batch: Any, xp: Namespace) -> tuple[Array, ...]:
@@ -426,7 +461,7 @@ class Learner:
         """The step on a batch of these shapes as a program, after each pass of the compiler.
 
         Args:
-            batch: x, t and, if wanted, weights, of any library; their shapes and dtypes alone count.
+            batch: x, t and, if wanted, weights, of any library; only their shapes and dtypes matter.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(3, bp.layers.Linear(1, bias=False)))
@@ -449,7 +484,7 @@ class Learner:
 
     @property
     def _carry(self) -> Carry:
-        """Weights and moments split by block, for a compiler whose scans are faster so."""
+        """Functions that split weights and moments by block, and join them: some compilers scan faster so."""
 
         def pack(w: Array, s: State, *, xp: Namespace) -> tuple[Any, State]:
             if isinstance(w, tuple) or (s.rule.moments and w.size <= _SPLIT_FROM):
@@ -477,7 +512,7 @@ class Learner:
             The backend of w.
 
         Raises:
-            BackpropError: something does not fit.
+            BackpropError: shapes, dtypes, libraries or devices that do not fit.
         """
         if not 2 <= len(batch) <= 3:
             msg = f"a batch is inputs, targets and, if wanted, weights; got {len(batch)} arguments"
@@ -493,7 +528,7 @@ class Learner:
         return to
 
     def _check_rule(self, rule: RuleState) -> None:
-        """Check that rates, decays and a plateau lie in the state if this learner looks for them there."""
+        """Check that the state has rates, decays and a plateau exactly if this learner needs them there."""
         for name in ("rates", "decays", "plateau"):
             wanted, there = bool(getattr(self.pure, name)), not isinstance(getattr(rule, name), tuple)
             if wanted != there:
@@ -505,28 +540,35 @@ class Learner:
 
     @cached_property
     def _looked_at(self) -> list[bool]:
-        """Filled when the shapes of what layers, loss and rules return were found to fit."""
+        """Not empty once `check_shapes` has passed."""
         return []
 
     def check_values(self, *batch: Any, first: int = 0) -> None:
         """Check the values of rows: finite numbers, targets and categories in range; this reads them.
 
-        All of `bp.train` does this where data enter; `step` does not.
+        `bp.fit` and the rest of `bp.train` do this where data enter; `step` does not.
 
         Args:
-            batch: inputs, targets and, if there are some, weights.
+            batch: inputs, targets and, if wanted, weights.
             first: the number of the first row, for the message.
 
         Raises:
-            BackpropError: NaN or infinity, labels, probabilities or categories out of range; which row is
-                the first.
+            BackpropError: NaN or infinity, or targets or categories out of range; the message names the
+                first such row.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(3)), bp.softmax_cross_entropy)
+        >>> learner.check_values(np.zeros((2, 2)), np.asarray([0, 3]))
+        Traceback (most recent call last):
+            ...
+        backprop_xp.errors.BackpropError: labels must be 0 to 2 for 3 output units, got 0 to 3, ...
         """
         if 2 <= len(batch) <= 3:
             check_values(batch, self.loss, self._units, first)
             self._check_categories(batch[0], first)
 
     def check_source(self, source: Any) -> None:
-        """Check a source of data that answers for its values, such as `bp.data.Stored`, once for a loss."""
+        """Check the values of a source that is checked once, not row by row, such as `bp.data.Stored`."""
         if hasattr(source, "check_for"):
             source.check_for(self.loss, self._units)
             for start in range(0, source.n, source.window) if self.net.categories else ():
@@ -534,7 +576,7 @@ class Learner:
                 self._check_categories(rows[0], start)
 
     def _check_categories(self, x: Any, first: int) -> None:
-        """Check the categories in inputs; what does not have the right form is left to the static checks."""
+        """Check the categories in inputs; their shapes and dtypes are left to the static checks."""
         for name, categories in self.net.categories.items():
             own: Any = x.get(name) if isinstance(x, dict) else x
             what = f"input {name!r}" if isinstance(x, dict) else "inputs"
@@ -559,12 +601,19 @@ class Learner:
         Args:
             w: the weights.
             s: the state.
-            x: inputs, shape (batch, features), or a dict by name where there are several.
+            x: inputs, shape (batch, features), or a dict of them by name.
             net_input: return the last layer's output itself (the logits), without the loss's `link`.
-            batch_size: rows at a time, so that memory stays bounded; None for all at once.
+            batch_size: the rows in a batch, so that memory stays bounded; None for all at once.
 
         Returns:
-            Shape (batch, units).
+            The predictions, shape (batch, units).
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(2)), bp.softmax_cross_entropy)
+        >>> zero = {"dense1.w": np.zeros((2, 2)), "dense1.b": [0, 0]}
+        >>> w, s = learner.init(weights=zero)
+        >>> learner.predict(w, s, np.ones((1, 2), "float32")).tolist()
+        [[0.5, 0.5]]
         """
         xp = self._precise(self._check_inputs(w, s, x)).xp
 
@@ -583,15 +632,15 @@ class Learner:
         net_input: bool = False,
         batch_size: int | None = None,
     ) -> dict[str, Array]:
-        """The outputs o of layers for x, by name: hidden activations; as `predict`, without dropout.
+        """The outputs o of layers for x, by name: the hidden activations. As for `predict`, without dropout.
 
         Args:
             w: the weights.
             s: the state.
-            x: inputs, shape (batch, features).
-            names: of layers; none for all.
-            net_input: the net inputs in place of the outputs.
-            batch_size: rows at a time, so that memory stays bounded; None for all at once.
+            x: inputs, shape (batch, features), or a dict of them by name.
+            names: the names of layers; without any, all layers.
+            net_input: return the layers' net inputs instead of their outputs.
+            batch_size: the rows in a batch, so that memory stays bounded; None for all at once.
 
         Raises:
             BackpropError: the net has no layer of this name.
@@ -623,27 +672,28 @@ class Learner:
         unit: int | None = None,
         batch_size: int | None = None,
     ) -> Any:
-        """How inputs matter: ∂E/∂x of each row where targets are given, else ∂o/∂x.
+        """The gradient with respect to the inputs: ∂E/∂x of each row if targets are given, else ∂o/∂x.
 
         E is each row's own loss, not divided by the number of rows; o is the output of the last layer
-        itself (the logits, where the loss has a link). The net runs as in `predict`. Bytes count as the
-        numbers x / 255 that the net reads. (Simonyan, Vedaldi, Zisserman: Deep inside convolutional
-        networks, 2013.)
+        itself (the logits, if the loss has a link). The net runs as in `predict`. For uint8 inputs the
+        derivative is by the numbers x / 255 that the net reads. (Simonyan, Vedaldi, Zisserman: Deep inside
+        convolutional networks, 2013.)
 
         Args:
             w: the weights.
             s: the state.
-            x: inputs, shape (batch, features).
+            x: inputs, shape (batch, features), or a dict of them by name.
             t: targets, as for `step`.
             unit: the output unit whose ∂o/∂x is wanted; None for all of them.
-            batch_size: rows at a time, so that memory stays bounded; None for all at once.
+            batch_size: the rows in a batch, so that memory stays bounded; None for all at once.
 
         Returns:
-            The shape of x, or for all units (batch, units, features); for several inputs such arrays by
-            name, those of numbers.
+            An array of the shape of x, or, for all units, (batch, units, features). If the net has several
+            inputs, a dict of such arrays by name, without those of integers.
 
         Raises:
-            BackpropError: both targets and a unit are given, or there is no such unit.
+            BackpropError: both targets and a unit are given, there is no such unit, or all inputs are
+                integers.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -673,16 +723,16 @@ class Learner:
         return found
 
     def averaged(self, w: Array, s: State) -> Array:
-        """The weights with their averages in place, to predict with; w and s are not changed.
+        """The averages of the weights, to predict with; w and s are not changed.
 
-        Blocks that are frozen, whose rule keeps no average, or that were not updated yet are as in w.
+        Blocks that are frozen, whose rule keeps no average, or that were never updated stay as in w.
 
         Args:
             w: the weights.
-            s: the state; its rule, or that of a group, is `bp.updates.Averaged`.
+            s: the state.
 
         Raises:
-            BackpropError: no rule keeps an average.
+            BackpropError: no rule of the learner is `bp.updates.Averaged`, which has an example.
         """
         check_vector(w, self.net.layout)
         check_state(s, State, self.pure.moments)
@@ -692,21 +742,37 @@ class Learner:
         return self.pure.averaged(w, s, xp=backends.of(w).xp)
 
     def penalty_value(self, w: Array) -> Array:
-        """The sum of the penalties on the weights that learn, 0-d; no loss contains it."""
+        """The sum of the penalties on the weights that learn, 0-d; the loss does not contain it.
+
+        >>> import backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(1, bp.Dense(1)), penalty=bp.updates.L2(0.5))
+        >>> w, s = learner.init(weights={"dense1.w": [[2]], "dense1.b": [0]})
+        >>> float(learner.penalty_value(w))
+        1.0
+        """
         check_vector(w, self.net.layout)
         return self.pure.penalty_value(w, xp=backends.of(w).xp)
 
     def observe(self, s: State, loss: float) -> State:
-        """The state after the loss of an epoch, which `bp.schedules.Plateau` follows.
+        """The state after an epoch with this loss, for rates that are a `bp.schedules.Plateau`.
 
-        `bp.fit` and `bp.train.epochs` call it; a loop of your own does so after each epoch.
+        `bp.fit` and `bp.train.epochs` call it; in a loop of your own, call it after each epoch.
 
         Args:
             s: the state.
-            loss: of the epoch; one that is not finite is no lower than any.
+            loss: the loss of the epoch; one that is not finite counts as infinite.
 
         Returns:
-            The new state; s itself where no rate follows the loss.
+            The new state; s itself if no rate is a Plateau.
+
+        >>> import backprop_xp as bp
+        >>> rule = bp.GradientDescent(bp.schedules.Plateau(0.5, factor=0.5, patience=0))
+        >>> learner = bp.Learner(bp.chain(1, bp.Dense(1)), update=rule)
+        >>> w, s = learner.init()
+        >>> for loss in (2.0, 2.0):
+        ...     s = learner.observe(s, loss)
+        >>> float(s.rule.plateau[0])
+        0.25
         """
         plateau = self.pure.plateau
         if plateau is None:
@@ -716,32 +782,51 @@ class Learner:
         return s._replace(rule=s.rule._replace(plateau=new))
 
     def losses(self, w: Array, s: State, *batch: Any) -> Array:
-        """The loss E of each sample, times its weight, shape (batch,); nothing is updated."""
+        """The loss E of each sample, times its weight, shape (batch,); nothing is updated.
+
+        The net runs as in `predict`, without dropout.
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(1, bp.Dense(1)))
+        >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[2]], "dense1.b": [0]})
+        >>> learner.losses(w, s, np.asarray([[1.0], [2.0]]), np.asarray([[0.0], [4.0]])).tolist()
+        [2.0, 0.0]
+        """
         xp = self._precise(self.check(w, s, *batch)).xp
         return self.pure.losses(w, s, *batch, xp=xp)
 
     def gradient(self, w: Array, s: State, *batch: Any) -> dict[str, Array]:
-        """∂E/∂w of each learning block, by name; nothing is updated."""
+        """∂E/∂w of each learning block, by name; nothing is updated.
+
+        It is the gradient of a step before penalty and clipping, in training mode (with dropout).
+
+        >>> import numpy as np, backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(1, bp.Dense(1)))
+        >>> w, s = learner.init(dtype="float64", weights={"dense1.w": [[2]], "dense1.b": [0]})
+        >>> g = learner.gradient(w, s, np.asarray([[3.0]]), np.asarray([[0.0]]))
+        >>> {name: block.tolist() for name, block in g.items()}
+        {'dense1.w': [[18.0]], 'dense1.b': [6.0]}
+        """
         xp, layout = self._precise(self.check(w, s, *batch)).xp, self.net.layout
         g = self.pure.gradient(w, s._replace(scale=()), *batch, xp=xp).g
         return {b.name: xp.reshape(g[layout.gradient_slices[b.name]], b.shape) for b in layout.learning}
 
     def value_and_grad(self, w: Array, s: State, *batch: Any) -> tuple[Array, Array]:
-        """What training makes smaller, and its gradient; nothing is updated.
+        """The objective that training minimizes, and its gradient; nothing is updated.
 
-        Value and gradient belong together: both are of E, reduced over the batch as in a step, with the
-        penalty where there is one. A bound on the gradient (`clip`) and a loss scale are left out. The net
-        runs as in a step, with the masks that the state's seed and step say: for the same s this is a
-        function of w alone, so that it suits any optimizer. See docs/scipy.md for L-BFGS.
+        The objective is E, reduced over the batch as in a step, plus the penalty if there is one. `clip` and
+        the loss scale are not applied. The net runs in training mode, with the dropout masks that the
+        state's seed and step determine: for the same s the objective is a function of w only, as optimizers
+        need it. See docs/scipy.md for L-BFGS.
 
         Args:
-            w: the weights; kept.
-            s: the state; kept.
+            w: the weights; not changed.
+            s: the state; not changed.
             batch: x, t and, if wanted, weights.
 
         Returns:
-            The value, 0-d, and the gradient over the learning weights, one vector in net order; `to_vector`
-            and `from_vector` go from such vectors to w and back.
+            The objective, 0-d, and its gradient, one vector over the learning weights in net order;
+            `to_vector` and `from_vector` convert between w and such vectors.
 
         >>> import numpy as np, backprop_xp as bp
         >>> learner = bp.Learner(bp.chain(1, bp.Dense(1)))
@@ -754,30 +839,39 @@ class Learner:
         return self.pure.value_and_grad(w, s, *batch, xp=xp)
 
     def compile_value_and_grad(self, w: Array) -> Compiled:
-        """`value_and_grad(w, s, *batch)` in its fastest form."""
+        """`value_and_grad(w, s, *batch)`, compiled."""
         return self._to(w).compile(self.pure.value_and_grad, hold=2, check=self.check)
 
     def to_vector(self, w: Array) -> Any:
-        """The learning weights as one NumPy vector of float64, which is what optimizers on the host take."""
+        """The learning weights as one NumPy vector of float64, as SciPy's optimizers take them.
+
+        >>> import backprop_xp as bp
+        >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)).freeze("dense1.b"))
+        >>> w, s = learner.init(weights={"dense1.w": [[1], [2]], "dense1.b": [7]})
+        >>> learner.to_vector(w).tolist()
+        [1.0, 2.0]
+        >>> learner.from_vector([3, 4], w).tolist()
+        [3.0, 4.0, 7.0]
+        """
         check_vector(w, self.net.layout)
         own = self.net.layout.learning_part(w, xp=backends.of(w).xp)
         return backends.host(own).astype("float64")
 
     def from_vector(self, vector: Any, w: Array) -> Array:
-        """Weights like w, with these numbers in place of those that learn; a new array.
+        """Weights like w, with these numbers for those that learn; a new array.
 
         Args:
             vector: one number for each learning weight, as from `to_vector`, of any library.
-            w: weights whose frozen blocks, library, dtype and device are used; kept.
+            w: weights whose frozen blocks, library, dtype and device are used; not changed.
 
         Raises:
-            BackpropError: not as many numbers as weights that learn.
+            BackpropError: vector does not have one number for each learning weight.
         """
         check_vector(w, self.net.layout)
         to, spans = backends.of(w), self.net.layout.spans
         own = backends.copy(backends.convert(vector, to, w.dtype, to.device_of(w)))
         if tuple(own.shape) != (size := spans[-1].last if spans else 0,):
-            msg = f"the weights that learn are a vector of {size} numbers, got shape {tuple(own.shape)}"
+            msg = f"the weights that learn must be a vector of {size} numbers, got shape {tuple(own.shape)}"
             raise BackpropError(msg)
         return self.net.layout.merge(w, [(span, own[span.first : span.last]) for span in spans], xp=to.xp)
 

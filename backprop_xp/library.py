@@ -10,7 +10,7 @@ from .errors import BackpropError, refuse_half
 
 
 def dtype_name(dtype: Any) -> str:
-    """The name of a dtype of any library, or of NumPy's type; a name stays.
+    """The name of a dtype of any library, or of a NumPy scalar type; a name stays as it is.
 
     >>> [dtype_name(each) for each in ("float32", numpy.float32, numpy.dtype("int32"))]
     ['float32', 'float32', 'int32']
@@ -55,7 +55,7 @@ class Library:
         return None
 
     def dtype(self, name: Any) -> Any:
-        """The dtype of this name, or of one's own name; without a name the default.
+        """This library's dtype with a name, or with the name of any library's dtype; None is the default.
 
         Raises:
             BackpropError: the library has no such dtype.
@@ -71,7 +71,7 @@ class Library:
         return getattr(self.xp, found)
 
     def asarray(self, data: Any, dtype: Any, device: Any) -> Array:
-        """Nested lists, a NumPy array or an array of this library, as an array of this dtype and device."""
+        """Nested lists, a NumPy array or an array of this library as an array with this dtype and device."""
         return self.xp.asarray(data, dtype=dtype, device=device)
 
     def to_host(self, a: Array) -> Any:
@@ -102,24 +102,24 @@ class Library:
         return bool(self.xp.all(self.xp.isfinite(a)))
 
     def writable(self, a: Array) -> bool:
-        """Whether the array may be changed in place, as far as its library forbids that."""
+        """Whether the array may be changed in place; here always."""
         return True
 
     def consumed(self, a: Array) -> bool:
-        """Whether a step took the memory of the array."""
+        """Whether a step took over the memory of the array; here never."""
         return False
 
     def committed(self, a: Array) -> Array:
-        """The same array, tied to the device it lies on, where a library has arrays that are not."""
+        """The same array, committed to its device; only JAX has arrays that are not."""
         return a
 
     def one_thread(self) -> None:
-        """Products use one thread from now on, where the library has threads of its own."""
+        """Use one thread for matrix products from now on, if the library has threads of its own."""
 
     def free_memory(self, device: Any) -> int | None:
-        """Bytes that the host can still give, by Linux's /proc/meminfo; None where that is not known.
+        """The free bytes of the host, from Linux's /proc/meminfo; None if unknown.
 
-        A device with memory of its own is asked for it, and says itself when there is none left.
+        It is also None for a device with memory of its own, whose library raises an error when it is full.
         """
         try:
             text = Path("/proc/meminfo").read_text(encoding="ascii")
@@ -128,5 +128,5 @@ class Library:
             return None
 
     def used_memory(self, device: Any) -> int | None:
-        """Bytes of a device's own memory that arrays take up; None for the host, or where it is not known."""
+        """The bytes of a device's own memory in use by arrays; None for the host, or if unknown."""
         return None

@@ -1,17 +1,17 @@
-"""A loss scale for products in float16, where small errors would become zero; it lives in the state.
+"""A loss scale for products in float16, where small errors would become 0; it is part of the state.
 
-The errors are multiplied by the scale before the backward pass, the gradient is divided by it. An
-update that is not finite is not made and halves the scale; many good ones double it (Micikevicius et
-al.: Mixed precision training, 2018).
+The errors are multiplied by the scale before the backward pass, and the gradient is divided by it. An
+update that is not finite is skipped and halves the scale; 2000 finite ones in a row double it
+(Micikevicius et al.: Mixed precision training, 2018).
 """
 
 from .arrays import Array, Namespace, mapped
 from .updates import RuleState
 
 FIRST = 65536.0
-PATIENCE = 2000  # good updates until a larger scale is tried
+PATIENCE = 2000  # finite updates in a row until a larger scale is tried
 
-Scale = tuple[Array, ...]  # (the scale, good updates since it changed), or () where errors are not scaled
+Scale = tuple[Array, ...]  # (the scale, finite updates since it changed), or () if errors are not scaled
 
 
 def first_scale(like: Array, *, xp: Namespace, device: object) -> Scale:
@@ -23,14 +23,14 @@ def first_scale(like: Array, *, xp: Namespace, device: object) -> Scale:
 
 
 def kept(w: Array, rule: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
-    """Copies of what an update consumes, to go back to."""
+    """Copies of what an update consumes, in case it is skipped."""
     return mapped((w, rule), lambda a: xp.asarray(a, copy=True))  # type: ignore[no-any-return]
 
 
 def settled(
     old: tuple[Array, RuleState], new: tuple[Array, RuleState], scale: Scale, *, xp: Namespace
 ) -> tuple[Array, RuleState, Scale]:
-    """The new weights and rule state where all of them are finite, else the old; and the next scale."""
+    """The new weights and rule state if all are finite, else the old ones; and the next scale."""
     (w_old, rule_old), (w, rule) = old, new
     factor, good = scale
     fine = xp.all(xp.isfinite(w))

@@ -1,6 +1,7 @@
-"""NCCL: how workers that have a GPU each exchange vectors without a way through the host.
+"""NCCL: workers that have a GPU each exchange vectors without going through the host.
 
-Written by NCCL's and CuPy's manuals, and tried with a stand-in alone: no machine with two GPUs was at hand.
+Written from the manuals of NCCL and CuPy, and tested only with a stand-in: no machine with two GPUs was
+available.
 """
 
 import socket
@@ -14,14 +15,14 @@ _LOOKS, _NAP = 2000, 5e-5
 
 
 class Nccl:
-    """The two exchanges of a sum along the fixed tree, on the GPUs of so many workers.
+    """The two exchanges that a sum along the fixed tree needs, between the GPUs of the workers.
 
     Args:
         cupy: the module.
-        communicator: of NCCL.
-        size: how many workers there are.
-        silent: is called where the others do not answer.
-        patience: the seconds until then.
+        communicator: the NCCL communicator.
+        size: the number of workers.
+        silent: called when another worker does not answer.
+        patience: the seconds to wait before that.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Nccl:
         self._done = cupy.cuda.Event(disable_timing=True)
 
     def swap(self, send: Array, received: Array, counts: Sequence[int]) -> None:
-        """Row k of `send` goes to worker k, whose numbers come in its place, `counts[k]` of them."""
+        """Send row k of `send` to worker k, and receive `counts[k]` numbers from it."""
         nccl, stream = self._cupy.cuda.nccl, self._cupy.cuda.get_current_stream()
         kind, size, at = self._kind(send), send.size // self._size, 0
         nccl.groupStart()
@@ -44,7 +45,7 @@ class Nccl:
         self._wait(stream)
 
     def collect(self, part: Array, whole: Array) -> None:
-        """The parts of all workers, one after the other."""
+        """Gather the parts of all workers in `whole`, in the order of their ranks."""
         stream = self._cupy.cuda.get_current_stream()
         self._communicator.allGather(part.data.ptr, whole.data.ptr, part.size, self._kind(part), stream.ptr)
         self._wait(stream)
@@ -68,12 +69,12 @@ class Nccl:
 def connected(
     cupy: Any, device: Any, workers: Any, silent: Callable[[], Any], patience: float
 ) -> Nccl | None:
-    """NCCL between the GPUs of all workers; None where it is missing, or two workers have one GPU.
+    """NCCL between the GPUs of all workers; None if it is missing, or if two workers share a GPU.
 
     Args:
         cupy: the module.
         device: the GPU of this worker.
-        workers: all of them; each calls this.
+        workers: the exchange; every worker calls this function.
         silent: as for `Nccl`.
         patience: as for `Nccl`.
     """
@@ -87,6 +88,6 @@ def connected(
         if len(set(gpus)) < workers.size:
             return None
         _, in_bytes, numbers = each[0]
-        key = bytes(numbers) if in_bytes else tuple(numbers)  # as CuPy's versions have it
+        key = bytes(numbers) if in_bytes else tuple(numbers)  # which of them depends on CuPy's version
         communicator = nccl.NcclCommunicator(workers.size, key, workers.rank)
     return Nccl(cupy, communicator, workers.size, silent, patience)

@@ -31,7 +31,7 @@ class Node(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A residual block, from `residual`: `chain` makes nodes of it."""
+    """A residual block, from `residual`, which `chain` turns into nodes."""
 
     layers: tuple[Any, ...]
     skip: Any = None
@@ -42,7 +42,7 @@ class Learn(NamedTuple):
     """What the learning flow (the backward pass) computes at node k.
 
     Attributes:
-        k: the node's number; 0 is the first input.
+        k: the number of the node; 0 is the first input.
         e: ∂E/∂o.
         delta: ∂E/∂net.
         grad: ∂E/∂w for each parameter; empty if none of them learns.
@@ -57,7 +57,7 @@ class Learn(NamedTuple):
 def named(label: str, layer: Any) -> Any:
     """The layer with this name, by which skips, freezing and traces refer to it.
 
-    The name of a residual block is that of its sum; that of a further `Input` is its key in x.
+    The name of a residual block is given to its sum; the name of an `Input` is its key in x, if x is a dict.
 
     >>> from backprop_xp import Dense
     >>> named("early", Dense(3)).name
@@ -71,19 +71,29 @@ def named(label: str, layer: Any) -> Any:
 
 
 def _check_name(label: Any) -> None:
-    """Check a layer's name: "name.w" is a block of it, and patterns have stars."""
+    """Check a layer's name: '.' separates it from a block's name, and '*', '?' and '[' are for patterns."""
     if not isinstance(label, str) or not label or any(mark in label for mark in ".*?["):
         msg = f"the name of a layer must be text without '.', '*', '?' and '[', got {label!r}"
         raise BackpropError(msg)
 
 
 def add(*sources: str) -> Node:
-    """A skip connection: o = the previous output + the outputs of the named nodes."""
+    """A skip connection: o = the previous output + the outputs of the named nodes.
+
+    >>> from backprop_xp import Dense
+    >>> chain(2, Dense(2), add("input")).nodes[-1].inputs
+    ('dense1', 'input')
+    """
     return Node(Add(), inputs=(PREVIOUS, *sources))
 
 
 def concat(*sources: str) -> Node:
-    """A skip connection: o = [the previous output, the outputs of the named nodes], side by side."""
+    """A skip connection: o = [the previous output, the outputs of the named nodes], side by side.
+
+    >>> from backprop_xp import Dense
+    >>> chain(2, Dense(3), concat("input")).outputs[-1]
+    (5,)
+    """
     return Node(Concat(), inputs=(PREVIOUS, *sources))
 
 
@@ -99,14 +109,14 @@ def multiply(*sources: str) -> Node:
 
 
 def residual(*layers: Any, skip: Layer | Node | None = None) -> Block:
-    """A residual block: o = what these layers make of x, + x (He et al.: Deep residual learning, 2016).
+    """A residual block: o = the output of these layers for x, + x (He et al.: Deep residual learning, 2016).
 
     Args:
-        layers: as for `chain`; blocks may lie in blocks.
-        skip: a layer for x on its way past the others, such as Dense(n) where they change its units.
+        layers: as for `chain`; blocks may be nested.
+        skip: a layer on the skip connection, such as Dense(n) if the others change the number of units.
 
     Raises:
-        BackpropError: no layer, or an item that is none.
+        BackpropError: there is no layer, or an item is not a layer.
 
     >>> from backprop_xp import Dense, relu
     >>> net = chain(2, residual(Dense(3, relu), residual(Dense(3)), skip=Dense(3)), Dense(1))
@@ -127,8 +137,9 @@ def residual(*layers: Any, skip: Layer | Node | None = None) -> Block:
 def chain(first: Any, *rest: Any) -> "Net":
     """A net of layers in order, each with the output of the previous one as its input.
 
-    Layers without a name are named by kind and number: input, dense1, dense2, add1. A further `Input`
-    begins anew: the layer after it takes it, and what came before is taken by name. x is then a dict.
+    Layers without a name are named by kind and number: input, dense1, dense2, add1. Another `Input` starts a
+    new branch: the layer after it takes that input, and the branch before it is taken by name, as by
+    `concat`. x is then a dict.
 
     Args:
         first: the number of features, or an Input layer.
@@ -189,7 +200,7 @@ class Net:
     """Nodes in the order they run: the first is an input, the last the output.
 
     Attributes:
-        nodes: each has outputs of earlier nodes as its inputs, an `Input` none.
+        nodes: each takes the outputs of earlier nodes, except an `Input`, which takes none.
         frozen: names of layers ("dense1") or parameter blocks ("dense1.b") that do not learn.
 
     Raises:
@@ -242,7 +253,7 @@ class Net:
 
     @staticmethod
     def _check_kind(node: Node, source: Node) -> None:
-        """Check that columns of integers go where integers are taken, and numbers where numbers are."""
+        """Check that integers go only to layers that take integers, and numbers only to the others."""
         given = isinstance(source.layer, Input) and source.layer.integers
         if given != node.layer.integers:
             kinds = ("numbers", "integers")
@@ -279,7 +290,7 @@ class Net:
         return f"Net({' → '.join(shapes)}: {self.layout.size} parameters)"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: the settings, of which all else is computed anew."""
+        """What is pickled and copied: the settings, from which all else is computed again."""
         return {"nodes": self.nodes, "frozen": self.frozen}
 
     def _check_frozen(self) -> None:
@@ -310,12 +321,12 @@ class Net:
 
     @cached_property
     def inputs(self) -> dict[str, Layer]:
-        """The inputs by name; with several of them x is a dict that has these keys."""
+        """The inputs by name; if there are several, x is a dict with these keys."""
         return {node.name: node.layer for node in self.nodes if not node.inputs}
 
     @cached_property
     def categories(self) -> dict[str, int]:
-        """How many categories the embeddings of each input of integers have, the fewest of several."""
+        """The number of categories of each input of integers; that of its smallest Embedding."""
         found: dict[str, int] = {}
         for node in self.nodes:
             if isinstance(node.layer, Embedding):
@@ -409,8 +420,8 @@ def forward(
 
     Args:
         net: the net.
-        params: of each node, from `Net.by_node`.
-        x: samples, shape (batch, features); a dict by name where there are several inputs.
+        params: the parameters of each node, from `Net.by_node`.
+        x: samples, shape (batch, features); a dict by name if there are several inputs.
         contexts: one for each node.
         xp: the namespace of the arrays.
     """
@@ -433,16 +444,24 @@ def learning_flow(
 ) -> Iterator[Learn]:
     """The learning flow (the backward pass): e, delta and grad of each node on the path, last first.
 
-    Where an output is used by several nodes, their ∂E/∂o are added. The pass stops at the earliest
+    If an output is used by several nodes, their ∂E/∂o are added. The pass stops at the earliest
     node that learns; with `to_input` it continues to the input, although no update needs that.
 
     Args:
         net: the net.
-        params: of each node.
-        flows: of each node, from `forward`.
+        params: the parameters of each node.
+        flows: the flow of each node, from `forward`.
         e: ∂E/∂o at the last node, shape (batch, units).
         xp: the namespace of the arrays.
         to_input: continue to ∂E/∂x at each input of numbers.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(2, bp.Dense(3, bp.relu), bp.Dense(1)))
+    >>> x, t = np.ones((1, 2), "float32"), np.ones((1, 1), "float32")
+    >>> there = learner.pure.forward_loss(*learner.init(), x, t, xp=np)
+    >>> back = learning_flow(learner.net, there.params, there.flows, there.e, xp=np)
+    >>> [(learner.net.nodes[each.k].name, each.delta.shape) for each in back]
+    [('dense2', (1, 1)), ('dense1', (1, 3))]
     """
     path = net.path_to_input if to_input else net.path
     errors = {len(net.nodes) - 1: e}

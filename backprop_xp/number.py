@@ -1,4 +1,4 @@
-"""Numbers as settings: floats, fractions, and text such as "1/100", which is exact on fractions."""
+"""Numbers as settings: floats, fractions, and text such as "1/100", which the exact backend keeps exact."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ _LONGEST = 60  # characters of a setting in an error
 
 
 def from_text(text: str) -> Fraction:
-    """The fraction that a text such as "1/100", "0.01" or "1e-2" is.
+    """A text such as "1/100", "0.01" or "1e-2" as a fraction.
 
     Raises:
-        ValueError: it is no number, or one of more than 4,000 digits, which would take hours to compute.
-        ZeroDivisionError: its denominator is 0.
+        ValueError: the text is not a number, or has more than 4,000 digits, which would take hours.
+        ZeroDivisionError: the denominator is 0.
 
     >>> from_text("-3/4"), from_text("1e-2")
     (Fraction(-3, 4), Fraction(1, 100))
@@ -32,12 +32,12 @@ def from_text(text: str) -> Fraction:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a setting is a real number; a truth is none."""
+    """Whether a setting is a real number; a boolean is not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def number(value: Any, *, xp: Namespace) -> Any:
-    """A fraction as a float, except on the exact backend, which has no floats; others unchanged.
+    """A fraction as a float, except on the exact backend, which has no floats; other numbers unchanged.
 
     >>> import numpy as np, backprop_xp as bp
     >>> number(Fraction("1/4"), xp=np), number(Fraction("1/4"), xp=bp.exact.namespace)
@@ -47,10 +47,10 @@ def number(value: Any, *, xp: Namespace) -> Any:
 
 
 def read_text(settings: Any, *names: str) -> None:
-    """Settings of a frozen dataclass that are text, such as "1/100", as fractions; in mappings too.
+    """Replace settings of a frozen dataclass that are text, such as "1/100", by fractions; in mappings too.
 
     Raises:
-        BackpropError: the text is no number.
+        BackpropError: a text is not a number.
     """
     for name in names:
         value = getattr(settings, name)
@@ -85,7 +85,7 @@ def check_not_negative(value: Any, what: str) -> None:
 def _as_float(value: Any) -> float:
     try:
         return float(value)
-    except OverflowError:  # of a fraction or an integer beyond all floats
+    except OverflowError:  # a fraction or an integer beyond the largest float
         return inf if value > 0 else -inf
 
 

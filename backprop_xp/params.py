@@ -15,7 +15,7 @@ from .arrays import CONCAT_AT_MOST, Array, Namespace, Shape
 
 
 class Param(NamedTuple):
-    """A parameter a layer asks for: its shape, and initial values drawn uniformly from centre ± spread."""
+    """A parameter that a layer has: its shape, and initial values drawn uniformly from centre ± spread."""
 
     shape: Shape
     spread: float = 0.0
@@ -96,7 +96,7 @@ class Layout:
         return slices
 
     def views(self, w: Array, *, xp: Namespace) -> dict[str, Array]:
-        """Each block of w by name, in its shape; created anew in each step."""
+        """Each block of w by name, in its shape."""
         if isinstance(w, tuple):
             return {b.name: block for b, block in zip(self.blocks, w, strict=True)}
         return {b.name: xp.reshape(w[b.start : b.stop], b.shape) for b in self.blocks}
@@ -134,7 +134,12 @@ class Layout:
 
 
 def join(parts: list[Array], *, xp: Namespace) -> Array:
-    """The vectors concatenated, in groups of at most eight, which is what a CUDA graph can hold."""
+    """The vectors concatenated, at most eight at a time: CUDA graphs cannot capture CuPy's concat of more.
+
+    >>> import numpy as np
+    >>> join([np.ones(1), np.zeros(2)], xp=np).tolist()
+    [1.0, 0.0, 0.0]
+    """
     while len(parts) > 1:
         groups = [parts[i : i + CONCAT_AT_MOST] for i in range(0, len(parts), CONCAT_AT_MOST)]
         parts = [xp.concat(group) if len(group) > 1 else group[0] for group in groups]

@@ -1,4 +1,4 @@
-"""How things are shown: tables, settings, shapes, and numbers in aligned columns, all within one screen."""
+"""How values are printed: settings, shapes, tables, and numbers in aligned columns, at most one screen."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
@@ -13,7 +13,7 @@ LONGEST = 24  # lines of a table
 
 
 def settings(value: Any) -> str:
-    """A value as it is made, without the settings that are as they would be anyway.
+    """The expression that makes a value, without the settings that have their default.
 
     >>> from backprop_xp import Dense, relu, tanh
     >>> settings(Dense(3, tanh)), settings(relu)
@@ -35,7 +35,7 @@ def settings(value: Any) -> str:
 
 
 def short(tree: Any) -> str:
-    """Arrays by shape and dtype; one without axes by its number, where that can be read.
+    """A tree in short: arrays by shape and dtype, 0-d arrays by their number if it can be read.
 
     >>> import numpy as np
     >>> short((np.asarray(3), np.zeros((2, 4)), ((), ())))
@@ -80,8 +80,8 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), width: int |
     """Rows of text in columns.
 
     Args:
-        rows: texts; those of the first row are the names of the columns.
-        right: columns that are aligned at the right, by number.
+        rows: texts; the first row has the names of the columns.
+        right: the numbers of the columns that are aligned right.
         width: characters of a line; a table that is wider is printed as a block of lines for each row.
 
     >>> print(table([["layer", "size"], ["dense1", "12"]], right=[1]))
@@ -118,7 +118,7 @@ def _block(names: Sequence[str], row: Sequence[str]) -> str:
 
 
 def numbers(values: Any, indent: int = 0) -> str:
-    """Nested lists of numbers, each column aligned; large ones are abbreviated.
+    """Nested lists of numbers, each column aligned; long lists are abbreviated.
 
     >>> print(numbers([[1.0, -0.25], [10.0, 2 / 3]]))
     [[ 1,    -0.25],

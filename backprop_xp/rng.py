@@ -1,8 +1,8 @@
 """Random bits as a function of (seed, stream, index): nothing is stored, any slice can be computed.
 
 Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as
-1, 2, 3, SC 2011). A word is an unsigned 32-bit integer, or a signed one where a library lacks the
-unsigned operations (its `xp.word` names the type); the bits are the same.
+1, 2, 3, SC 2011). A word is an unsigned 32-bit integer, or a signed one if a library lacks the
+unsigned operations (its `xp.word` is the dtype); the bits are the same.
 """
 
 from math import pi
@@ -17,7 +17,7 @@ _ROUNDS_OF_SHUFFLE = 8
 
 
 def check_seed(seed: Any) -> int:
-    """A seed as an int, if it is one of 32 bits."""
+    """A seed as an int, if it is an integer of 32 bits."""
     found = as_integer(seed)
     if found is None or not 0 <= found < 1 << 32:
         msg = f"a seed must be an integer with 0 <= seed < 2**32, got {seed!r}"
@@ -143,11 +143,11 @@ def permutation(seed: Any, stream: Any, n: int, start: int, stop: int, *, xp: Na
     Args:
         seed: selects the permutation, together with `stream`; or words of shape (k, 1), for k
             permutations in one call.
-        stream: the number of a stream, or as many words.
-        n: how many entries, up to 2³² - 1.
+        stream: the number of a stream, or words of shape (k, 1).
+        n: the number of entries, up to 2³² - 1.
         start: the first entry wanted.
-        stop: one past the last.
-        xp: NumPy, or what else takes indices in arrays and unsigned 32-bit integers.
+        stop: one past the last entry wanted.
+        xp: NumPy, or another namespace with integer-array indexing and unsigned 32-bit integers.
 
     Returns:
         int64 array of length stop - start, or of shape (k, stop - start).
@@ -170,7 +170,7 @@ def permutation(seed: Any, stream: Any, n: int, start: int, stop: int, *, xp: Na
 
 
 def _feistel(x: Array, keys: list[Array], n: int) -> Array:
-    """Words below the power of two that holds n, one to one to such words (Luby and Rackoff, 1988)."""
+    """A bijection of the words below the power of two that holds n (Luby and Rackoff, 1988)."""
     high = max(2, (n - 1).bit_length()) // 2
     low = max(2, (n - 1).bit_length()) - high
     left, right, masks = x >> low, x & ((1 << low) - 1), ((1 << high) - 1, (1 << low) - 1)

@@ -1,11 +1,11 @@
-"""Schedules of rates: functions `rate(count, *, xp)` of the number of updates made.
+"""Learning-rate schedules: functions `rate(count, *, xp)` of the number of updates made.
 
-The count arrives in the dtype of the weights, 0-d, or one for each weight after thawing, and so does the
-rate return. It is exact up to 2²⁴ in float32 and 2⁵³ in float64; beyond, float32 rounds it to a multiple
-of 2, 4, …, so that a step of the schedule may come that much early or late. `Plateau` is no function of
-the count: it follows the loss of each epoch. `ALL` lists the schedules.
+The count has the dtype of the weights and is 0-d or, after thawing, one for each weight; the rate returned
+is likewise. The count is exact up to 2²⁴ in float32 and 2⁵³ in float64; beyond, float32 rounds it to a
+multiple of 2, 4, …, so that a change of the rate may come that many updates early or late. `Plateau` is
+not a function of the count: it follows the loss of each epoch. `ALL` lists the schedules.
 
-Rates go by updates, not by epochs: with `steps` updates in an epoch multiply by that.
+Schedules count updates, not epochs: multiply a number of epochs by the updates in each.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from .number import check_not_negative, check_positive, is_number, number, read_
 
 
 def check_steps(value: Any, what: str) -> int:
-    """A positive number of updates as an int."""
+    """A number of updates as an int, if it is a positive integer."""
     steps = as_integer(value)
     if steps is None or steps < 1:
-        msg = f"{what} must be a positive integer, a number of updates, got {value!r}"
+        msg = f"{what} must be a number of updates, a positive integer, got {value!r}"
         raise BackpropError(msg)
     return steps
 
@@ -38,10 +38,13 @@ def _half_cosine(x: Array, *, xp: Namespace) -> Array:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate always, such as after a `WarmUp`.
+    """A constant rate.
 
     Args:
-        rate: a number, or its text such as "1/100", exact on fractions.
+        rate: a number, or text such as "1/100", which the exact backend keeps exact.
+
+    Raises:
+        BackpropError: rate is not positive and finite.
 
     >>> import numpy as np
     >>> Constant(0.1)(np.asarray(7.0), xp=np)
@@ -64,9 +67,12 @@ class Step:
     """The rate times factor^⌊count / step_size⌋ (Torch's StepLR).
 
     Args:
-        rate: to begin with, a number or its text, exact on fractions.
-        step_size: the updates between two falls.
-        factor: of each fall.
+        rate: the first rate, as for `Constant`.
+        step_size: the number of updates from one decay to the next.
+        factor: the factor of each decay.
+
+    Raises:
+        BackpropError: a setting is not positive, or step_size is not an integer.
 
     >>> import numpy as np
     >>> [float(Step(0.5, 10, 0.5)(np.asarray(count), xp=np)) for count in (0.0, 9.0, 10.0, 25.0)]
@@ -92,11 +98,14 @@ class Step:
 class Exponential:
     """The rate times factor^count, computed as e^(count ln factor) (Torch's ExponentialLR).
 
-    A power of a factor that is rounded to float32 would be off by 6 % after a million updates.
+    Powers of a factor rounded to float32 would be off by 6 % after a million updates.
 
     Args:
-        rate: to begin with.
-        factor: of each update.
+        rate: the first rate.
+        factor: the factor of each update.
+
+    Raises:
+        BackpropError: a setting is not positive and finite.
 
     >>> import numpy as np
     >>> round(float(Exponential(0.5, 0.9)(np.asarray(2.0), xp=np)), 6)
@@ -118,15 +127,18 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From the rate down to `least` in `steps` updates along half a cosine, and there it stays.
+    """From the rate down to `least` in `steps` updates along half a cosine; constant after that.
 
     least + (rate − least) (1 + cos(π count / steps)) / 2 (Loshchilov and Hutter: SGDR, 2017, without its
     restarts; Torch's CosineAnnealingLR).
 
     Args:
-        rate: to begin with.
-        steps: the updates until the end.
-        least: the rate at the end and after it.
+        rate: the first rate.
+        steps: the number of updates until the rate is `least`.
+        least: the last rate, 0 or more.
+
+    Raises:
+        BackpropError: a setting out of range.
 
     >>> import numpy as np
     >>> [round(float(Cosine(0.5, 10)(np.asarray(count), xp=np)), 6) for count in (0.0, 5.0, 10.0, 20.0)]
@@ -152,15 +164,17 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A rate that grows along a line for some updates, then another schedule, which begins at 0 updates.
+    """A linear warm-up, then another schedule, which starts to count there.
 
-    While it grows it is (count + 1) / steps of the rate with which the other begins: the first update has
-    a rate, too, and the last of the line has the whole of it (Goyal et al.: Accurate, large minibatch
-    SGD, 2017).
+    During the warm-up the rate is (count + 1) / steps of the other schedule's first rate: the first update
+    has 1 / steps of it, and the last has all of it (Goyal et al.: Accurate, large minibatch SGD, 2017).
 
     Args:
-        steps: updates of the line.
-        then: the schedule that follows, or a number, which stays.
+        steps: the number of updates of the warm-up.
+        then: the schedule that follows, or a number for a constant rate.
+
+    Raises:
+        BackpropError: steps is not a positive integer, or then is neither of the two (or a `Plateau`).
 
     >>> import numpy as np
     >>> warm = WarmUp(4, Step(0.5, 10, 0.5))
@@ -176,7 +190,7 @@ class WarmUp:
         read_text(self, "then")
         if isinstance(self.then, Plateau) or not callable(self.then):
             if not is_number(self.then):
-                msg = f"a warm-up goes over into a schedule rate(count, *, xp) or a number, got {self.then!r}"
+                msg = f"a warm-up needs a schedule rate(count, *, xp) or a number after it, got {self.then!r}"
                 raise BackpropError(msg)
             check_positive(self.then, "a rate", "0.1")
 
@@ -195,11 +209,14 @@ class OneCycle:
     cycle_momentum=False.) After `steps` updates the last rate stays.
 
     Args:
-        rate: the largest.
-        steps: updates in all.
-        pct_start: the share of them in which the rate grows.
-        div_factor: the rate begins with rate / div_factor.
-        final_div_factor: and ends with that, divided by this again.
+        rate: the largest rate.
+        steps: the number of updates in all.
+        pct_start: the share of the updates in which the rate grows.
+        div_factor: the first rate is rate / div_factor.
+        final_div_factor: the last rate is rate / div_factor / final_div_factor.
+
+    Raises:
+        BackpropError: a setting out of range.
 
     >>> import numpy as np
     >>> cycle = OneCycle(1, 11, pct_start=5 / 11, div_factor=10, final_div_factor=10)
@@ -236,20 +253,25 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Plateau:
-    """The rate is multiplied by a factor when the loss of `patience` + 1 epochs in a row was not lower.
+    """Multiply the rate by a factor when the loss has had no new minimum for `patience` + 1 epochs in a row.
 
-    The loss is compared after each epoch of `bp.fit` or `bp.train.epochs`: that of the validation data,
-    where there are some, else that of the training. (Torch's ReduceLROnPlateau, with threshold=0.) The
-    rate, the lowest loss and the epochs waited lie in the state: nothing compiles again, and a training
-    that goes on from w and s goes on with them. (One that stopped within an epoch has the training loss
-    of the rows since; the validation loss is the same as without the stop.) All groups that follow the
-    loss share one plateau. In a loop of your own call `learner.observe(s, loss)`.
+    The loss is compared after each epoch of `bp.fit` or `bp.train.epochs`: the validation loss, if there
+    are validation data, else the training loss. (Torch's ReduceLROnPlateau, with threshold=0.) In a loop
+    of your own call `learner.observe(s, loss)`. All groups that use a Plateau share one.
+
+    The rate, the lowest loss and the number of epochs since are part of the state: a new rate compiles
+    nothing again, and training that is resumed from w and s continues with them. (If it was stopped within
+    an epoch, that epoch's training loss is only of the rows after the stop; the validation loss is the
+    same as without it.)
 
     Args:
-        rate: to begin with.
-        factor: of each fall, 0 < factor < 1.
-        patience: epochs without a lower loss that are put up with.
-        least: the rate falls no lower.
+        rate: the first rate.
+        factor: the factor of each decay, 0 < factor < 1.
+        patience: the number of epochs without a lower loss that are tolerated.
+        least: the smallest rate.
+
+    Raises:
+        BackpropError: a setting out of range.
 
     >>> import numpy as np
     >>> plateau = Plateau(1.0, 0.5, patience=1)
@@ -284,15 +306,15 @@ class Plateau:
             raise BackpropError(msg)
 
     def first(self) -> tuple[Any, int, int]:
-        """The state before any epoch: the rate, no lowest loss, and −1, as none was observed."""
+        """The state before the first epoch: the rate, 0 in place of a lowest loss, and −1 for no epoch."""
         return self.rate, 0, -1
 
     def observe(self, state: Array, loss: Any, *, xp: Namespace) -> Array:
         """The state after an epoch.
 
         Args:
-            state: the rate, the lowest loss so far, the epochs since it; shape (3,).
-            loss: of the epoch.
+            state: the rate, the lowest loss so far, the number of epochs since; shape (3,).
+            loss: the loss of the epoch.
             xp: the namespace of the state.
         """
         rate, lowest, waited = state[0], state[1], state[2]

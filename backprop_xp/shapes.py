@@ -1,6 +1,6 @@
-"""Shapes of what layers, activations, losses and update rules return, looked at once on abstract arrays.
+"""Checks of the shapes that layers, activations, losses and update rules return.
 
-No number is computed: a step is run by a recorder, on rows of its own, and each part is asked in turn.
+No number is computed: a step is recorded once, on a batch of abstract arrays.
 """
 
 from copy import copy
@@ -16,42 +16,42 @@ from .losses import Loss
 from .net import Net, Node
 from .step import State, Step
 
-_ROWS = 11  # of an abstract batch: a number that no broadcast hides
+_ROWS = 11  # of the abstract batch; with 1, a wrong shape could broadcast
 
 
 def check_shapes(step: Step, w: Any, s: State, batch: tuple[Any, ...], unpack: Function) -> None:
-    """Check that the parts of a step return what fits: one look, and none at values.
+    """Check that the parts of a step return arrays of the right shapes; no value is read.
 
-    What no recorder takes is not looked at: there the library that runs it says what is wrong.
+    A step that cannot be recorded is not checked; errors then come from the library that runs it.
 
     Args:
-        step: formulas of a step.
+        step: the step.
         w: the weights, or what a compiler packed them into.
         s: the state, or what a compiler packed it into.
-        batch: inputs, targets and, if there are some, weights.
-        unpack: makes a vector of packed weights, and a state of a packed one.
+        batch: inputs, targets and, if given, weights.
+        unpack: turns packed weights and a packed state back into a vector and a state.
 
     Raises:
-        BackpropError: an output, a delta, a gradient, a loss, an error or a new weight of another shape,
-            with the layer, the loss or the rule that made it.
+        BackpropError: an output, a delta, a gradient, a loss, an error or a new weight has a wrong shape;
+            the message names the layer, the loss or the rule that returned it.
     """
     state = mapped((w, s), abstract_like)
     rows = [mapped(each, lambda a: abstract_like(a, _ROWS)) for each in batch]
     word = leaves(state[1].step)[0].dtype
     try:
-        record(lambda w, s, *b, xp: _look(step, *unpack(w, s, xp=xp), *b, xp=xp), *state, *rows, word=word)
+        record(lambda w, s, *b, xp: _checked(step, *unpack(w, s, xp=xp), *b, xp=xp), *state, *rows, word=word)
     except NotRecorded:
         return
     except BackpropError:
         raise
-    except Exception:  # a function of the user's own, on arrays that are none
+    except Exception:  # the user's own function may not work on abstract arrays
         return
 
 
-def _look(step: Step, w: Array, s: State, *batch: Any, xp: Namespace) -> None:
-    loss: Any = _LookedLoss(step.loss)
-    looked = replace(step, net=_looked_net(step.net), loss=loss)
-    g = looked.gradient(w, s, *batch, xp=xp, rows=_ROWS).g
+def _checked(step: Step, w: Array, s: State, *batch: Any, xp: Namespace) -> None:
+    """Run a step, checking the shapes that its parts return."""
+    loss: Any = _CheckedLoss(step.loss)
+    g = replace(step, net=_checked_net(step.net), loss=loss).gradient(w, s, *batch, xp=xp, rows=_ROWS).g
     for rule, span in step.parts:
         here, name = slice(span.first, span.last), type(rule).__name__
         scalars = rule.scalars(s.rule, dtype=w.dtype, xp=xp)
@@ -60,7 +60,7 @@ def _look(step: Step, w: Array, s: State, *batch: Any, xp: Namespace) -> None:
         found = rule.element(g[here], w[span.start : span.stop], *own, *each, xp=xp)
         if not isinstance(found, (tuple, list)) or len(found) != 1 + rule.moments:
             want = f"a tuple of the new weights and {rule.moments} moments"
-            msg = f"element of the rule {name} must return {want}, got {found!r}"
+            msg = f"the method element of the rule {name} must return {want}, got {found!r}"
             raise BackpropError(msg)
         for a in found:
             _fits(a, (span.stop - span.start,), f"what element of the rule {name} returns")
@@ -72,28 +72,22 @@ def _fits(a: Any, want: Shape, what: str) -> None:
         shown = tuple("batch" if k == 0 and n == _ROWS else n for k, n in enumerate(want))
         was = tuple("batch" if k == 0 and n == _ROWS else n for k, n in enumerate(got))
         msg = (
-            f"{what} must have shape {shown}, got {was}: an activation or a rule makes a number of each, "
-            "a loss one of each row"
+            f"{what} must have shape {shown}, got {was}: activations and rules return one number for each "
+            "that they are given, losses one for each row"
         )
         raise BackpropError(msg.replace("'batch'", "batch"))
 
 
-def _looked_net(net: Net) -> Net:
+def _checked_net(net: Net) -> Net:
     other = copy(net)
-    nodes = tuple(
-        node._replace(layer=_looked_layer(node, out))
-        for node, out in zip(net.nodes, net.outputs, strict=True)
-    )
-    object.__setattr__(other, "nodes", nodes)
+    layers: list[Any] = [_CheckedLayer(*each) for each in zip(net.nodes, net.outputs, strict=True)]
+    nodes = [node._replace(layer=layer) for node, layer in zip(net.nodes, layers, strict=True)]
+    object.__setattr__(other, "nodes", tuple(nodes))
     return other
 
 
-def _looked_layer(node: Node, output: Shape) -> Any:
-    return _LookedLayer(node, output)
-
-
-class _LookedLayer:
-    """A layer whose four methods are looked at."""
+class _CheckedLayer:
+    """A layer whose four methods check the shapes that they return."""
 
     def __init__(self, node: Node, output: Shape) -> None:
         self._layer, self._output = node.layer, output
@@ -128,8 +122,8 @@ class _LookedLayer:
         return pulled
 
 
-class _LookedLoss:
-    """A loss whose value and error are looked at."""
+class _CheckedLoss:
+    """A loss whose value and error check the shapes that they return."""
 
     def __init__(self, loss: Loss) -> None:
         self._loss = loss

@@ -1,9 +1,9 @@
 """One training step: forward pass, loss, learning flow (the backward pass) and update.
 
-A step has two halves: `gradient` and `apply`. Between them gradients of parts of a batch can be added
+A step has two halves: `gradient` and `apply`. Between them, gradients of parts of a batch can be added
 up, wherever they were computed. All are pure functions of arrays and their namespace. Nothing is
 checked and no value is read, so the same code runs eagerly, is compiled by the libraries' compilers,
-and is recorded by ours.
+and is recorded by our own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,8 +35,8 @@ class State(NamedTuple):
         rule: the state of the update rule.
         layers: the state of each node's layer.
         step: the number of updates made, a 0-d 32-bit integer.
-        seed: of the run, a 0-d 32-bit integer.
-        scale: the loss scale and the good updates since it changed; () where errors are not scaled.
+        seed: the seed of the run, a 0-d 32-bit integer.
+        scale: the loss scale and the finite updates since it changed; () if errors are not scaled.
     """
 
     rule: RuleState
@@ -68,10 +68,10 @@ class ForwardPass(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """What the first half of a step hands to the second.
+    """What the first half of a step passes to the second.
 
     Attributes:
-        g: ∂E/∂w of the learning blocks, one vector (or split), times the loss scale where there is one.
+        g: ∂E/∂w of the learning blocks, one vector (or split by block), times the loss scale if there is one.
         loss: E.
         layers: the new state of each node's layer.
     """
@@ -82,10 +82,14 @@ class Gradient(NamedTuple):
 
 
 def total(parts: Sequence[Gradient]) -> Gradient:
-    """The gradient of several parts of a batch, added up along one fixed tree.
+    """The gradient of a batch from those of its parts, added up along one fixed tree.
 
-    Each was divided by the rows of the whole batch (`rows=`), so that nothing is left to divide. The
-    state of layers is that of the last part.
+    Each was divided by the number of rows of the whole batch (`rows=`), so the sum is not divided again.
+    The state of layers is that of the last part.
+
+    >>> import numpy as np
+    >>> total([Gradient(np.full(2, k), np.asarray(k), ()) for k in (1.0, 2.0, 4.0)]).g.tolist()
+    [7.0, 7.0]
     """
     if len(parts) == 1:
         return parts[0]
@@ -99,7 +103,7 @@ def total(parts: Sequence[Gradient]) -> Gradient:
 
 
 def cuts(rows: int, shards: int) -> list[tuple[int, int]]:
-    """The rows i to j − 1 of each shard of a batch, (i, j); fewer rows than shards are one shard each.
+    """The shards of a batch, as (i, j) for rows i to j − 1; with fewer rows than shards, one row each.
 
     >>> cuts(20, 8)
     [(0, 2), (2, 5), (5, 7), (7, 10), (10, 12), (12, 15), (15, 17), (17, 20)]
@@ -137,9 +141,17 @@ class Step:
         update: the update rule, or rules by layer, block or pattern.
         reduction: loss and gradient of a batch are the 'mean' or the 'sum' over its samples.
         to_input: continue the learning flow to the input.
-        penalty: added to the gradient before it is clipped; one, or a mapping as for groups.
-        clip: applied to the whole gradient.
-        shards: parts of a batch whose gradients are added up along a fixed tree.
+        penalty: added to the gradient before clipping; one for all, or a mapping by layer, block or pattern.
+        clip: the bound on the whole gradient.
+        shards: the number of parts of a batch, whose gradients are added up along a fixed tree.
+
+    >>> import numpy as np
+    >>> from backprop_xp import Dense, Learner, chain
+    >>> learner = Learner(chain(1, Dense(1)))
+    >>> w, s = learner.init(weights={"dense1.w": [[3]], "dense1.b": [0]})
+    >>> gradient = learner.pure.gradient(w, s, np.ones((1, 1), "f4"), np.zeros((1, 1), "f4"), xp=np)
+    >>> gradient.g.tolist(), float(gradient.loss)
+    ([3.0, 3.0], 4.5)
     """
 
     net: Net
@@ -155,14 +167,14 @@ class Step:
         """One update from a batch.
 
         Args:
-            w: the weights, one vector; or split by `Layout.split`, moments likewise. Consumed.
+            w: the weights, one vector; or split by `Layout.split`, with moments likewise. Consumed.
             s: the state; consumed.
-            batch: x, t and weights.
+            batch: x, t and, if wanted, weights.
             xp: the namespace of the arrays.
-            watch: names of what to return as well, such as "dense1.delta" or "*.o".
+            watch: names of values to return as well, such as "dense1.delta" or "*.o".
 
         Returns:
-            w, s and the loss; where something is watched, that too, by name.
+            w, s and the loss; if something is watched, also a dict of it, by name.
         """
         if not watch:
             return self.apply(w, s, self.gradient(w, s, *batch, xp=xp), xp=xp)
@@ -187,11 +199,11 @@ class Step:
         Args:
             w: the weights.
             s: the state.
-            batch: x, t and weights.
+            batch: x, t and, if wanted, weights.
             xp: the namespace of the arrays.
-            rows: of the whole batch, where these are a part of it.
-            first: where they begin in the whole batch, 0-d.
-            watched: keeps what it wants.
+            rows: the number of rows in the whole batch, if this is a part of it.
+            first: the number of the part's first row in the whole batch, 0-d.
+            watched: keeps the values that it wants.
         """
         if self.shards > 1 and rows is None:
             return self._in_shards(w, s, *batch, xp=xp, watched=watched)
@@ -293,7 +305,7 @@ class Step:
         return params, flows, layers
 
     def predict(self, w: Array, s: State, x: Any, *, xp: Namespace) -> Array:
-        """What the net makes of x, as the loss reads it."""
+        """The predictions for x: the output of the net after the loss's `link`."""
         return self.loss.link(self.forward(w, s, x, training=False, xp=xp)[1][-1].o, xp=xp)
 
     def losses(
@@ -305,21 +317,21 @@ class Step:
         return values if weight is None else values * weight
 
     def evaluate(self, w: Array, s: State, *batch: Any, xp: Namespace) -> tuple[Array, ...]:
-        """The sum of a batch's losses, and that of its weights where it has some."""
+        """The sum of a batch's losses, and that of its weights if it has them."""
         return tuple(xp.sum(a) for a in (self.losses(w, s, *batch, xp=xp), *batch[2:]))
 
     # ------------------------------------------------------------ the second half
     def apply(
         self, w: Array, s: State, gradient: Gradient, *, xp: Namespace, watched: Watched | None = None
     ) -> tuple[Array, State, Array]:
-        """The update from a gradient: unscaled, with the penalty, clipped as a whole, then the rules.
+        """The update from a gradient: unscale it, add penalties, clip it as a whole, then apply the rules.
 
         Args:
             w: the weights; consumed.
             s: the state; consumed.
-            gradient: of the whole batch.
+            gradient: the gradient of the whole batch.
             xp: the namespace of the arrays.
-            watched: keeps what it wants.
+            watched: keeps the values that it wants.
         """
         g, loss, layers = gradient
         mark(xp, "update", "the whole gradient")
@@ -356,7 +368,7 @@ class Step:
         return w, State(rule, layers, s.step + 1, s.seed, scale), loss
 
     def _with_penalties(self, g: Array, w: Array, *, xp: Namespace) -> Array:
-        """The gradient of the loss and of the penalties."""
+        """The gradient of the loss plus that of the penalties."""
         if isinstance(g, tuple):
             own = [a for block, a in zip(self.net.layout.blocks, w, strict=True) if block.learns]
             each = zip(self.penalties, g, own, strict=True)
@@ -369,7 +381,7 @@ class Step:
         return join(parts, xp=xp)
 
     def penalty_value(self, w: Array, *, xp: Namespace) -> Array:
-        """The sum of the penalties on the weights that learn, 0-d; the loss E is without it."""
+        """The sum of the penalties on the weights that learn, 0-d; the loss E does not contain it."""
         value = xp.sum(w[:0])
         for penalty, span in groups.parts(self.penalties, self.net.layout, lambda p: p):
             if penalty is not None:
@@ -377,7 +389,7 @@ class Step:
         return value
 
     def averaged(self, w: Array, s: State, *, xp: Namespace) -> Array:
-        """The weights with averages in the place of those whose rule keeps one and was used."""
+        """The weights, replaced by their averages if their rule keeps one and was used."""
         changed: list[tuple[Span, Array]] = []
         for rule, span in self.parts:
             if isinstance(rule, Averaged):
@@ -393,7 +405,7 @@ class Step:
         return {b: xp.asarray(a, copy=True) for b, a in views.items()}
 
     def _watch_rule(self, g: Array, w: Array, state: RuleState, watched: Watched, *, xp: Namespace) -> None:
-        """What each block's rule is given: the gradient, its scalars, its moments."""
+        """Keep what the rule of each block is given: gradient, scalars and moments."""
         layout, dtype = self.net.layout, (w[0] if isinstance(w, tuple) else w).dtype
         scalars = {
             b.name: tuple(_own(v, b, layout, xp=xp) for v in rule.scalars(state, dtype=dtype, xp=xp))
@@ -404,7 +416,7 @@ class Step:
         watched.see_blocks("moments_before", self._moments(state, xp=xp))
 
     def _moments(self, state: RuleState, *, xp: Namespace) -> dict[str, tuple[Array, ...]]:
-        """Copies of each learning block's moments, those that its rule has."""
+        """Copies of the moments of each learning block, as many as its rule has."""
         each = [self._blocks(mapped(m, lambda a: xp.asarray(a, copy=True)), xp=xp) for m in state.moments]
         names = zip(self.net.layout.learning, self.rules, strict=True)
         return {b.name: tuple(m[b.name] for m in each[: rule.moments]) for b, rule in names}
@@ -431,32 +443,32 @@ class Step:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """Neighbouring blocks of one kind of rule."""
+        """Adjacent blocks of one kind of rule, merged."""
         return groups.parts(self.rules, self.net.layout, groups.kind)
 
     @cached_property
     def rates(self) -> tuple[Any, ...]:
-        """The rate of each learning block where rates differ, else ()."""
+        """The rate of each learning block if rates differ, else ()."""
         return groups.rates(self.update, self.rules)
 
     @cached_property
     def decays(self) -> tuple[Any, ...]:
-        """The weight decay of each learning block where decays differ, else ()."""
+        """The weight decay of each learning block if decays differ, else ()."""
         return groups.decays(self.rules)
 
     @cached_property
     def plateau(self) -> Plateau | None:
-        """The rate that follows the loss of each epoch, if there is one."""
+        """The Plateau that rules have as their rate; None if there is none."""
         return groups.plateau(self.rules)
 
     @cached_property
     def penalties(self) -> tuple[Any, ...]:
-        """The penalty of each learning block, None where there is none."""
+        """The penalty of each learning block, None for none."""
         return groups.penalties(self.penalty, self.net.layout)
 
     @cached_property
     def moments(self) -> int:
-        """The vectors that the rules carry from step to step."""
+        """The number of moment vectors that the rules carry from step to step."""
         return max((rule.moments for rule in self.rules), default=0)
 
     def updated(self, g: Array, w: Array, state: RuleState, *, xp: Namespace) -> tuple[Array, RuleState]:
@@ -517,16 +529,16 @@ class Step:
 def _element(
     rule: Update, g: Array, w: Array, moments: list[Array], scalars: list[Array], *, xp: Namespace
 ) -> tuple[Array, list[Array]]:
-    """New weights and moments of a part; a rule with fewer moments than others leaves the rest alone."""
+    """New weights and moments of a part; moments beyond those of its rule stay as they are."""
     changed, *own = rule.element(g, w, *moments[: rule.moments], *scalars, xp=xp)
     return changed, [*own, *moments[rule.moments :]]
 
 
 def _own(v: Any, block: Block, layout: Layout, *, xp: Namespace) -> Any:
-    """A block's part of what a rule's scalars hold for each weight; one number is for all."""
+    """A block's part of one of a rule's scalars; a single number is for all blocks."""
     return xp.reshape(v[layout.gradient_slices[block.name]], block.shape) if getattr(v, "ndim", 0) else v
 
 
 def _each(g: Array, function: Any) -> Array:
-    """A function on a vector, or on each block of one that is split."""
+    """A function applied to a vector, or to each block of a split one."""
     return tuple(map(function, g)) if isinstance(g, tuple) else function(g)

@@ -1,4 +1,4 @@
-"""The terminal: its width, characters that its encoding lacks, streams that are closed."""
+"""The terminal: its width, colours, characters that its encoding lacks, and closed streams."""
 
 import codecs
 import os
@@ -22,7 +22,7 @@ _PLAIN = {
 
 
 def plain(text: str) -> str:
-    """Text in ASCII: arrows, signs, Greek letters and bars in the characters that come nearest.
+    """Text in ASCII, with the nearest characters for arrows, signs, Greek letters and bars.
 
     >>> plain("8 → 4, η ≈ 10⁻³, wᵀ ≤ 2³²")
     '8 -> 4, eta ~ 10^-3, w^T <= 2^32'
@@ -32,7 +32,7 @@ def plain(text: str) -> str:
 
 
 def _nearest(character: str) -> str:
-    """The last word of a Greek letter's name, or what a letter is made from; else a question mark."""
+    """The name of a Greek letter, or the ASCII letters in a character's decomposition, or a question mark."""
     words = name(character, "").split()
     if words[:1] == ["GREEK"] and "LETTER" in words:
         word = words[words.index("LETTER") + 1]
@@ -57,9 +57,9 @@ codecs.register_error("backprop_xp.plain", _encode)
 
 
 def prepare() -> None:
-    """Standard output and error write what their encoding lacks in plain characters.
+    """Make standard output and error write characters that their encoding lacks in ASCII.
 
-    A closed standard error is replaced, since otherwise what is meant for it goes to standard output.
+    A closed standard error is replaced, since otherwise its text would go to standard output.
     """
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
@@ -69,14 +69,14 @@ def prepare() -> None:
 
 
 def style(name: str, stream: Any = None) -> Callable[[str], str]:
-    """What makes text bold or coloured on a terminal, and leaves it as it is elsewhere.
+    """A function that makes text bold or coloured on a terminal, and leaves it as it is elsewhere.
 
-    The environment's NO_COLOR, if it is set, and TERM=dumb switch colours off; so does Windows' old console.
-    FORCE_COLOR, if it is set, switches them on where there is no terminal.
+    The environment variables NO_COLOR and TERM=dumb switch colours off; so does the old console of Windows.
+    FORCE_COLOR switches them on where there is no terminal.
 
     Args:
         name: 'bold', 'red', 'green' or 'blue'.
-        stream: where the text is going; standard output if None.
+        stream: where the text will be written; None for standard output.
 
     >>> style("red")("no terminal here")
     'no terminal here'
@@ -91,23 +91,23 @@ def style(name: str, stream: Any = None) -> Callable[[str], str]:
 
 
 def discard(stream: Any) -> None:
-    """Whatever is still to be written to a stream that is broken is not, so that its end is silent."""
+    """Discard what is still to be written to a broken stream, so that closing it raises nothing."""
     with suppress(OSError, AttributeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def columns(most: int = _ANY) -> int:
-    """The width of the terminal, or of what the environment's COLUMNS says; at most so many."""
+    """The width of the terminal, or that in the environment variable COLUMNS; from 20 to `most`."""
     return max(20, min(most, shutil.get_terminal_size((most, 24)).columns))
 
 
 def folded(text: str, width: int | None = None, hang: int = 0) -> str:
-    r"""Lines that are too long, wrapped between words.
+    r"""Text with lines that are too long wrapped between words.
 
     Args:
-        text: lines.
-        width: columns; None for those of the terminal.
-        hang: columns by which what is wrapped is indented.
+        text: one or more lines.
+        width: the columns of a line; None for those of the terminal.
+        hang: the columns by which continued lines are indented; 0 for two more than the line itself has.
 
     >>> folded("loss     0.005 above its floor", 20, 9)
     'loss     0.005 above\n         its floor'
@@ -122,18 +122,18 @@ def folded(text: str, width: int | None = None, hang: int = 0) -> str:
 
 
 def whole_words(text: str, width: int, **settings: Any) -> list[str]:
-    """Text as lines of at most this width, longer where a word is."""
+    """Text as lines of at most this width; a longer word has a line of its own."""
     return wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False, **settings)
 
 
 def _hang(line: str) -> int:
-    """Two columns more than the line has; none for a paragraph."""
+    """The indentation for the continuation of a line: two more than its own, 0 for a line without any."""
     indent = len(line) - len(line.lstrip())
     return indent + 2 if indent else 0
 
 
 def complain(text: str) -> None:
-    """One line on standard error, if it can be written to."""
+    """Print a line on standard error, if it can be written to."""
     try:
         print(text, file=sys.stderr, flush=True)  # noqa: T201 (this is where it is printed)
     except OSError:

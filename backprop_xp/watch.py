@@ -1,8 +1,8 @@
-"""Watching: what a step computes on its way, kept under static names and returned with its result.
+"""Watching: intermediate values of a step, returned with its result under static names.
 
 A name is a layer and a field, such as "dense1.delta"; either may be a pattern. Eight fields are the
-numbers of a layer; four more are what the update rule made the change from. What a step has once for
-all layers goes by "step": "step.clip_factor", "step.loss_scale" and "step.applied".
+values of a layer; four more are those from which the update rule made the change. Values of the whole step
+are "step.clip_factor", "step.loss_scale" and "step.applied".
 """
 
 from collections.abc import Iterable
@@ -16,15 +16,15 @@ from .errors import BackpropError, listed
 from .net import Net
 from .params import join
 
-RULE = ("grad_used", "scalars", "moments_before", "moments_after")  # what a change was made from
+RULE = ("grad_used", "scalars", "moments_before", "moments_after")  # from which a change was made
 FIELDS = ("net", "o", "e", "delta", "grad", "change", "w_before", "w_after", *RULE)
 BY_PARAMETER = ("grad", "change", "w_before", "w_after", *RULE)
-WHOLE = ("clip_factor", "loss_scale", "applied")  # of the whole step, where it has them
-STEP = -1  # in place of the number of a node: the whole step
+WHOLE = ("clip_factor", "loss_scale", "applied")  # of the whole step, if it has them
+STEP = -1  # the whole step, in place of the number of a node
 
 
 class Watched:
-    """What of a step is kept, and what was found of it.
+    """Which values of a step are kept, and those kept so far.
 
     Args:
         net: the net.
@@ -33,11 +33,11 @@ class Watched:
         whole: those of WHOLE that this step has.
 
     Attributes:
-        wanted: numbers of nodes and fields; STEP for the whole step.
-        seen: what was found, likewise; fields of parameters are mappings by parameter.
+        wanted: pairs of a node's number and a field; STEP stands for the whole step.
+        seen: the values kept, by the same pairs; fields of parameters are mappings by parameter.
 
     Raises:
-        BackpropError: a name that stands for nothing in this net.
+        BackpropError: a name that matches nothing in this net.
 
     >>> from backprop_xp import Dense, chain
     >>> sorted(Watched(chain(2, Dense(3), Dense(1)), ["*.delta", "dense2.grad"]).wanted)
@@ -49,7 +49,7 @@ class Watched:
     ) -> None:
         names = [names] if isinstance(names, str) else list(names)
         if wrong := [each for each in names if not isinstance(each, str)]:
-            msg = f"what is watched is named, as in '*.o' or 'dense1.delta'; got {wrong[0]!r}"
+            msg = f"watch= takes names such as '*.o' or 'dense1.delta', got {wrong[0]!r}"
             raise BackpropError(msg)
         self.net = net
         there: dict[tuple[int, str], str] = {(STEP, field): f"step.{field}" for field in whole}
@@ -59,23 +59,23 @@ class Watched:
         self.names = there
         self.wanted = {key for key, name in there.items() if any(fnmatchcase(name, each) for each in names)}
         if unknown := [each for each in names if not any(fnmatchcase(n, each) for n in there.values())]:
-            msg = f"a step shows no {listed(unknown)}; there are {listed(there.values())}"
+            msg = f"this step has no {listed(unknown)} to watch; it has {listed(there.values())}"
             raise BackpropError(msg)
         self.seen: dict[tuple[int, str], Any] = {}
 
     @property
     def found(self) -> dict[str, Any]:
-        """What was found, by name: of the whole step, then layer by layer."""
+        """The values kept, by name: those of the whole step, then layer by layer."""
         return {name: self.seen[key] for key, name in self.names.items() if key in self.seen}
 
     def fresh(self) -> "Watched":
-        """One that wants the same and has seen nothing."""
+        """A copy that wants the same values and has none yet."""
         other = copy(self)
         other.seen = {}
         return other
 
     def wants(self, *fields: str) -> bool:
-        """Whether one of these fields is kept of some layer."""
+        """Whether one of these fields is wanted, of any layer."""
         return any(field in fields for _, field in self.wanted)
 
     def see(self, k: int, field: str, value: Any) -> None:
@@ -91,7 +91,7 @@ class Watched:
                 self.see(k, field, own)
 
     def see_parts(self, parts: "list[Watched]", *, xp: Namespace) -> None:
-        """Keep what was seen of the parts of a batch: rows one after the other, gradients added up."""
+        """Keep the values of the parts of a batch together: rows joined, gradients added up."""
         for key in parts[0].seen:
             each = [part.seen[key] for part in parts]
             together = _sum if key[1] == "grad" else partial(join, xp=xp)

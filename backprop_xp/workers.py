@@ -1,9 +1,9 @@
 """Workers: processes that train one net together, each on its part of every batch.
 
-A batch is cut into a fixed number of shards, and the gradients of these are added up along one fixed
-binary tree. A worker adds up the parts of the tree that it owns, and the tree goes on across workers, so
-that the result has the same bits for any number of workers, one among them. It depends on the number of
-shards, which a run records.
+A batch is cut into a fixed number of shards, and their gradients are added up along one fixed binary
+tree. Each worker adds up the subtrees of the shards that it owns, and the sum continues along the tree
+across workers, so the result has the same bits for any number of workers, including one. It depends on
+the number of shards, which a run records.
 
 `bp.fit(..., workers=bp.workers.mpi())` is all that a program needs; see docs/workers.md.
 """
@@ -24,10 +24,10 @@ from .nccl import Nccl, connected
 from .shared_memory import shared
 
 SHARDS = 8
-_SPINS = 2000  # looks before a worker sleeps between them
+_SPINS = 2000  # polls before a worker sleeps between them
 _NAP = 5e-5  # seconds
-_WORD = 1.0  # seconds that worker 0 has to say what went wrong, before others do
-_START = 300.0  # seconds until all workers have begun, at least
+_WORD = 1.0  # seconds that worker 0 has to print what went wrong, before others do
+_START = 300.0  # seconds that all workers have to begin, at least
 FAILED = 75  # the exit status of workers that give up; of <sysexits.h>: try again later
 
 
@@ -35,12 +35,12 @@ Write = Callable[[int, Array], None]  # write(k, out): the vector of part k, int
 
 
 class Exchange(Protocol):
-    """How workers share what they have: the seam between the two halves of a step.
+    """How workers exchange arrays between the two halves of a step; `Alone` is an example.
 
     Attributes:
         rank: the number of this worker, from 0.
-        size: how many there are, at most as many as shards.
-        shards: parts of a batch, where the learner does not say (with `shards=` above 1).
+        size: the number of workers, at most that of shards.
+        shards: the number of parts of a batch, unless the learner sets one (`shards=` above 1).
     """
 
     rank: int
@@ -54,19 +54,19 @@ class Exchange(Protocol):
         """The sum of the vectors of all parts along the fixed tree, on every worker.
 
         Args:
-            write: writes the vector of a part; it is called for those that this worker owns, in order.
-            parts: how many there are, on all workers.
-            out: is overwritten with the sum; of the backend `memory`.
+            write: writes the vector of a part; it is called for the parts that this worker owns, in order.
+            parts: the number of parts on all workers.
+            out: overwritten with the sum; an array of the backend `memory`.
         """
 
     def broadcast(self, arrays: Any) -> Any:
-        """A tree of arrays as worker 0 has it; all workers give one of the same shapes and dtypes."""
+        """A tree of arrays as worker 0 has it; all workers pass one with the same shapes and dtypes."""
 
     def gather(self, value: Any) -> list[Any]:
-        """A value of JSON from each worker, on every worker."""
+        """The JSON values of all workers, in the order of their ranks, on every worker."""
 
     def end(self, message: str, status: int = FAILED) -> NoReturn:
-        """End the training of all workers, with a word on standard error."""
+        """End the training of all workers, with a message on standard error."""
 
 
 def owned(rank: int, size: int, parts: int) -> range:
@@ -79,7 +79,7 @@ def owned(rank: int, size: int, parts: int) -> range:
 
 
 def nodes(first: int, last: int, own: range) -> list[tuple[int, int]]:
-    """The largest parts (first, last) of the tree over parts first to last − 1 that lie in a range.
+    """The largest subtrees of the tree over parts first to last − 1 that lie in a range, as (first, last).
 
     >>> nodes(0, 8, range(0, 2)), nodes(0, 8, range(2, 5))
     ([(0, 2)], [(2, 4), (4, 5)])
@@ -95,15 +95,15 @@ def nodes(first: int, last: int, own: range) -> list[tuple[int, int]]:
 def tree_sum(
     first: int, last: int, given: Callable[[int, int, Array], Array], out: Array, room: Sequence[Array]
 ) -> Array:
-    """The sum over a part of the tree: in `out`, or where it is given.
+    """The sum over a subtree, parts first to last − 1: `out`, or the array that holds it already.
 
     Args:
-        first: where the part begins.
-        last: where it ends.
-        given: given(first, last, out) is the sum over a part that is known, written to out or where it lies
-            already; else None.
+        first: its first part.
+        last: one past its last part.
+        given: given(i, j, out) is the sum over parts i to j − 1 if it is known, written to out or in an array
+            that holds it already; else None.
         out: may be overwritten.
-        room: vectors for sums on the way, as `room_for` makes them; overwritten.
+        room: scratch vectors for partial sums, from `room_for`; overwritten.
 
     >>> import numpy as np
     >>> known = {(0, 2): np.ones(1), (2, 3): np.ones(1) * 10, (3, 4): np.ones(1) * 20}
@@ -121,13 +121,18 @@ def tree_sum(
 
 
 def room_for(parts: int, like: Array) -> list[Array]:
-    """Vectors for the sums on the way to that of so many parts."""
+    """Scratch vectors for a `tree_sum` over this many parts.
+
+    >>> import numpy as np
+    >>> len(room_for(8, np.zeros(3)))
+    3
+    """
     xp = backends.of(like).xp
     return [xp.empty_like(like) for _ in range((parts - 1).bit_length())]
 
 
 def single(write: Write) -> Callable[[int, int, Array], Array]:
-    """What `tree_sum` is given where single parts are written."""
+    """The argument `given` of `tree_sum` where `write` writes single parts."""
 
     def given(first: int, last: int, out: Array) -> Array:
         if last - first > 1:
@@ -139,7 +144,7 @@ def single(write: Write) -> Callable[[int, int, Array], Array]:
 
 
 class Alone:
-    """One worker, with the bits that any number of them would have.
+    """A single worker, with the same bits as any number of them.
 
     Args:
         shards: as for `mpi`.
@@ -183,7 +188,7 @@ class Alone:
 
 
 class Devices(Alone):
-    """The devices of one process, on JAX; see `devices`, which makes it."""
+    """The JAX devices of one process; made by `devices`."""
 
     def __init__(self, shards: int, count: int | None) -> None:
         super().__init__(shards)
@@ -198,14 +203,13 @@ class Devices(Alone):
         """The arrays, with a copy on every device.
 
         Raises:
-            BackpropError: they are not JAX's.
+            BackpropError: they are not arrays of JAX.
         """
 
         def sent(a: Array) -> Array:
             if not self.jax.owns(a):
-                msg = (
-                    f"devices() is for arrays of JAX, got {backends.of(a).name}: learner.init(backend='jax')"
-                )
+                name = backends.of(a).name
+                msg = f"devices() needs arrays of JAX, got {name}: write learner.init(backend='jax')"
                 raise BackpropError(msg)
             return self.jax.on_all(self.mesh, a)
 
@@ -213,9 +217,9 @@ class Devices(Alone):
 
 
 class Mpi:
-    """The workers of an MPI communicator; see `mpi`, which makes it.
+    """The workers of an MPI communicator; made by `mpi`.
 
-    Nothing here waits for ever: where another worker is silent for `patience` seconds, all are ended.
+    Nothing here waits for ever: if another worker does not answer for `patience` seconds, all are ended.
     """
 
     def __init__(self, module: Any, shards: int, patience: float) -> None:
@@ -230,7 +234,7 @@ class Mpi:
         return f"Mpi(worker {self.rank} of {self.size}, shards={self.shards}, patience={self._patience:g})"
 
     def memory(self, w: Array) -> Any:
-        """NumPy; or CuPy, where each worker has a GPU of its own, by NCCL, which nobody has tried yet."""
+        """NumPy; or CuPy by NCCL, if each worker has a GPU of its own, which was never run on real GPUs."""
         to: Any = backends.of(w)
         if to.name == "cupy" and self.size > 1:
             self._meet()
@@ -238,7 +242,7 @@ class Mpi:
         return to if self._nccl is not None else backends.get("numpy")
 
     def sum(self, write: Write, parts: int, out: Array) -> Array:
-        """The sum along the fixed tree: each worker finishes its slice of the vector, and all get all."""
+        """The sum along the fixed tree: each worker sums its slice of the vector, then all gather them."""
         key = parts, out.shape, str(out.dtype)
         if key not in self._sums:
             self._sums[key] = self._made(parts, out)
@@ -254,20 +258,20 @@ class Mpi:
         return Shared(*given, self, shared(Shared.bytes_of(*given[1:]), self))
 
     def meet(self) -> None:
-        """Wait until all are here; what they wrote to shared memory before can be read after."""
+        """Wait until all workers are here; then each can read what the others wrote to shared memory."""
         self._wait(self._comm.Ibarrier())
 
     def swap(self, send: Array, received: Array, counts: Sequence[int]) -> None:
-        """Row k of `send` goes to worker k, whose numbers come in its place, `counts[k]` of them."""
+        """Send row k of `send` to worker k, and receive `counts[k]` numbers from it."""
         to = [send, [send.size // self.size] * self.size]
         self._wait(self._comm.Ialltoallv(to, [received, counts]))
 
     def collect(self, part: Array, whole: Array) -> None:
-        """The parts of all workers, one after the other."""
+        """Gather the parts of all workers in `whole`, in the order of their ranks."""
         self._wait(self._comm.Iallgather(part, whole))
 
     def broadcast(self, arrays: Any) -> Any:
-        """A tree of arrays as worker 0 has it, each in its library and on its device."""
+        """A tree of arrays as worker 0 has it; each array keeps its own library and device."""
         if self.size == 1:
             return arrays
         self._meet()
@@ -281,7 +285,7 @@ class Mpi:
         return mapped(arrays, sent)
 
     def gather(self, value: Any) -> list[Any]:
-        """A value of JSON from each worker, on every worker."""
+        """The JSON values of all workers, in the order of their ranks, on every worker."""
         self._meet()
         text = json.dumps(value).encode()
         sizes = array("q", [0] * self.size)
@@ -292,7 +296,7 @@ class Mpi:
         return [json.loads(found[ends[k] : ends[k + 1]]) for k in range(self.size)]
 
     def end(self, message: str, status: int = FAILED) -> NoReturn:
-        """Say a word and end all workers; worker 0 says it first where all have the same one."""
+        """Print a message and end all workers; if all have the same message, worker 0 prints it first."""
         if self.rank:
             time.sleep(_WORD)
         sys.stderr.write(f"backprop-xp: worker {self.rank} of {self.size}: {message}\n")
@@ -301,10 +305,10 @@ class Mpi:
         raise SystemExit(status)
 
     def hook(self, before: Callable[..., Any]) -> Callable[..., Any]:
-        """What ends all workers where one ends with an exception, after that was shown as usual."""
+        """An excepthook that shows an exception by another one, `before`, and then ends all workers."""
 
         def ends(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-            if hasattr(error, "signal"):  # which all workers know of, since `fit` told them
+            if hasattr(error, "signal"):  # all workers know of it from `fit`
                 before(kind, error, trace)
                 return
             if self.rank:
@@ -315,7 +319,7 @@ class Mpi:
         return ends
 
     def _meet(self) -> None:
-        """Workers may begin at different times, since one reads a checkpoint and others do not."""
+        """Wait until all workers have begun, at different times: one may read a checkpoint, others not."""
         if not self._met:
             self._met = True
             self._wait(self._comm.Ibarrier(), max(self._patience, _START))
@@ -332,18 +336,18 @@ class Mpi:
 
     def _silent(self, patience: float | None = None) -> NoReturn:
         self.end(
-            f"no word from another worker for {patience or self._patience:g} s: it ended or hangs; all are "
-            "ended, the last checkpoint is good (steps that take longer need a longer patience=)"
+            f"another worker did not answer for {patience or self._patience:g} s: it ended or hangs; all "
+            "workers are ended, the last checkpoint is good (steps that take longer need a longer patience=)"
         )
 
 
 class Sums:
-    """Sums along the tree over so many parts, and their memory; in this base class of one worker alone.
+    """Sums over the whole tree, and their buffers; this base class is for a single worker.
 
     Args:
         rank: the number of this worker.
-        size: how many there are.
-        parts: of the tree.
+        size: the number of workers.
+        parts: the number of parts of the tree.
         like: a vector; its library, length and dtype are used.
     """
 
@@ -361,12 +365,12 @@ class Sums:
 
 
 class Shared(Sums):
-    """Workers who add up where the others read it, and finish a slice for all.
+    """Sums over the tree by several workers: each adds up its own parts, then one slice for all.
 
     Args:
         rank, size, parts, like: as for `Sums`.
-        carrier: has `swap` and `collect`.
-        memory: that all workers share, of `bytes_of` bytes; None where vectors are sent and received.
+        carrier: has the methods `swap` and `collect`, and `meet` for shared memory.
+        memory: the `bytes_of` bytes that all workers share; None if they exchange messages.
     """
 
     def __init__(
@@ -396,19 +400,19 @@ class Shared(Sums):
 
     @staticmethod
     def bytes_of(size: int, parts: int, like: Array) -> int:
-        """The memory that workers share."""
+        """The size of the memory that workers share."""
         count = sum(len(nodes(0, parts, owned(k, size, parts))) for k in range(size))
         return int((count + 1) * size * -(-like.size // size) * like.dtype.itemsize)
 
     def sum(self, write: Write, out: Array) -> Array:
-        """The sum over the tree, of which this worker's parts are written here."""
+        """The sum over the tree; `write` is called for this worker's own parts."""
         given = single(write)
         for own, (first, last) in zip(self.mine, self.own, strict=True):
             tree_sum(first, last, given, own[: out.size], self.room)
         return self.exchange(out)
 
     def exchange(self, out: Array) -> Array:
-        """The sum over the tree, where each worker has added up its own parts."""
+        """The sum over the tree, after each worker has added up its own parts."""
         xp, whole = backends.of(out).xp, self.whole
         if self.received is None:
             self.carrier.meet()
@@ -431,38 +435,40 @@ class Shared(Sums):
 
 
 def devices(count: int | None = None, shards: int = SHARDS) -> Devices:
-    """Several devices of this machine, on JAX: one process, one compiled step, in which each computes shards.
+    """Several JAX devices of this machine: one process and one compiled step, to which each adds some shards.
 
-    The result has the same bits for 1, 2, 4, … devices, and other ones than that of processes. Weights, state
-    and rows have a copy on each device. On virtual devices of a processor also set
-    XLA_FLAGS=--xla_cpu_multi_thread_eigen=false: then XLA does not cut large products by its threads.
+    The result has the same bits for 1, 2, 4, … devices, but not those of several processes (`mpi`).
+    Weights, state and rows are copied to each device. On virtual devices of a CPU also set
+    XLA_FLAGS=--xla_cpu_multi_thread_eigen=false, so that XLA does not divide large products by its threads.
 
     Args:
-        count: how many, a power of two; None for all there are.
-        shards: parts of a batch, where the learner has the default of `shards=1`; a multiple of `count`.
+        count: the number of devices, a power of two; None for all there are.
+        shards: the number of parts of a batch, if the learner has the default `shards=1`; a multiple of
+            `count`.
 
     Raises:
         BackendUnavailable: JAX is not installed.
-        BackpropError: there are fewer devices, or their number is no power of two.
+        BackpropError: there are fewer devices, or their number is not a power of two.
     """
     return Devices(shards, count)
 
 
 def mpi(shards: int = SHARDS, patience: float = 20.0) -> Mpi:
-    """The workers that MPI's launcher started, as `mpiexec -n 4 python train.py` does; by mpi4py.
+    """The workers that an MPI launcher started, as in `mpiexec -n 4 python train.py`; needs mpi4py.
 
-    Each runs the same program. Without a launcher it is one worker. BLAS uses one thread in each: set
-    OMP_NUM_THREADS=1 before the start. A worker that ends with an exception ends all of them, as does one
-    that is silent.
+    Each runs the same program. Without a launcher there is one worker. BLAS should use one thread in each:
+    set OMP_NUM_THREADS=1 before the start. A worker that ends with an exception, or that does not answer,
+    ends all of them.
 
     Args:
-        shards: parts of a batch, where the learner has the default of `shards=1`; a learner's own number
-            above 1 is used as it is. At least as many as workers.
-        patience: seconds without a word from another worker, after which all are ended: longer than the
-            longest step, read of a window, and checkpoint.
+        shards: the number of parts of a batch, at least that of workers, if the learner has the default
+            `shards=1`; a learner's own number above 1 is used instead.
+        patience: the seconds that another worker may take to answer before all are ended; longer than the
+            longest step, read of a window, or checkpoint.
 
     Raises:
         BackendUnavailable: mpi4py, or MPI itself, is not installed (`pip install mpich` is an MPI).
+        BackpropError: a setting is not positive.
     """
     check_count(shards, "the number of shards")
     if not isinstance(patience, (int, float)) or not 0 < patience < float("inf"):

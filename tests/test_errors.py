@@ -162,14 +162,14 @@ def test_torch_without_memory_says_what_to_reduce_and_what_is_left(graphs, monke
     monkeypatch.setattr(step, "_recorded", lambda w: False)  # as on a GPU
     monkeypatch.setattr(Graphed, "runs_on", staticmethod(lambda w: graphs))
     monkeypatch.setattr(Graphed, "_captured", lambda self: self._run())
-    kept = "w and s can still be used" if graphs else "go on from a snapshot"
+    kept = "w and s can still be used" if graphs else "continue from a snapshot"
     words = [
         "no memory left for a step of 2 rows (CUDA out of memory. Tried to allocate 2 GiB)",
         "smaller batch",
     ]
     refused(lambda: step.scan(w, s, x, t, np.zeros((3, 2), dtype=int)), *words, kept)
     assert step.eager is None
-    refused(lambda: step(w, s, x, t), "a step of 5 rows", "go on from a snapshot")
+    refused(lambda: step(w, s, x, t), "a step of 5 rows", "continue from a snapshot")
     monkeypatch.setattr(step, "function", raising(RuntimeError("something else")))
     with pytest.raises(RuntimeError, match="something else"):
         step(w, s, x, t)
@@ -186,7 +186,7 @@ def test_jax_without_memory_says_what_to_reduce_and_what_is_left(monkeypatch):
     refused(lambda: step(w, s, x, t), "a step of 5 rows", *words, "w and s can still be used")
     monkeypatch.setattr(step, "_many", lambda w, *rest: [a.delete() for a in jax.tree.leaves(w)] and full())
     index = np.zeros((3, 2), dtype=int)
-    refused(lambda: step.scan(w, s, x, t, index), "a step of 2 rows", *words, "go on from a snapshot")
+    refused(lambda: step.scan(w, s, x, t, index), "a step of 2 rows", *words, "continue from a snapshot")
     monkeypatch.setattr(step, "_one", raising(jax.errors.JaxRuntimeError("INTERNAL: else")))
     with pytest.raises(RuntimeError, match="INTERNAL: else"):
         step(w, s, x, t)

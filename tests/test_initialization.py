@@ -192,7 +192,7 @@ def test_an_initializer_of_ones_own_is_a_formula():
         (lambda: SMALL.init(initial={"*.w": HeNormal}), "got the class HeNormal: write HeNormal()"),
         (lambda: SMALL.init(initial={"*.w": 0.1}), "'*.w' must come from an initializer"),
         (lambda: SMALL.init(initial="he"), "bp.initialization.HeNormal(), got 'he'"),
-        (lambda: SMALL.init(initial={"*.b": HeNormal()}), "'*.b' names dense1.b of shape (5,), dense2.b"),
+        (lambda: SMALL.init(initial={"*.b": HeNormal()}), "'*.b' names: dense1.b of shape (5,), dense2.b"),
         (lambda: SMALL.init(initial={"*.b": Scalar()}), "a vector of 5 numbers, got 1.0"),
         (lambda: Constant("0.1"), "the value of Constant must be a finite number, got '0.1'"),
         (lambda: Constant(float("nan")), "must be a finite number, got nan"),

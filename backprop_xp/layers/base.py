@@ -1,4 +1,4 @@
-"""What every layer is: the four methods, what they receive, and what they keep."""
+"""The base class of layers: its four methods, what they receive, and what they keep."""
 
 from abc import ABC, abstractmethod
 from math import inf
@@ -23,11 +23,11 @@ class Context(NamedTuple):
 
     Attributes:
         training: whether this is a training step.
-        seed: of the run, a 32-bit integer (see `rng`).
+        seed: the seed of the run, a 32-bit integer (see `rng`).
         step: the number of updates made before this one, a 32-bit integer.
         stream: the number of the layer's own stream of random bits.
         state: the layer's running state, one array for each entry of `Layer.state`.
-        first: where the rows begin in the whole batch, so that masks do not repeat in its parts.
+        first: the number of the first row in the whole batch, so that its parts do not repeat masks.
     """
 
     training: bool
@@ -39,16 +39,26 @@ class Context(NamedTuple):
 
 
 class Layer(ABC):
-    """The base: no parameters, no state, one input of any number of units.
+    """The base class of layers, by itself without parameters and state, and with one input.
 
     Attributes:
-        integers: whether it takes columns of integers, as those of `Integers`; else it takes numbers.
+        integers: whether it takes columns of integers, such as those of `Integers`; else it takes numbers.
+
+    >>> class Double(Layer):
+    ...     def forward(self, p, *x, ctx, xp):
+    ...         return Flow(2 * x[0], 2 * x[0]), ()
+    ...
+    ...     def pull(self, p, flow, delta, *x, xp):
+    ...         return (2 * delta,)
+    >>> import backprop_xp as bp
+    >>> bp.chain(2, bp.Dense(3), Double(), bp.Dense(1))
+    Net(input (2,) → dense1 (3,) → double1 (3,) → dense2 (1,): 13 parameters)
     """
 
     integers: ClassVar[bool] = False
 
     def shape(self, *inputs: Shape) -> Shape:
-        """The shape of one sample's output, given those of its inputs."""
+        """The shape of one sample's output, from the shapes of its inputs."""
         return inputs[0]
 
     def params(self, *inputs: Shape) -> dict[str, Param]:
@@ -84,10 +94,13 @@ class Layer(ABC):
 
 
 def units(shape: Shape, layer: str) -> int:
-    """The number of units of a flat input.
+    """The number of units of an input whose samples have one axis.
 
     Raises:
-        BackpropError: a sample has more than one axis.
+        BackpropError: a sample has another number of axes.
+
+    >>> units((3,), "Dense")
+    3
     """
     if len(shape) != 1:
         msg = f"{layer} needs an input of shape (batch, units), got samples of shape {shape}"
@@ -96,7 +109,19 @@ def units(shape: Shape, layer: str) -> int:
 
 
 def check_count(n: Any, what: str) -> int:
-    """A count as an int, if it is a positive integer."""
+    """A count as an int, if it is a positive integer.
+
+    Args:
+        n: the count.
+        what: its name in the message.
+
+    Raises:
+        BackpropError: it is not a positive integer.
+
+    >>> import numpy as np
+    >>> check_count(np.int64(3), "the number of units")
+    3
+    """
     found = as_integer(n)
     if found is None or found < 1:
         msg = f"{what} must be a positive integer, got {n!r}"
@@ -113,7 +138,11 @@ def check_positive(value: Any, what: str) -> float:
 
 
 def check_activation(f: Any) -> None:
-    """Check that f is an activation."""
+    """Check that f is an activation.
+
+    Raises:
+        BackpropError: it is not.
+    """
     if not hasattr(f, "delta") or isinstance(f, type):
         msg = f"the activation of a layer must be one such as bp.relu or bp.tanh, {got_instead(f)}"
         if callable(f) and not isinstance(f, type):
@@ -122,7 +151,7 @@ def check_activation(f: Any) -> None:
 
 
 def flow_and_state(found: Any, layer: Any) -> tuple[Any, Any]:
-    """What `forward` of a layer returned, if it is a Flow and the new state.
+    """Check that what `forward` of a layer returned is a Flow and the new state, and return the two.
 
     Raises:
         BackpropError: it is something else.

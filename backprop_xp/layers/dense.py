@@ -1,4 +1,4 @@
-"""A weight for each pair of input and unit; activations as layers of their own."""
+"""Dense layers, and activations as layers of their own."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -18,16 +18,16 @@ class Dense(Layer):
     ∂E/∂x = delta wᵀ (Rumelhart, Hinton, Williams: Learning representations by back-propagating
     errors, 1986).
 
-    Initial weights are uniform in ±√(6 / n_in) before a ReLU or its like (`rectified`; He et al., 2015),
-    else in ±√(6 / (n_in + n_out)) (Glorot and Bengio, 2010); biases are 0.
+    Initial weights are uniform in ±√(6 / n_in) for activations like ReLU (those with `rectified`; He et
+    al., 2015), else in ±√(6 / (n_in + n_out)) (Glorot and Bengio, 2010); biases are 0.
 
     Args:
         units: n_out.
         f: the activation.
-        bias: whether there is a b.
+        bias: whether there is a bias b.
 
     Raises:
-        BackpropError: units that are not a positive integer, or f is no activation.
+        BackpropError: units is not a positive integer, or f is not an activation.
 
     >>> from backprop_xp import chain, relu
     >>> chain(3, Dense(4, relu), Dense(1)).shapes
@@ -84,7 +84,18 @@ def Linear(units: int, *, bias: bool = True) -> Dense:  # noqa: N802 (used like 
 
 @dataclass(frozen=True)
 class Activate(Layer):
-    """An activation as a layer of its own: net = x, o = f(net), delta = e f′(net)."""
+    """An activation as a layer of its own: net = x, o = f(net), delta = e f′(net).
+
+    Args:
+        f: the activation.
+
+    Raises:
+        BackpropError: f is not an activation.
+
+    >>> from backprop_xp import chain, relu
+    >>> chain(3, Dense(4), Activate(relu), Dense(1)).outputs
+    ((3,), (4,), (4,), (1,))
+    """
 
     f: Activation
 
@@ -102,14 +113,14 @@ class Activate(Layer):
 
 @dataclass(frozen=True)
 class PReLU(Layer):
-    """A ReLU with a learnt slope: o = x where x >= 0, else a x, with an a for each unit, 0.25 at first.
+    """A ReLU with a learnt slope a for each unit, 0.25 at first: o = x where x >= 0, else a x.
 
     net = o = max(x, 0) + a min(x, 0), delta = e; ∂E/∂a = Σ_batch delta min(x, 0);
     ∂E/∂x = delta where x >= 0, else a delta (He et al.: Delving deep into rectifiers, 2015). At 0 the
     derivative is 1, as that of `relu`.
 
     Args:
-        shared: one a for all units.
+        shared: whether all units share one a.
 
     >>> from backprop_xp import Dense, chain
     >>> chain(2, Dense(3), PReLU(), Dense(2), PReLU(shared=True)).shapes["prelu2.a"]

@@ -1,4 +1,4 @@
-"""Dropout: numbers left out at random, by a mask that any part of a batch can make for itself."""
+"""Dropout: outputs set to 0 at random, by masks that each part of a batch can compute by itself."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,7 +10,7 @@ from ..arrays import Array, Namespace, Shape
 from ..errors import BackpropError
 from .base import Context, Flow, Layer, units
 
-_BITS = 16  # of a word, for one number: four numbers a draw, and p to the nearest 2⁻¹⁶
+_BITS = 16  # random bits for each number: four numbers a draw, and p to the nearest 2⁻¹⁶
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Dropout(Layer):
 
     The mask is a function of seed, layer, step, and the number of the row in the whole batch: it is the
     same on every backend and in every dtype, compiled or not, and for any number of shards and workers.
-    The probability is that multiple of 2⁻¹⁶ which is nearest to p. A weight of a row multiplies its loss
-    and its error alone; the masks do not know it.
+    The probability is rounded to the nearest multiple of 2⁻¹⁶. The weight of a row multiplies only its
+    loss and its error; it does not affect the masks.
 
     Args:
-        p: the share that is left out, 0 <= p < 1.
+        p: the probability that an output is set to 0, 0 <= p < 1.
 
     Raises:
-        BackpropError: another p.
+        BackpropError: p is out of range.
 
     >>> from backprop_xp import Dense, chain, relu
     >>> print(chain(3, Dense(4, relu), Dropout(0.25), Dense(1)).nodes[2].layer)
@@ -40,7 +40,7 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.p, Real) or not 0 <= float(self.p) < 1:
-            msg = f"p of Dropout, the share left out, must be a number with 0 <= p < 1, got {self.p!r}"
+            msg = f"p of Dropout, a probability, must be a number with 0 <= p < 1, got {self.p!r}"
             raise BackpropError(msg)
         object.__setattr__(self, "p", float(self.p))
 
@@ -61,7 +61,7 @@ class Dropout(Layer):
         return e if isinstance(flow.aux, tuple) else e * flow.aux
 
     def _kept(self, x: Array, ctx: Context, *, xp: Namespace) -> Array:
-        """Which numbers are kept; each of the k draws for a row decides for four units."""
+        """Which numbers are kept; each of the k draws for a row decides about four units."""
         (n, width), word = x.shape, ctx.step.dtype
         k = -(-width // 4)
         first = ctx.first if isinstance(ctx.first, int) else 0

@@ -11,20 +11,20 @@ from .base import Context, Flow, Layer, check_count, units
 
 @dataclass(frozen=True)
 class Embedding(Layer):
-    """A learnt row of a table for each category: columns of integers c as the rows w[c], side by side.
+    """A table w with a learnt row for each category: o = the rows w[c] of the integers c, side by side.
 
-    It is a Dense layer without bias on one-hot rows, for each column the same one (Bengio et al.: A
-    neural probabilistic language model, 2003): ∂E/∂w = hotᵀ delta, where hot[i, j] is 1 if c_i = j, else
-    0. Columns with categories of their own have an `Integers` and an Embedding of their own.
+    It equals a Dense layer without bias on one-hot rows, shared by all columns (Bengio et al.: A neural
+    probabilistic language model, 2003): ∂E/∂w = hotᵀ delta, where hot[i, j] is 1 if c_i = j, else 0.
+    Columns with different categories need an `Integers` and an Embedding each.
 
     Categories are 0 to categories − 1. Training and evaluation refuse others (`learner.check_values`);
-    where values are not looked at, a category out of range has a row of zeros, on every backend.
+    where values are not checked, a category out of range gives a row of zeros, on every backend.
 
     Initial weights are uniform in ±√3, so that their variance is 1.
 
     Args:
-        categories: how many there are.
-        width: the units for each column; (batch, k) integers become (batch, k · width) numbers.
+        categories: the number of categories.
+        width: the number of units for each column; (batch, k) integers become (batch, k · width) numbers.
 
     Raises:
         BackpropError: a count that is not a positive integer.

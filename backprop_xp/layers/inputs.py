@@ -9,15 +9,19 @@ from .base import Context, Flow, Layer, check_count
 
 @dataclass(frozen=True)
 class Input(Layer):
-    """o = x: the first node of a net, and each further input.
+    """o = x: an input of a net, whose first node it is; a net may have several.
 
-    A net with several inputs gets x as a dict, by their names.
+    A net with several inputs takes x as a dict with their names as keys.
 
     Args:
         units: the number of features of a sample.
 
     Raises:
-        BackpropError: it is not a positive integer.
+        BackpropError: units is not a positive integer.
+
+    >>> from backprop_xp import Dense, chain
+    >>> chain(Input(3), Dense(1)) == chain(3, Dense(1))
+    True
     """
 
     units: int
@@ -34,7 +38,7 @@ class Input(Layer):
         return Flow(x[0], x[0]), ()
 
     def pull(self, p: Any, flow: Flow, delta: Array, *x: Array, xp: Namespace) -> tuple[Array, ...]:
-        """Nothing is before it."""
+        """Nothing: no layer is before it."""
         return ()
 
 
@@ -42,13 +46,13 @@ class Input(Layer):
 class Integers(Input):
     """o = x: columns of integers, such as the categories of a table, for an `Embedding`.
 
-    They are int32 or int64, and nothing is learnt through them: there is no ∂E/∂x.
+    They are int32 or int64. There is no ∂E/∂x.
 
     Args:
         units: the number of columns.
 
     Raises:
-        BackpropError: it is not a positive integer.
+        BackpropError: units is not a positive integer.
 
     >>> from backprop_xp import Dense, chain, layers, named
     >>> net = chain(named("city", Integers(1)), layers.Embedding(100, 3), Dense(1))

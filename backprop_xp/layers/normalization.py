@@ -1,4 +1,4 @@
-"""Normalization: numbers with a mean of 0 and a variance of 1, then a gain and a bias that are learnt."""
+"""Normalization to a mean of 0 and a variance of 1, followed by a learnt gain and bias."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -22,7 +22,7 @@ class LayerNorm(Layer):
         eps: ε, a positive number.
 
     Raises:
-        BackpropError: another ε.
+        BackpropError: eps is not a positive finite number.
 
     >>> from backprop_xp import Dense, chain
     >>> chain(3, Dense(4), LayerNorm(), Dense(1)).layout.size
@@ -63,19 +63,19 @@ class BatchNorm(Layer):
     ∂E/∂x = (d − mean(d) − x̂ mean(d x̂)) / σ, means over the batch (Ioffe and Szegedy: Batch
     normalization, 2015). At first g is 1 and b is 0.
 
-    Predictions and evaluations use running statistics, which a training step carries on:
-    running ← (1 − momentum) running + momentum · the batch's, of the variance the unbiased one,
+    Predictions and evaluations use running statistics, which each training step updates:
+    running ← (1 − momentum) running + momentum · the batch's, with the unbiased variance
     Σ (x − μ)² / (n − 1), as in PyTorch. A batch of one row has a variance of 0 and gives o = b.
 
-    μ and σ are those of all rows of a batch, whatever their weights: the weight of a row multiplies its
-    loss and its error alone. A row of weight 0 adds nothing to the loss, yet moves the statistics.
+    μ and σ are of all rows of a batch, whatever their weights: the weight of a row multiplies only its
+    loss and its error. A row of weight 0 adds nothing to the loss, but counts in the statistics.
 
     Args:
         eps: ε, a positive number.
-        momentum: of the running statistics, from 0 to 1.
+        momentum: the share of the batch in the running statistics, from 0 to 1.
 
     Raises:
-        BackpropError: settings out of range.
+        BackpropError: a setting is out of range.
 
     >>> from backprop_xp import Dense, chain
     >>> net = chain(3, Dense(4, bias=False), BatchNorm(), Dense(1))
@@ -139,6 +139,6 @@ def _gain_and_bias(shape: Shape, layer: str) -> dict[str, Param]:
 
 
 def _through_statistics(d: Array, hat: Array, sigma: Array, *, axis: int, xp: Namespace) -> Array:
-    """∂E/∂x = (d − mean(d) − x̂ mean(d x̂)) / σ, where μ and σ follow x along this axis."""
+    """∂E/∂x = (d − mean(d) − x̂ mean(d x̂)) / σ, where μ and σ are of x along this axis."""
     mean, along = (xp.mean(a, axis=axis, keepdims=True) for a in (d, d * hat))
     return (d - mean - hat * along) / sigma

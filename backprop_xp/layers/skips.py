@@ -1,4 +1,4 @@
-"""Where several outputs come together: skip connections and gates."""
+"""Layers with several inputs: skip connections and gates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,13 @@ from .base import Context, Flow, Layer, listed_shapes, units
 
 @dataclass(frozen=True)
 class Add(Layer):
-    """o = x₁ + x₂ + …, all of one shape; ∂E/∂xᵢ = delta for every input."""
+    """o = x₁ + x₂ + …, all of one shape; ∂E/∂xᵢ = delta for every input.
+
+    `add` and `residual` put it into a net.
+
+    >>> Add().shape((3,), (3,))
+    (3,)
+    """
 
     def shape(self, *inputs: Shape) -> Shape:
         """The shape all inputs share.
@@ -34,7 +40,13 @@ class Add(Layer):
 
 @dataclass(frozen=True)
 class Concat(Layer):
-    """o = [x₁, x₂, …] side by side; ∂E/∂xᵢ is the columns of delta that xᵢ filled."""
+    """o = [x₁, x₂, …] side by side; ∂E/∂xᵢ is the columns of delta that xᵢ filled.
+
+    `concat` puts it into a net.
+
+    >>> Concat().shape((3,), (2,))
+    (5,)
+    """
 
     def shape(self, *inputs: Shape) -> Shape:
         """The units of all inputs together."""
@@ -56,7 +68,13 @@ class Concat(Layer):
 
 @dataclass(frozen=True)
 class Multiply(Layer):
-    """o = x₁ ⊙ x₂ ⊙ …, all of one shape: a gate; ∂E/∂xᵢ = delta times the product of the others."""
+    """o = x₁ ⊙ x₂ ⊙ …, all of one shape: a gate; ∂E/∂xᵢ = delta times the product of the others.
+
+    `multiply` puts it into a net.
+
+    >>> Multiply().shape((3,), (3,))
+    (3,)
+    """
 
     def shape(self, *inputs: Shape) -> Shape:
         """The shape all inputs share.
@@ -87,8 +105,8 @@ class Multiply(Layer):
 def _one_shape(inputs: tuple[Shape, ...], layer: str) -> Shape:
     if len(set(inputs)) != 1:
         msg = (
-            f"{layer} needs inputs of one shape, got {listed_shapes(inputs)}: give the layers before it as "
-            "many units, or write residual(..., skip=bp.Dense(units)) for a skip that changes their number"
+            f"{layer} needs inputs of one shape, got {listed_shapes(inputs)}: give the layers before it the "
+            "same number of units, or write bp.residual(..., skip=bp.Dense(units)) to change it on the skip"
         )
         raise BackpropError(msg)
     return inputs[0]

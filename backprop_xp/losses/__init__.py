@@ -6,8 +6,8 @@ a sample; the learner reduces over the batch. `value` gives one number per sampl
 for the losses on net input (logits) that is probabilities. `ALL` lists the losses; tests run over
 that list.
 
-No value of o up to the ends of the dtype gives NaN or a warning where E, and the differences and sums
-that define it, are numbers of the dtype. So squares are infinite beyond the root of the largest number.
+For no o is the result NaN, or a warning given, if E and the differences and sums that define it fit the
+dtype. Squares overflow to infinity beyond the square root of its largest number.
 """
 
 from .base import DistributionLoss as DistributionLoss

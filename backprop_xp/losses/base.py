@@ -1,4 +1,4 @@
-"""What losses share: the base class, and targets that are a distribution over classes."""
+"""The base classes of losses: of all, and of those whose targets are a distribution over classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,23 +14,33 @@ Targets = Literal["numbers", "counts", "signs", "probabilities", "distribution"]
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """The base: targets are numbers, and `link` is the identity.
+    """The base class of losses; unless a loss says otherwise, targets are numbers and `link` is the identity.
 
     Attributes:
         targets: 'numbers' (any finite number per unit), 'counts' (each 0 or more), 'signs' (each -1 or 1),
             'probabilities' (each in [0, 1]) or 'distribution' (each in [0, 1]; integer labels of shape
             (batch,) are also accepted).
+
+    >>> class FourthPower(Loss):
+    ...     def value(self, o, t, *, xp):
+    ...         return xp.sum((o - t) ** 4, axis=-1)
+    ...
+    ...     def error(self, o, t, *, xp):
+    ...         return 4 * (o - t) ** 3
+    >>> import backprop_xp as bp
+    >>> bp.Learner(bp.chain(2, bp.Dense(1)), FourthPower()).loss
+    FourthPower()
     """
 
     targets: ClassVar[Targets] = "numbers"
 
     @property
     def ignored(self) -> int | None:
-        """The label of rows that do not count; None where there is none."""
+        """The label of rows that the loss ignores; None for none."""
         return None
 
     def check_units(self, units: int) -> None:  # noqa: B027 (few losses have such settings)
-        """Check that the settings fit a net of so many output units; a learner asks once.
+        """Check that the settings fit a net with this many output units; a learner calls it once.
 
         Raises:
             BackpropError: they do not.
@@ -59,22 +69,22 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class DistributionLoss(Loss):
-    """The base of losses on classes: targets are integer labels, or the probability of each class.
+    """The base class of losses on classes: targets are integer labels, or the probability of each class.
 
-    Such a loss is linear in t, so its settings are targets: a label becomes the row t of its one-hot
-    row y, t_k = v_k ((1 − s) y_k + s Σ_j y_j / n) over the n classes; so does a row of probabilities y.
-    That is PyTorch's `cross_entropy`, in every combination. But 'mean' divides by the number of rows,
-    ignored ones too, where PyTorch divides by the sum of the weights of the rows' labels.
+    Such a loss is linear in t, so its settings only change the targets: the row y, one-hot for a label or
+    given as probabilities, becomes t_k = v_k ((1 − s) y_k + s Σ_j y_j / n) over the n classes. This equals
+    PyTorch's `cross_entropy` in every combination of settings, except that 'mean' divides by the number of
+    rows, ignored ones included, where PyTorch divides by the sum of the class weights of the labels.
 
     Args:
         smoothing: the share s, 0 <= s < 1, of a target that is spread evenly over all classes
             (Szegedy and others: Rethinking the Inception architecture for computer vision, 2016).
         class_weights: the weight v_k of each class, 0 or more; None for 1.
-        ignored: the label of rows that add nothing to the loss and to the error, such as -100; it may be
-            a class. Rows of probabilities are never ignored: give those a weight of 0.
+        ignored: the label of rows that add nothing to the loss or the error, such as -100; it may be a
+            class. Rows of probabilities are never ignored: give them a weight of 0.
 
     Raises:
-        BackpropError: settings out of range.
+        BackpropError: a setting is out of range.
 
     >>> import numpy as np, backprop_xp as bp
     >>> loss = bp.losses.SoftmaxCrossEntropy(smoothing=0.5, class_weights=(1, 4), ignored=-1)
@@ -88,7 +98,7 @@ class DistributionLoss(Loss):
     ignored: int | None = None
 
     def __post_init__(self) -> None:
-        check_setting(self, "smoothing", lambda s: 0 <= s < 1, "a number from 0 up to, but not, 1")
+        check_setting(self, "smoothing", lambda s: 0 <= s < 1, "a number with 0 <= smoothing < 1")
         if self.ignored is not None:
             label = as_integer(self.ignored)
             if label is None or not -(2**31) <= label < 2**31:
@@ -99,7 +109,11 @@ class DistributionLoss(Loss):
             object.__setattr__(self, "class_weights", _class_weights(self.class_weights))
 
     def check_units(self, units: int) -> None:
-        """Check that there is a class weight for each output unit."""
+        """Check that there is a class weight for each output unit.
+
+        Raises:
+            BackpropError: there is not.
+        """
         if self.class_weights is not None and len(self.class_weights) != units:
             msg = (
                 f"class_weights of {type(self).__name__} must have one number for each of {units} output "
@@ -110,9 +124,8 @@ class DistributionLoss(Loss):
     def encode(self, t: Array, o: Array, *, xp: Namespace) -> Array:
         """Targets as rows t_k = v_k ((1 − s) y_k + s Σ_j y_j / n), shape (batch, units); 0 if ignored."""
         rows, n, device = super().encode(t, o, xp=xp), o.shape[-1], getattr(o, "device", None)
-        if (
-            t.ndim < o.ndim and self.ignored is not None and 0 <= self.ignored < n
-        ):  # no one-hot row has others
+        is_class = self.ignored is not None and 0 <= self.ignored < n  # other labels have rows of 0 already
+        if t.ndim < o.ndim and is_class:
             rows = xp.where(xp.arange(n, dtype=xp.int32, device=device) == self.ignored, 0, rows)
         if self.smoothing:
             total = xp.sum(rows, axis=-1, keepdims=True)
@@ -123,16 +136,16 @@ class DistributionLoss(Loss):
 
 
 def check_setting(loss: Any, name: str, fits: Callable[[Any], bool], words: str) -> None:
-    """Check a setting that is a number; one of NumPy or another library becomes Python's.
+    """Check a setting that is a number; a scalar of NumPy or another library becomes a Python number.
 
     Args:
-        loss: whose setting it is.
-        name: of the setting.
+        loss: the loss that has the setting.
+        name: the name of the setting.
         fits: whether a number is in range.
         words: what it must be, for the message.
 
     Raises:
-        BackpropError: it is no number, or out of range.
+        BackpropError: it is not a number, or out of range.
     """
     value = _number(getattr(loss, name))
     if value is None or not fits(value):
@@ -142,7 +155,7 @@ def check_setting(loss: Any, name: str, fits: Callable[[Any], bool], words: str)
 
 
 def _number(value: Any) -> int | float | None:
-    """An int or a float of Python; None for what is neither, such as a truth."""
+    """A number as a Python int or float; None for anything else, booleans too."""
     value = value.item() if hasattr(value, "item") and not value.ndim else value
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
@@ -151,8 +164,7 @@ def _class_weights(given: Any) -> tuple[int | float, ...]:
     found = () if isinstance(given, (str, dict)) or not hasattr(given, "__len__") else tuple(given)
     weights = tuple(_number(v) for v in found)
     if not weights or not all(v is not None and 0 <= v < inf for v in weights):
-        msg = (
-            f"class_weights must be a sequence of finite numbers, each 0 or more, one a class; got {given!r}"
-        )
+        want = "a sequence of finite numbers, each 0 or more, one per class"
+        msg = f"class_weights must be {want}; got {given!r}"
         raise BackpropError(msg)
     return weights  # type: ignore[return-value]

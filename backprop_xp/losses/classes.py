@@ -8,10 +8,10 @@ from .base import DistributionLoss, Loss
 
 
 class BinaryCrossEntropy(Loss):
-    """E = −(1/n) Σ_k t_k ln o_k + (1 − t_k) ln(1 − o_k), for outputs o that are probabilities.
+    """E = −(1/n) Σ_k [t_k ln o_k + (1 − t_k) ln(1 − o_k)], for outputs o that are probabilities.
 
     A term whose factor is 0 counts as 0, so t = 0 at o = 0 gives no NaN. For a net that ends in a
-    sigmoid, prefer `sigmoid_cross_entropy` on the net input, which keeps its digits in every range.
+    sigmoid, prefer `sigmoid_cross_entropy` on the net input, which loses no digits in any range.
 
     >>> import numpy as np
     >>> binary_cross_entropy.error(np.asarray([[0.5]]), np.asarray([[1.0]]), xp=np).tolist()
@@ -21,7 +21,7 @@ class BinaryCrossEntropy(Loss):
     targets = "probabilities"
 
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
-        """E = −(1/n) Σ_k t_k ln o_k + (1 − t_k) ln(1 − o_k)."""
+        """E = −(1/n) Σ_k [t_k ln o_k + (1 − t_k) ln(1 − o_k)]."""
         yes = t * xp.log(xp.where(t == 0, 1, o))
         no = (1 - t) * xp.log(xp.where(t == 1, 1, 1 - o))
         return -xp.sum(yes + no, axis=-1) / o.shape[-1]
@@ -36,7 +36,7 @@ class BinaryCrossEntropy(Loss):
 class SigmoidCrossEntropy(Loss):
     """Binary cross-entropy of σ(o), from the net input (logits) o; no overflow and no ln 0.
 
-    E = (1/n) Σ_k max(o_k, 0) − o_k t_k + ln(1 + e^(−|o_k|)), e = (σ(o) − t) / n.
+    E = (1/n) Σ_k [max(o_k, 0) − o_k t_k + ln(1 + e^(−|o_k|))], e = (σ(o) − t) / n.
 
     >>> import numpy as np
     >>> sigmoid_cross_entropy.error(np.asarray([[0.0]]), np.asarray([[1.0]]), xp=np).tolist()
@@ -46,7 +46,7 @@ class SigmoidCrossEntropy(Loss):
     targets = "probabilities"
 
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
-        """E = (1/n) Σ_k max(o_k, 0) − o_k t_k + ln(1 + e^(−|o_k|))."""
+        """E = (1/n) Σ_k [max(o_k, 0) − o_k t_k + ln(1 + e^(−|o_k|))]."""
         rest = xp.log1p(xp.exp(-xp.abs(o)))
         return xp.sum(xp.maximum(o, 0) - o * t + rest, axis=-1) / o.shape[-1]
 
@@ -63,8 +63,8 @@ class SigmoidCrossEntropy(Loss):
 class CategoricalCrossEntropy(DistributionLoss):
     """E = −Σ_k t_k ln o_k for outputs o that are probabilities; a term with t_k = 0 counts as 0.
 
-    For a net that ends in a softmax, prefer `softmax_cross_entropy` on the net input, which keeps its
-    digits in every range.
+    For a net that ends in a softmax, prefer `softmax_cross_entropy` on the net input, which loses no
+    digits in any range. The settings are those of every `DistributionLoss`.
 
     >>> import numpy as np
     >>> categorical_cross_entropy.error(np.asarray([[0.5, 0.5]]), np.asarray([[1.0, 0.0]]), xp=np).tolist()
@@ -84,7 +84,8 @@ class CategoricalCrossEntropy(DistributionLoss):
 class SoftmaxCrossEntropy(DistributionLoss):
     """Categorical cross-entropy of softmax(o), from the net input (logits) o; no overflow.
 
-    E = Σ_k t_k (ln Σ_j e^(o_j) − o_k), e = softmax(o) Σ_k t_k − t.
+    E = Σ_k t_k (ln Σ_j e^(o_j) − o_k), e = softmax(o) Σ_k t_k − t. The settings are those of every
+    `DistributionLoss`.
 
     >>> import numpy as np
     >>> softmax_cross_entropy.error(np.asarray([[0.0, 0.0]]), np.asarray([[1.0, 0.0]]), xp=np).tolist()
@@ -108,7 +109,7 @@ class SoftmaxCrossEntropy(DistributionLoss):
 
 @dataclass(frozen=True)
 class NegativeLogLikelihood(DistributionLoss):
-    """E = −Σ_k t_k o_k, e = −t, for outputs o that are log-probabilities, as those of a log-softmax.
+    """E = −Σ_k t_k o_k, e = −t, for outputs o that are log-probabilities, as from a log-softmax.
 
     `predict` returns the probabilities e^o. The settings are those of every `DistributionLoss`.
 

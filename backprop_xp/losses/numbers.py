@@ -1,4 +1,4 @@
-"""Losses on numbers: of any size, counts, and signs."""
+"""Losses whose targets are numbers, counts or signs."""
 
 from dataclasses import dataclass
 from math import inf
@@ -78,16 +78,16 @@ class MeanAbsoluteError(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """E = (1/n) Σ_k ½ d_k² where |d_k| <= δ, else δ (|d_k| − δ/2), of d = o − t; e = clip(d, −δ, δ) / n.
+    """E = (1/n) Σ_k ½ d_k² where |d_k| <= δ, else δ (|d_k| − δ/2), with d = o − t; e = clip(d, −δ, δ) / n.
 
-    Squares near the target, absolute values far from it: rows that are far off pull no harder than δ.
+    Squared near the target, linear far from it: the error of an outlier is at most δ / n.
     (Huber: Robust estimation of a location parameter, 1964.)
 
     Args:
-        delta: the distance δ > 0 from which on the loss grows linearly.
+        delta: the distance δ > 0 beyond which the loss grows linearly.
 
     Raises:
-        BackpropError: delta is no positive finite number.
+        BackpropError: delta is not a positive finite number.
 
     >>> import numpy as np
     >>> o, t = np.asarray([[0.5], [3.0]]), np.asarray([[0.0], [0.0]])
@@ -103,7 +103,7 @@ class Huber(Loss):
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
         """E = (1/n) Σ_k c_k (|d_k| − c_k / 2), d = o − t, c = min(|d|, δ)."""
         d = xp.abs(o - t)
-        c = xp.minimum(d, self.delta)  # no d is squared that could overflow
+        c = xp.minimum(d, self.delta)  # only c is squared: d² could overflow
         return xp.sum(c * (d - c / 2), axis=-1) / o.shape[-1]
 
     def error(self, o: Array, t: Array, *, xp: Namespace) -> Array:
@@ -113,11 +113,11 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class Quantile(Loss):
-    """E = (1/n) Σ_k q d_k where d_k >= 0, else (q − 1) d_k, of d = t − o: the pinball loss.
+    """E = (1/n) Σ_k q d_k where d_k >= 0, else (q − 1) d_k, with d = t − o: the pinball loss.
 
-    Its minimum is the q-quantile of the targets: a share q of them lies below o. With q = 0.5 it is half
-    the absolute error, and o the median. At the kink o = t the error is 0, a choice; left of it is −q / n,
-    right of it (1 − q) / n. (Koenker, Bassett: Regression quantiles, 1978.)
+    Its minimum is the q-quantile of the targets: a share q of them is below o. With q = 0.5 it is half
+    the absolute error, and o the median. The error is −q / n where o < t and (1 − q) / n where o > t; at
+    the kink o = t, 0 is chosen. (Koenker, Bassett: Regression quantiles, 1978.)
 
     Args:
         q: the quantile, 0 < q < 1.
@@ -137,7 +137,7 @@ class Quantile(Loss):
         check_setting(self, "q", lambda q: 0 < q < 1, "a number between 0 and 1 such as 0.9")
 
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
-        """E = (1/n) Σ_k q (t_k − o_k) + max(o_k − t_k, 0)."""
+        """E = (1/n) Σ_k [q (t_k − o_k) + max(o_k − t_k, 0)]."""
         return xp.sum(self.q * (t - o) + xp.maximum(o - t, 0), axis=-1) / o.shape[-1]
 
     def error(self, o: Array, t: Array, *, xp: Namespace) -> Array:
@@ -146,13 +146,13 @@ class Quantile(Loss):
 
 
 class Poisson(Loss):
-    """E = (1/n) Σ_k e^(o_k) − t_k o_k, e = (e^o − t) / n, for counts t >= 0 whose rate is e^o.
+    """E = (1/n) Σ_k [e^(o_k) − t_k o_k], e = (e^o − t) / n, for counts t >= 0 whose rate is e^o.
 
-    The negative log-likelihood of Poisson counts, without ln t!, which no weight changes; as PyTorch's
-    `PoissonNLLLoss`. `predict` returns the rate. Beyond o = 88.7 (float32) or 709.7 (float64) e^o is more
-    than the largest number: E and e are infinite, so that training stops with `Diverged`, and NumPy warns
-    of the overflow. `predict` stays finite: it returns at most the rate e^88 or e^709. (McCullagh, Nelder:
-    Generalized linear models, 1989.)
+    The negative log-likelihood of Poisson counts without ln t!, which depends on no weight, as PyTorch's
+    `PoissonNLLLoss`. `predict` returns the rate. Beyond o = 88.7 (float32) or 709.7 (float64) e^o overflows:
+    E and e are infinite, so that training stops with `Diverged`, and NumPy warns of the overflow.
+    `predict` stays finite: it returns at most the rate e^88 or e^709. (McCullagh, Nelder: Generalized
+    linear models, 1989.)
 
     >>> import numpy as np
     >>> o, t = np.asarray([[0.0]]), np.asarray([[3.0]])
@@ -163,8 +163,8 @@ class Poisson(Loss):
     targets = "counts"
 
     def value(self, o: Array, t: Array, *, xp: Namespace) -> Array:
-        """E = (1/n) Σ_k e^(o_k) − t_k o_k."""
-        counted = t * xp.minimum(o, 1000)  # where e^o is infinite t o may be so, too, and ∞ − ∞ is NaN
+        """E = (1/n) Σ_k [e^(o_k) − t_k o_k]."""
+        counted = t * xp.minimum(o, 1000)  # where e^o is infinite, t o could be too, and ∞ − ∞ is NaN
         return xp.sum(xp.exp(o) - counted, axis=-1) / o.shape[-1]
 
     def error(self, o: Array, t: Array, *, xp: Namespace) -> Array:
@@ -179,8 +179,8 @@ class Poisson(Loss):
 class Hinge(Loss):
     """E = (1/n) Σ_k max(0, 1 − t_k o_k) for targets −1 or 1, as in a support vector machine.
 
-    A unit decides by the sign of its output; rows whose t o is 1 or more do not count. At the kink
-    t o = 1 the error is 0, a choice; below it is −t / n. (Cortes, Vapnik: Support-vector networks, 1995.)
+    The sign of an output is the decision; outputs with t o >= 1 add nothing. The error is −t / n where
+    t o < 1; at the kink t o = 1, 0 is chosen. (Cortes, Vapnik: Support-vector networks, 1995.)
 
     >>> import numpy as np
     >>> o, t = np.asarray([[0.5], [1.0], [2.0]]), np.asarray([[1.0], [1.0], [-1.0]])

@@ -1,9 +1,9 @@
-"""Update rules (optimizers): how the gradient changes the weights; and penalties and bounds before them.
+"""Update rules (optimizers), and the penalties and gradient clipping that come before them.
 
-A rule is two functions. `scalars` is called once per step and gives what many weights share (the
-rate, corrections). `element` is elementwise on any slice of the learning weights, so it can run on
-the whole vector, in blocks, or fused. `ALL` lists the rules, `PENALTIES` and `CLIPS` what comes before
-them; tests run over these lists.
+A rule is two functions. `scalars` is called once per step and returns what all weights share (the
+rate, bias corrections). `element` is elementwise on any slice of the learning weights, so it can run on
+the whole vector, in blocks, or fused. `ALL` lists the rules, `PENALTIES` the penalties and `CLIPS` the
+kinds of clipping; tests run over these lists.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Rules that give each weight a rate of its own, by the size or the sign of its gradients.
 
 Where libraries differ, these follow Torch; Lion follows optax. All but Lion square the gradient, which
-has to be below 1e19 in float32 (1e154 in float64): clip it where it may not be.
+must stay below 1e19 in float32 (1e154 in float64): clip it if it may not.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Adagrad:
 class RMSProp:
     """v ← v + (1 − α) (g² − v), w ← w − η g / (√v + ε) (Tieleman and Hinton: Lecture 6.5, 2012).
 
-    As in Torch v begins at 0 without a correction, and ε is added to √v (others add it to v).
+    As in Torch v begins at 0 without bias correction, and ε is added to √v (others add it to v).
 
     Args:
         rate: η, as for GradientDescent.
@@ -106,8 +106,8 @@ class RMSProp:
 class Adadelta:
     """w ← w − η d, d = √(u + ε) / √(v + ε) g, with v and u the moving averages of g² and d².
 
-    v ← v + (1 − ρ) (g² − v) before, u ← u + (1 − ρ) (d² − u) after (Zeiler: ADADELTA, 2012). The paper
-    has no η; it is 1 unless it is given, as in Torch.
+    v ← v + (1 − ρ) (g² − v) comes before d, u ← u + (1 − ρ) (d² − u) after it (Zeiler: ADADELTA, 2012).
+    The paper has no η; its default is 1, as in Torch.
 
     Args:
         rate: η, as for GradientDescent.
@@ -206,11 +206,11 @@ class Adam:
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """w ← w − η λ w, then Adam: weight decay apart from the gradient (Loshchilov and Hutter, 2019).
+    """w ← w − η λ w, then Adam: Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
 
-    As in Torch λ is multiplied by the rate of the step. Biases are left out by a group, at no cost:
-    {"*.b": AdamW(decay=0), "*": AdamW(decay=0.01)}. (Decay that goes through the moments is the
-    penalty L2.)
+    As in Torch λ is multiplied by the rate of the step. To leave out biases, give them a group, at no
+    cost: {"*.b": AdamW(decay=0), "*": AdamW(decay=0.01)}. (For decay that goes through the moments, use
+    the penalty L2.)
 
     Args:
         rate: η, as for GradientDescent.
@@ -250,11 +250,11 @@ class AdamW(Adam):
 
 @dataclass(frozen=True)
 class NAdam:
-    """Adam with Nesterov's look ahead (Dozat: Incorporating Nesterov momentum into Adam, 2016).
+    """Adam with Nesterov momentum (Dozat: Incorporating Nesterov momentum into Adam, 2016).
 
     w ← w − η ((1 − μ) g / c + μ′ m / c′) / (√v̂ + ε), with m, v and v̂ as in Adam. The momentum grows:
     μ = β₁ (1 − ½ · 0.96^(t ψ)), μ′ is that of the next step, c = 1 − Π μ over all steps, c′ = 1 − μ′ Π μ.
-    (Torch's NAdam.) c is a moment of each weight, so that a block that is thawed begins with its own.
+    (Torch's NAdam.) c is kept for each weight, as a moment, so that a thawed block starts with its own.
 
     Args:
         rate: η, as for GradientDescent.
@@ -312,13 +312,13 @@ class Lion:
     """w ← w − η (sign(β₁ m + (1 − β₁) g) + λ w), m ← β₂ m + (1 − β₂) g.
 
     (Chen et al.: Symbolic discovery of optimization algorithms, 2023; optax's lion.) Every weight moves
-    by η, so η is three to ten times smaller than Adam's and λ as much larger. The sign of 0 is 0.
+    by η, so η should be three to ten times smaller than Adam's, and λ as much larger. The sign of 0 is 0.
 
     Args:
         rate: η, as for GradientDescent.
-        beta1: β₁, a number or its text such as "9/10", exact on fractions.
-        beta2: β₂, a number or its text.
-        decay: λ, 0 or more, multiplied by the rate as for AdamW; a number or its text.
+        beta1: β₁, a number, or text such as "9/10", which the exact backend keeps exact.
+        beta2: β₂, a number or text.
+        decay: λ, 0 or more, multiplied by the rate as for AdamW; a number or text.
 
     Raises:
         BackpropError: a rate that is not positive and finite, a β outside [0, 1), a λ below 0.

@@ -1,4 +1,4 @@
-"""Averages of the weights that a rule goes through, which often predict better than the last ones."""
+"""Averages of the weights over the updates, which often predict better than the last weights."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +13,17 @@ from .rule import Rate, RuleState, Update, check_beta
 class Averaged:
     """A rule that keeps an average a of the weights: a ← a + k (w − a) after each of its updates.
 
-    Without `decay` k = 1 / t: the mean of all weights so far (Polyak and Juditsky: Acceleration of
-    stochastic approximation by averaging, 1992). With it k = (1 − d) / (1 − dᵗ): the exponential moving
-    average without a bias to where it began. The weights learn as without it; `learner.averaged(w, s)`
-    are those to predict with. The average is the last moment.
+    Without `decay` k = 1 / t: a is the mean of all weights so far (Polyak and Juditsky: Acceleration of
+    stochastic approximation by averaging, 1992). With it k = (1 − d) / (1 − dᵗ): a is the exponential
+    moving average with bias correction. Training is the same as without it; `learner.averaged(w, s)`
+    returns the averages, to predict with. They are the rule's last moment.
 
     Args:
         rule: any update rule.
         decay: d, 0 <= d < 1, such as 0.999, or None for the mean.
 
     Raises:
-        BackpropError: what is averaged is no rule, or a d outside [0, 1).
+        BackpropError: rule is not an update rule, or decay is outside [0, 1).
 
     >>> import backprop_xp as bp
     >>> rule = Averaged(bp.GradientDescent("1/2"))
@@ -41,19 +41,19 @@ class Averaged:
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Update) or isinstance(self.rule, type):
-            msg = f"what is averaged must be a rule such as bp.Adam(), {got_instead(self.rule)}"
+            msg = f"Averaged needs an update rule such as bp.Adam(), {got_instead(self.rule)}"
             raise BackpropError(msg)
         if self.decay is not None:
             check_beta(self.decay, "decay")
 
     @property
     def moments(self) -> int:
-        """Those of the rule, and the average."""
+        """The number of moments of the rule, and one for the average."""
         return self.rule.moments + 1
 
     @property
     def rate(self) -> Rate:
-        """That of the rule."""
+        """The rate of the rule."""
         return self.rule.rate
 
     def scalars(self, state: RuleState, *, dtype: Any, xp: Namespace) -> tuple[Array, ...]:

@@ -1,4 +1,4 @@
-"""Bounds on the whole gradient, before the rules see it."""
+"""Gradient clipping: bounds on the whole gradient, before the update rules use it."""
 
 from dataclasses import dataclass
 from math import inf
@@ -11,10 +11,10 @@ from ..number import check_positive, is_number, number, read_text
 
 @runtime_checkable
 class Clip(Protocol):
-    """What the learner needs to know of a bound on the gradient."""
+    """What the learner needs of a bound on the gradient."""
 
     def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
-        """The whole gradient, in one vector or many blocks, held within bounds."""
+        """The whole gradient, in one vector or many blocks, within the bound."""
         ...
 
 
@@ -22,12 +22,15 @@ class Clip(Protocol):
 class ClipByNorm:
     """g ← g · min(1, c / ‖g‖), over the whole gradient (Pascanu et al., 2013).
 
-    With r the larger of c and the largest |g| the norm is r ‖g / r‖, whose squares neither overflow nor
-    vanish: any finite gradient is shortened to the length c, and one of zeros or within the bound stays,
-    bit for bit. (Torch divides by ‖g‖ + 1e-6.)
+    The norm is computed as r ‖g / r‖, r being the larger of c and the largest |g|, so that no square
+    overflows or underflows: any longer finite gradient is scaled to the norm c, and one within the bound
+    (also one of zeros) stays the same, bit for bit. (Torch divides by ‖g‖ + 1e-6.)
 
     Args:
         limit: c, the largest norm.
+
+    Raises:
+        BackpropError: limit is not a positive finite number.
 
     >>> import numpy as np
     >>> ClipByNorm(1)((np.asarray([3.0]), np.asarray([4.0])), xp=np)
@@ -42,7 +45,7 @@ class ClipByNorm:
             raise BackpropError(msg)
 
     def factor(self, g: tuple[Array, ...], *, xp: Namespace) -> Array:
-        """What every number of the gradient is multiplied by, min(1, c / ‖g‖); 0-d."""
+        """The factor min(1, c / ‖g‖) of the whole gradient, 0-d."""
         largest: Any = self.limit
         for a in g:
             largest = xp.maximum(xp.max(xp.abs(a)), largest)
@@ -51,7 +54,7 @@ class ClipByNorm:
         return limit / xp.maximum(norm, limit)
 
     def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
-        """The gradient, shortened where it is longer than the limit."""
+        """The gradient, scaled down if its norm is larger than the limit."""
         factor = self.factor(g, xp=xp)
         return tuple(a * factor for a in g)
 
@@ -61,7 +64,10 @@ class ClipByValue:
     """g ← min(max(g, −c), c), each number by itself (Torch's clip_grad_value_).
 
     Args:
-        limit: c, a number, or its text such as "1/100", exact on fractions.
+        limit: c, a number, or text such as "1/100", which the exact backend keeps exact.
+
+    Raises:
+        BackpropError: limit is not a positive finite number.
 
     >>> import numpy as np
     >>> ClipByValue(1)((np.asarray([3.0, 0.5]), np.asarray([-4.0])), xp=np)
@@ -75,6 +81,6 @@ class ClipByValue:
         check_positive(self.limit, "the largest value of a gradient", "1")
 
     def __call__(self, g: tuple[Array, ...], *, xp: Namespace) -> tuple[Array, ...]:
-        """The gradient, cut where it is outside of the limit."""
+        """The gradient, each number clipped to the limit."""
         limit = number(self.limit, xp=xp)
         return tuple(xp.minimum(xp.maximum(a, -limit), limit) for a in g)

@@ -12,9 +12,21 @@ from .rule import Rate, RuleState, check_beta, check_rate, rate_now
 def bounded(old: Array, new: Array, limit: Any, floor: Any, *, xp: Namespace) -> Array:
     """The new weights clipped to |w| <= limit, and kept out of |w| < floor.
 
-    A weight that would get smaller than the floor stops there. If it was at the floor already, it
-    jumps to the floor of the other sign, so that it can change its sign. Zero counts as negative.
+    A weight whose |w| would fall below the floor stops at the floor. If it was at the floor already, it
+    jumps to the floor of the other sign, so that weights can change their sign. Zero counts as negative.
     (The article "backpropagation further backwards" and its program FloatNeuralNet.)
+
+    Args:
+        old: the weights before the update.
+        new: the weights after it, not yet bounded.
+        limit: the largest |w|; None for none.
+        floor: the smallest |w|; None for none.
+        xp: the namespace of the arrays.
+
+    >>> import numpy as np
+    >>> old, new = np.asarray([0.5, 0.25, 0.5]), np.asarray([0.125, 0.125, 2.0])
+    >>> bounded(old, new, 1, 0.25, xp=np).tolist()
+    [0.25, -0.25, 1.0]
     """
     limit, floor = number(limit, xp=xp), number(floor, xp=xp)
     if limit is not None:
@@ -31,14 +43,15 @@ class GradientDescent:
     """w ← w − η g (Cauchy, 1847).
 
     Args:
-        rate: η, a number, or its text such as "1/100", exact on fractions; or one by layer or block name,
-            such as {"dense1": 0.02, "dense2": 0.01}; or a schedule `rate(count, *, xp)`, where count is
-            the number of updates made, a 0-d array in the dtype of w.
+        rate: η, a number, or text such as "1/100", which the exact backend keeps exact; or rates by layer,
+            block or pattern, such as {"dense1": 0.02, "dense2": 0.01}; or a schedule `rate(count, *, xp)`,
+            where count is the number of updates made, a 0-d array in the dtype of w.
         limit: weights are clipped to |w| <= limit after each update.
         floor: weights are kept out of |w| < floor, see `bounded`.
 
     Raises:
-        BackpropError: a rate that is not positive and finite, or not 0 <= floor < limit.
+        BackpropError: a rate that is not positive and finite, or floor and limit without
+            0 <= floor < limit.
 
     >>> import numpy as np
     >>> g, w = np.asarray([1.0, -2.0]), np.asarray([1.0, 1.0])

@@ -1,4 +1,4 @@
-"""Penalties on the weights: what they add to the gradient, and their value beside the loss."""
+"""Penalties on the weights (regularization): what they add to the loss and to the gradient."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -10,10 +10,10 @@ from ..number import check_not_negative, number, read_text
 
 @runtime_checkable
 class Penalty(Protocol):
-    """What the learner needs to know of a penalty on the weights."""
+    """What the learner needs of a penalty on the weights."""
 
     def value(self, w: Array, *, xp: Namespace) -> Array:
-        """What it adds to the objective, 0-d, for a part of the weights; the loss is without it."""
+        """What it adds to the objective, 0-d, for a part of the weights; reported losses are without it."""
 
     def gradient(self, w: Array, *, xp: Namespace) -> Array:
         """What it adds to ∂E/∂w, for a part of the weights."""
@@ -26,7 +26,7 @@ class L1:
     At w = 0 it adds 0, one of its subgradients.
 
     Args:
-        strength: λ, a number, or its text such as "1/100", exact on fractions.
+        strength: λ, a number, or text such as "1/100", which the exact backend keeps exact.
 
     >>> import numpy as np
     >>> L1(0.5).gradient(np.asarray([2.0, 0.0, -4.0]), xp=np).tolist()
@@ -55,7 +55,7 @@ class L2:
     """½ λ Σ w², which adds λ w to the gradient (Hoerl and Kennard: Ridge regression, 1970).
 
     Args:
-        strength: λ, a number, or its text such as "1/100", exact on fractions.
+        strength: λ, a number, or text such as "1/100", which the exact backend keeps exact.
 
     >>> import numpy as np
     >>> L2(0.5).gradient(np.asarray([2.0, -4.0]), xp=np).tolist()

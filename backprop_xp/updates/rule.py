@@ -1,4 +1,4 @@
-"""What an update rule is, and what all rules share: the rate of a step, and checks of settings."""
+"""The interface of update rules, and what they share: the rate of a step, and checks of settings."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -19,10 +19,11 @@ class RuleState(NamedTuple):
 
     Attributes:
         count: the number of updates made, an integer array: 0-d, or one per weight after thawing.
-        rates: one rate per learning weight where rates differ by layer, else ().
+        rates: one rate per learning weight if rates differ by block, else ().
         moments: vectors over the learning weights, such as Adam's m and v.
-        decays: one weight decay per learning weight where decays differ, else ().
-        plateau: the rate, the lowest loss and the epochs since it, of `schedules.Plateau`; else ().
+        decays: one weight decay per learning weight if decays differ by block, else ().
+        plateau: the rate, the lowest loss and the epochs since it, if a rate is a `schedules.Plateau`;
+            else ().
     """
 
     count: Array
@@ -39,13 +40,13 @@ class RuleState(NamedTuple):
 class Update(Protocol):
     """What the learner needs of a rule.
 
-    A rule whose weight decay may differ within one run has a class attribute numbers = ("rate", "decay")
-    and takes its decay from `decay_now`.
+    A rule whose weight decay may differ by block has a class attribute numbers = ("rate", "decay") and
+    takes its decay from `decay_now`. `GradientDescent` is a short example.
     """
 
     @property
     def moments(self) -> int:
-        """The number of its vectors."""
+        """The number of moment vectors that it keeps."""
 
     @property
     def rate(self) -> Rate:
@@ -59,8 +60,8 @@ class Update(Protocol):
 
         Args:
             g: ∂E/∂w of the slice.
-            w: its weights; consumed.
-            rest: its moments, consumed; then the scalars.
+            w: the weights of the slice; consumed.
+            rest: the moments of the slice, consumed; then the scalars.
             xp: the namespace of the arrays.
         """
 
@@ -107,7 +108,7 @@ def _check_schedule(rate: Any) -> None:
     except TypeError as error:
         msg = f"a schedule of rates must be a function rate(count, *, xp), got {rate!r}: {error}"
         raise BackpropError(msg) from error
-    except ValueError:  # a function that tells no signature
+    except ValueError:  # a callable without a signature
         pass
 
 
