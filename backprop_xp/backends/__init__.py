@@ -115,7 +115,7 @@ def resolve(like: Array, name: str | None, device: Any, dtype: Any) -> tuple[Bac
     """Backend, device and dtype: those of the array `like`, else those named.
 
     Raises:
-        BackpropError: `like` and a name that contradict each other, or an unknown name.
+        BackpropError: `like` and a name contradict each other, or a name is unknown.
     """
     if like is None:
         to = get(name)
@@ -137,12 +137,12 @@ def asarray(
     Args:
         data: numbers; their values are kept, and they become floats unless `dtype` says otherwise.
         like: an array whose library, device and, if it is a float, dtype are used.
-        backend: else this library, by name.
-        device: of that library.
+        backend: the name of the library, where `like` is not given.
+        device: a device of that library, such as "cuda:0".
         dtype: 'float32', 'float64'; 'int32' for labels; 'uint8' for bytes, which a net reads as x / 255.
 
     Raises:
-        BackpropError: data that are not numbers, or an unknown name.
+        BackpropError: the data are not numbers, or a name is unknown.
 
     >>> asarray([[1, 2]], backend="exact", dtype="rational").tolist()
     [[Fraction(1, 1), Fraction(2, 1)]]
