@@ -1,4 +1,4 @@
-"""A step as the compiler sees it, after each of its passes: to be printed and read."""
+"""The program of a step after each pass of the compiler, to be printed and read."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from .simplify import common_subexpressions, dead_code, fold_constants
 class StepProgram:
     """The program of a step, after each pass.
 
-    `print` it for the last form, with the buffer each result lands in on the CPU and the kernel that
+    `print` it for the final form, with the buffer that holds each result on the CPU and the kernel that
     computes it on a GPU; index it by the name of a pass for an earlier form.
 
     Args:
@@ -50,7 +50,7 @@ class StepProgram:
         """The step as machine code for this processor: its kernels, their LLVM IR and assembly.
 
         Raises:
-            BackpropError: there is none, and why.
+            BackpropError: there is no machine code for it; the message says why.
         """
         return MachineCode(self._recorded, donate=2)
 
