@@ -213,7 +213,7 @@ def test_a_function_that_the_export_lacks_is_traced_by_ndonnx():
     learner, w, s = of_own(flipped)
     x = of_rows(learner.net, 9, "float32")
     assert_alike(run(bp.to_onnx(learner, w, s, opset=21), x), learner.predict(w, s, x))
-    with pytest.raises(bp.BackpropError, match="has operators of opset 21: write opset=21"):
+    with pytest.raises(bp.BackpropError, match="with operators of opset 21: write opset=21"):
         bp.to_onnx(learner, w, s, opset=17)
 
 
@@ -225,7 +225,7 @@ def test_a_function_that_the_export_lacks_is_traced_by_ndonnx():
         (lambda x, xp: x if x > 0 else -x, "layer 'own', .*has no value"),
         (lambda x, xp: x / x.shape[0], "layer 'own', .*the number of rows is not known"),
         (lambda x, xp: x[:, :2], "layer 'own', .*not subscriptable"),
-        (lambda x, xp: xp.matmul(x, x), "matmul takes two matrices that fit"),
+        (lambda x, xp: xp.matmul(x, x), "matmul needs shapes"),
         (lambda x, xp: xp.sum(x, axis=1), "its output has shape"),
         (lambda x, xp: x + xp.asarray(np.ones(3)), "operands must have the same dtype"),
     ],
