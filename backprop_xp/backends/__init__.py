@@ -54,6 +54,9 @@ def get(name: str | None = None) -> Backend:
     Raises:
         BackendUnavailable: the library is not installed, or finds no device.
         BackpropError: there is no backend of this name.
+
+    >>> get("exact").name
+    'exact'
     """
     name = name or _chosen.get() or os.environ.get("BACKPROP_XP_BACKEND") or "numpy"
     if name not in names():
@@ -87,6 +90,9 @@ def of(a: Array) -> Backend:
 
     Raises:
         BackpropError: the value is not an array, or not of a library that follows the standard.
+
+    >>> of(asarray([1, 2], backend="exact")).name
+    'exact'
     """
     found = _by_type.get(type(a))
     if found is None or not found.owns(a):
@@ -174,7 +180,12 @@ def host(a: Array) -> Any:
 
 
 def copy(value: Any) -> Any:
-    """A copy of every array in a tree."""
+    """A copy of a tree and of every array in it.
+
+    >>> a = asarray([1.0], backend="numpy")
+    >>> copy({"a": a})["a"] is a
+    False
+    """
 
     def copied(a: Array) -> Array:
         to = of(a)

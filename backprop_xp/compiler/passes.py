@@ -25,8 +25,14 @@ class StepProgram:
         recorded: the program of step(w, s, *batch) -> (w, s, …).
 
     Attributes:
-        passes: the program after each pass, by its name.
+        passes: the program after each pass, by the name of the pass.
         plan: its calls and buffers on the CPU.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(3, bp.layers.Linear(1, bias=False)))
+    >>> program = learner.program(np.ones((1, 3), "float32"), np.ones((1, 1), "float32"))
+    >>> print(*program.passes, sep=", ")
+    recorded, common subexpressions, constants folded, dead code, state written back, parts in place
     """
 
     def __init__(self, recorded: Program) -> None:
