@@ -45,26 +45,26 @@ def _parser() -> argparse.ArgumentParser:
         help="where the works run; on a GPU, its ceilings and tests come first (default: cpu)")  # fmt: skip
     add("--gpu", action="store_const", const="cuda", dest="device", help="the same as --device cuda")
     add("--parts", metavar="PART,…", default="",
-        help="of a run on a GPU only truth (products, tests, compute-sanitizer), small (G1, G2, G4 and their "
-        "kernels) or large (G3, G5, with torch.compile), in a JSON of its own")  # fmt: skip
+        help="only these parts of a run on a GPU: truth (products, tests, compute-sanitizer), small (G1, G2, "
+        "G4 and their kernels), large (G3, G5, with torch.compile); the JSON is their own")  # fmt: skip
     add("--works", metavar="W1,G2,…", default="", help="only these works (default: all for the device)")
     add("--contenders", metavar="NAME,…", default="", help="only these (default: all that are installed)")
     add("--rounds", type=int, metavar="N", default=7, help="how often each contender is timed (default: 7)")
-    add("--budget", type=float, metavar="S", help="seconds at most, in all (default: 7200, on a GPU 1400)")
+    add("--budget", type=float, metavar="S", help="the most seconds in all (default: 7200, on a GPU 1400)")
     add("--gigabytes", type=float, metavar="X", default=0.4, help="size of the file of W5 (default: 0.4)")
     add("--quick", action="store_true",
-        help="tiny sizes on the processor, to see that everything runs; the times mean nothing")  # fmt: skip
+        help="tiny sizes on the CPU, to see that everything runs; the times mean nothing")  # fmt: skip
     add("--out", type=Path, metavar="DIR", default=ROOT / "benchmarks" / "results",
         help="the folder for JSON and picture (default: benchmarks/results)")  # fmt: skip
     add("--draw", type=Path, metavar="FILE.json",
-        help="draw the picture and write the tables of docs/performance.md, from an earlier run")  # fmt: skip
+        help="from an earlier run draw the picture and write the tables of docs/performance.md")  # fmt: skip
     add("--list", action="store_true", help="list the works and contenders")
     return parser
 
 
 def _run(args: argparse.Namespace) -> None:
     if args.rounds < 1:
-        msg = f"there is at least one round, got {args.rounds}"
+        msg = f"--rounds must be at least 1, got {args.rounds}"
         raise ValueError(msg)
     if args.device == "cuda" and not args.quick and not machine.gpu():
         msg = "no GPU was found: --gpu needs an NVIDIA GPU and its driver (nvidia-smi shows both)"
@@ -74,10 +74,10 @@ def _run(args: argparse.Namespace) -> None:
         msg = f"a part is one of {', '.join(PARTS)}, got {min(unknown)!r}"
         raise ValueError(msg)
     if parts and args.device != "cuda":
-        msg = "--parts are those of a run on a GPU: add --gpu"
+        msg = "--parts are parts of a run on a GPU: add --gpu"
         raise ValueError(msg)
     if parts and args.works:
-        msg = "give --parts, each of which has its works, or --works"
+        msg = "give either --parts or --works: each part has its own works"
         raise ValueError(msg)
     wanted = ",".join(filter(None, (PARTS[part] for part in parts)))
     chosen = works.find(args.works or wanted, args.device) if wanted or not parts else []
@@ -85,11 +85,11 @@ def _run(args: argparse.Namespace) -> None:
     contenders = _contenders(args.contenders)
     if parts and "large" not in parts:
         contenders = [each for each in contenders if not each.slow]
-    if args.quick:  # without what takes long to compile
+    if args.quick:  # leave out what takes long to compile
         chosen = [works.quick(work) for work in chosen if len(work.widths) < 8]
         contenders = [each for each in contenders if not each.slow]
     budget = args.budget or _BUDGET[args.device]
-    tests = gpu_tests.PATH if not args.quick or not parts else ""  # without a GPU all of them are skipped
+    tests = gpu_tests.PATH if not args.quick or not parts else ""  # on the CPU all of them are skipped
     run = Run(args.device, chosen, contenders, args.rounds, budget, args.out, args.quick, tests, parts)
     for name, what in run.found["missing"].items():
         note(f"{name} does not take part: {what} is not installed")
@@ -103,10 +103,10 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _contenders(words: str) -> list[Contender]:
-    """The contenders of these names, separated by commas; without names all of them."""
+    """The contenders with these names, separated by commas; without names all of them."""
     wanted = {name.strip() for name in words.split(",") if name.strip()}
     if unknown := wanted - {each.name for each in CONTENDERS}:
-        msg = f"there is no contender {', '.join(sorted(unknown))}; --list names them"
+        msg = f"there is no contender {', '.join(sorted(unknown))}: --list shows the names"
         raise ValueError(msg)
     return [each for each in CONTENDERS if not wanted or each.name in wanted]
 

@@ -1,4 +1,4 @@
-"""What all contenders share: the first weights, and rows in files, which most works read into memory."""
+"""The data that all contenders share: first weights, and rows in files, which most works read into memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from .works import Work
 
-_AT_ONCE = 8192  # rows that are drawn and written together
+_AT_ONCE = 8192  # how many rows are drawn and written together
 
 Blocks = list[tuple[Any, Any]]  # (w, b) of each layer, w in × out; b is None where there is none
 
@@ -37,7 +37,7 @@ class Data:
 
 
 def make(work: Work, folder: Path) -> None:
-    """Draw random weights and rows, which are enough for timing, and write them to the folder."""
+    """Draw random weights and rows, good enough for timing, and write them to the folder."""
     draw = np.random.default_rng(7)
     weights: dict[str, Any] = {}
     for k, (m, n) in enumerate(zip(work.widths, work.widths[1:], strict=False), 1):

@@ -1,15 +1,15 @@
-"""W8: the estimators beside other libraries' MLPs, how long `fit` takes and what it is worth.
+"""W8: the estimators compared with other libraries' MLPs: how long `fit` takes, and how good the result is.
 
     python -m benchmarks.estimators                        # some minutes
     python -m benchmarks.estimators --rounds 3 --only wine,diabetes
     python -m benchmarks.estimators --score a.json         # accuracy alone, on a busy machine
     python -m benchmarks.estimators --scores a.json        # times alone, on a quiet one
 
-scikit-learn's are there always; skorch and Keras, see `mlps.py`, where they are installed. All get the same
+scikit-learn always takes part; skorch and Keras (see `mlps.py`) where they are installed. All get the same
 rows of float64, standardised in advance, the same widths, Adam with the same rate and constants, batches of
-min(200, rows), the same number of epochs, no penalty, and none stops early. Their fits are timed in
-interleaved rounds after a first one, with one thread each. A cold fit is the first one of a new process,
-whose imports are not counted. Accuracy, for numbers R², is the mean over folds and seeds.
+min(200, rows), the same number of epochs, no penalty, and no early stopping. Fits are timed in interleaved
+rounds after a warm-up, with one thread each. A cold fit is the first one in a new process, imports not
+counted. Accuracy (R² for regression) is the mean over folds and seeds.
 """
 
 import argparse
@@ -37,14 +37,14 @@ WIDTHS = (100,)
 
 
 class Case(NamedTuple):
-    """A table to be learnt.
+    """A table to learn.
 
     Attributes:
-        rows: how many; of scikit-learn's own sets all.
-        epochs: of a fit.
-        rate: of Adam.
-        folds: of the cross-validation.
-        seeds: of the folds and of first weights.
+        rows: the number of rows; scikit-learn's own data sets are used whole.
+        epochs: the epochs of a fit.
+        rate: the learning rate of Adam.
+        folds: the folds of the cross-validation.
+        seeds: how many seeds, for the folds and the first weights.
     """
 
     rows: int
@@ -67,7 +67,7 @@ CASES = {
 
 
 def data(name: str) -> tuple[Any, Any]:
-    """The rows of a case, and their targets; numbers are standardised."""
+    """The rows of a case, and their targets; columns and numeric targets are standardised."""
     from sklearn import datasets
 
     own = {"wine": "load_wine", "diabetes": "load_diabetes", "breast cancer": "load_breast_cancer",
@@ -79,7 +79,7 @@ def data(name: str) -> tuple[Any, Any]:
 
 
 def covertype_shaped(n: int) -> tuple[Any, Any]:
-    """Ten numbers, two groups of 4 and 40 columns of which one is 1, and seven classes of a random net."""
+    """Ten numbers, two one-hot groups of 4 and 40 columns, and seven classes given by a noisy random net."""
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=(n, 10))
     groups = [np.eye(k)[rng.integers(0, k, n)] for k in (4, 40)]
@@ -90,7 +90,7 @@ def covertype_shaped(n: int) -> tuple[Any, Any]:
 
 
 def estimators(name: str, seed: int = 0) -> dict[str, Callable[[], Any]]:
-    """What makes each estimator of a case, unfitted: ours, scikit-learn's, and those that are installed."""
+    """For each library that is installed, a function that returns an unfitted estimator."""
     case, numbers = CASES[name], name == "diabetes"
 
     def ours() -> Any:
@@ -134,7 +134,7 @@ def times(name: str, rounds: int) -> dict[str, Any]:
 
     def fit(who: str) -> None:
         with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of convergence, which is not waited for
+            warnings.simplefilter("ignore")  # that it did not converge
             made[who].fit(x, y)
 
     found: dict[str, list[float]] = {who: [] for who in made}
@@ -161,7 +161,7 @@ def _cold(name: str, who: str) -> str:
 
 
 def accuracy(name: str) -> dict[str, float]:
-    """The mean score of each over folds and seeds, all rows being held out once for each seed."""
+    """The mean score of each estimator over folds and seeds; each seed holds out every row once."""
     from sklearn.model_selection import KFold, StratifiedKFold
     from threadpoolctl import threadpool_limits
 
@@ -178,7 +178,7 @@ def accuracy(name: str) -> dict[str, float]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The results as rows of Markdown: how much longer each rival took, milliseconds, and scores."""
+    """The results as a Markdown table: milliseconds, how many times as long each rival took, and scores."""
     host, versions, cases = found["machine"], found["versions"], found["cases"]
     about = f"{host['processor']}, {host['cores']} cores, {found['date']}"
     who = list(next(iter(cases.values()))["seconds"])

@@ -17,7 +17,7 @@ _CUPY, _MANY, _OWN_EAGER = "ours cupy", "ours cupy 256 a graph", ("ours cupy eag
 
 
 class Goal(NamedTuple):
-    """One thing to reach, at up to three levels.
+    """One goal, at up to three levels.
 
     Attributes:
         work: the name of a work, or the stem of several; "all" for a run on a GPU as a whole.
@@ -29,9 +29,9 @@ class Goal(NamedTuple):
             'memory': share of the memory of the rival that needs least;
             'megabytes', 'kernels' (of a step), 'microseconds' (of a step);
             'bitwise': share of the tests of replays that passed;
-            'no dW': no array for the gradient of the weights; to be read in the code, not measured.
-        rivals: those it is compared with, where they took part.
-        must: the lowest acceptable value; of the measures in `_AT_MOST` the highest.
+            'no dW': no array for the gradient of the weights; it is checked in the code, not measured.
+        rivals: the contenders it is compared with, where they took part.
+        must: the lowest acceptable value; for the measures in `_AT_MOST` the highest.
         goal: a better value.
         stretch: a better one still.
     """
@@ -142,7 +142,7 @@ def _judged(goal: Goal, level: str, name: str, measured: dict[str, Any] | None) 
 
 
 def compared(goal: Goal, work: dict[str, Any]) -> tuple[float | None, str]:
-    """The measured value and the rival it refers to; None where ours or all rivals took no part."""
+    """The measured value and the rival it refers to; None if our contender or all rivals took no part."""
     if goal.measure == "bitwise":
         ran = [kind for kind in work["replay"] if kind != "skipped"]
         return (ran.count("passed") / len(ran) if ran else None), ""

@@ -1,4 +1,4 @@
-"""What a first run on a GPU looks at beside times, each in a process of its own: one fault ends no other.
+"""The checks of a run on a GPU beside timing, each in a process of its own, so that a crash ends no other.
 
 Run as `python -m benchmarks.gpu_checks WHAT DEVICE …`; a line of JSON is printed. On the device 'cpu' the
 stand-in of the tests takes the place of CuPy, so that all of this can be tried.
@@ -33,15 +33,15 @@ ALIGNMENTS = (4, 8, 16, 256)  # bytes, of the result and of the vector
 BOUNDS = {"float32": 2**-21, "tf32": 2**-8, "bfloat16": 2**-6, "float16": 2**-9}
 _AT_ONCE = 8
 _SANITIZER = "compute-sanitizer"
-_STEPS = 64  # that are profiled
-_MOST_KERNELS = 24  # that are listed
+_STEPS = 64  # how many steps are profiled
+_MOST_KERNELS = 24  # how many kernels are listed
 
 Found = dict[str, Any]
 
 
 # ---------------------------------------------------------------- the programs
 def stand_in() -> Any:
-    """The tests' stand-in, as if it were CuPy and found a GPU."""
+    """Install the tests' stand-in in place of CuPy, as if there were a GPU; return it."""
     path = ROOT / "tests" / "fake_cupy.py"
     spec = importlib.util.spec_from_file_location("fake_cupy", path)
     assert spec is not None
@@ -57,11 +57,11 @@ def stand_in() -> Any:
 
 
 def product(cupy: Any, epilogue: str, precision: str, alignment: int) -> Found:
-    """Products with an epilogue, of matrices and a vector that are aligned to so many bytes and no more.
+    """Products with an epilogue, of matrices and a vector that are aligned to exactly so many bytes.
 
     Returns:
-        The shapes that were done in one kernel and those that were not, and the largest error, as a share of
-        the bound of its precision.
+        The shapes that ran as one kernel and those that are not supported, and the largest error, as a share
+        of the bound for this precision.
     """
     multiply, draw = internals.unguarded_products(cupy, precision), np.random.default_rng(0)
     found: Found = {"done": [], "not supported": [], "error": 0.0}
@@ -99,7 +99,7 @@ def product(cupy: Any, epilogue: str, precision: str, alignment: int) -> Found:
 
 
 def scan(cupy: Any) -> Found:
-    """A few steps by graphs, on rows of the device and of the host."""
+    """A few steps by graphs, on rows on the device and on the host."""
     net = bp.chain(20, bp.Dense(16, bp.activations.ReLU(">")), bp.Dense(10))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))
     draw = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def scan(cupy: Any) -> Found:
 
 
 def kernels(device: str, name: str) -> Found:
-    """Microseconds of each kernel of a step, and how often it runs, by the profiler of Torch."""
+    """The microseconds of each kernel of a step, and how often it runs, by Torch's profiler."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -146,16 +146,16 @@ def main(what: str, device: str, *rest: str) -> None:
         else:
             cupy = stand_in() if device == "cpu" else __import__("cupy")
             found = scan(cupy) if what == "scan" else product(cupy, rest[0], rest[1], int(rest[2]))
-    except Exception as error:  # told to whoever reads the line
+    except Exception as error:  # reported to the process that reads the line
         found = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
     print(json.dumps(found), flush=True)
     if "failed" in found:
         sys.exit(1)
 
 
-# ---------------------------------------------------------------- those who ask them
+# ---------------------------------------------------------------- running the programs
 def ask(words: Sequence[str], seconds: float, device: str, before: Sequence[str] = ()) -> Found:
-    """What one program finds."""
+    """Run one program; return what it finds, or why it failed."""
     what, *rest = words
     command = ["-m", f"{__package__}.gpu_checks", what, device, *rest]
     status, out, err = program(command, seconds, device, before)
@@ -168,7 +168,7 @@ def ask(words: Sequence[str], seconds: float, device: str, before: Sequence[str]
 
 
 def products(seconds: float, device: str) -> Iterator[tuple[str, Found]]:
-    """Every epilogue in every precision at every alignment, some at a time; a faulty one faults alone."""
+    """Every epilogue in every precision at every alignment, some at a time; a crash affects only its own."""
     few = device == "cpu"
     cases = combinations(("", "add", "add maximum", "sum"), ("float32",) if few else BOUNDS, ALIGNMENTS)
     chosen = [case for case in cases if not few or (case[0] in ("", "sum") and case[2] in (4, 16))]

@@ -1,4 +1,4 @@
-"""The tests of the GPU as a part of a run: their counts, and what failed and why."""
+"""The GPU tests as a part of a run: their counts, and what failed and why."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ _WHY = re.compile(r"^(?:FAILED|ERROR) [^\s:]+::(.+?) - (.*)$", re.M)
 def run(path: str, seconds: float, device: str) -> dict[str, Any]:
     """Run a test file: counts, the tests that failed, and the end of what was printed."""
     words = ["-m", "pytest", path, "-v", "-rfE", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    words += ["-o", "filterwarnings=default"]  # what a driver or another version warns of is no failure
+    words += ["-o", "filterwarnings=default"]  # warnings of other versions are no failure
     status, out, err = program(words, seconds, device)
     cases = read(out)
     end = (out + err).strip().splitlines()[-15:]

@@ -1,4 +1,4 @@
-"""What insight costs beside a step: counts, votes, agreement and shares on 784-512-256-10, batch 128.
+"""The time of insight compared with a step: counts, votes, agreement, shares; 784-512-256-10, batch 128.
 
     python -m benchmarks.insight
 

@@ -1,4 +1,4 @@
-"""All that the benchmarks use of the library's internals: to be changed when those are renamed."""
+"""Everything that the benchmarks use of the library's internals, in one place for when these change."""
 
 from typing import Any
 
@@ -16,23 +16,23 @@ def graph_bytes(compiled: Any) -> int:
 
 
 def without_epilogues() -> None:
-    """Run what would go with a product as kernels of its own."""
+    """Run the epilogues of products as kernels of their own."""
     products.Products.matmul_with_epilogue = lambda *_: False  # type: ignore[method-assign]
 
 
 def time_algorithms() -> None:
-    """Take the fastest of the algorithms that cuBLASLt offers for a product, not its first."""
+    """Use the fastest of the algorithms that cuBLASLt offers for a product, not the first."""
     products.TIMED = True
 
 
 def unguarded_products(cupy: Any, precision: str) -> Any:
-    """Products that take vectors of any alignment, to see what cuBLASLt makes of them."""
+    """Products that pass vectors of any alignment to cuBLASLt, to check what it computes."""
     products.VECTOR_BYTES = 4
     return products.Products(cupy, precision)
 
 
 def stand_in(fake: Any) -> None:
-    """Take the tests' stand-in for cuBLASLt and for row kernels."""
+    """Use the tests' stand-in for cuBLASLt and for row kernels."""
     library = fake.Lt(strict=False)
     cublaslt.loaded = lambda: library
     row_kernel.compiled = fake.rows

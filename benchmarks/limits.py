@@ -1,4 +1,4 @@
-"""The machine's ceilings, and the least time that a step of a work could take under them."""
+"""The machine's ceilings, such as its bandwidth, and the shortest time that a step could take under them."""
 
 import json
 from typing import Any
@@ -10,12 +10,12 @@ Ceilings = dict[str, Any]
 
 
 def measure(memory: float, seconds: float, device: str) -> Ceilings:
-    """Measure the ceilings of the machine; with versions, and what failed.
+    """Measure the ceilings of the machine; also return versions, and what failed.
 
     Args:
-        memory: bytes of the GPU's memory.
+        memory: the size of the GPU's memory in bytes.
         seconds: how long it may take.
-        device: 'cuda'; 'cpu' to try whether this works.
+        device: 'cuda'; 'cpu' only to check that this runs.
     """
     n = 256 if device == "cpu" else 8192 if memory > 6e9 else 4096
     size = 1 << 22 if device == "cpu" else int(min(4e9, memory / 4))
@@ -36,17 +36,17 @@ def measure(memory: float, seconds: float, device: str) -> Ceilings:
 def least_seconds(
     work: Work, best: dict[str, float], own: float | None, resident: float | None
 ) -> float | None:
-    """The time of a step at the limit of its work; None where the limit was not measured.
+    """The shortest time that a step can take at the limit of its work; None if that was not measured.
 
     A 'product' work is bound by its matrix products, a 'weights' work by four passes over the weights at
     the speed of a copy, a 'stream' work by the slower of the bus and the step on rows on the GPU.
 
     Args:
         work: the work.
-        best: the ceilings.
-        own: the best rate of matrix products among the contenders of this work, FLOP/s; used where
-            there is no ceiling.
-        resident: seconds of the library's step on rows that are on the GPU already.
+        best: the measured ceilings.
+        own: the best rate of a matrix product among the contenders of this work, FLOP/s; used where no
+            ceiling was measured.
+        resident: the seconds of the library's step on rows that are already on the GPU.
     """
     if work.limit == "product":
         rate = best.get(work.precision, own)

@@ -1,9 +1,9 @@
-"""skorch and Keras as W8 fits them: the net, rule, batches and epochs of the estimators, each at its best.
+"""skorch and Keras for W8: the net, rule, batches and epochs of the estimators, with their fastest settings.
 
-Both compute in float32, as they do unless told otherwise, where scikit-learn and our estimators compute in
-the float64 of the rows. Keras runs on JAX with a compiled step, faster there than on Torch, and its model is
-made and compiled once: a further fit begins with the first weights again. skorch's callbacks are off, its
-Adam is fused, and rows come as whole batches, not one by one.
+Both compute in float32, their default, while scikit-learn and our estimators compute in the float64 of the
+rows. Keras runs on JAX, where it is faster than on Torch, with a compiled step; its model is built and
+compiled once, and each fit begins with the first weights again. skorch's callbacks are off, its Adam is
+fused, and rows come as whole batches, not one by one.
 """
 
 import os
@@ -14,18 +14,18 @@ import numpy as np
 
 from .contenders import installed
 
-STEPS = 32  # that Keras makes between two looks at its callbacks
+STEPS = 32  # how many steps Keras makes in one compiled call
 
 
 class MLP(ABC):
-    """The base: what is fitted, how long, and the score of what it predicts.
+    """The base class: settings of the fit, and the score of the predictions.
 
     Args:
-        width: units of the hidden layer.
-        numbers: whether the targets are, else classes.
-        rate: of Adam.
-        epochs: of a fit.
-        seed: of the first weights.
+        width: the units of the hidden layer.
+        numbers: whether the targets are numbers; else they are classes.
+        rate: the learning rate of Adam.
+        epochs: the epochs of a fit.
+        seed: the seed of the first weights.
     """
 
     def __init__(self, width: int, numbers: bool, rate: float, epochs: int, seed: int) -> None:
@@ -36,7 +36,7 @@ class MLP(ABC):
         return 1 if self.numbers else int(y.max()) + 1
 
     def told(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Rows as float32, and targets as a column of it, or as labels."""
+        """Rows as float32, and targets as a column of float32 or as labels."""
         return x.astype("float32"), y.astype("float32")[:, None] if self.numbers else y.astype("int64")
 
     @abstractmethod
@@ -45,10 +45,10 @@ class MLP(ABC):
 
     @abstractmethod
     def predicted(self, x: Any) -> Any:
-        """What the net says of rows, a row each."""
+        """The outputs of the net, a row for each row of x."""
 
     def score(self, x: Any, y: Any) -> float:
-        """R² of numbers, or the share of right answers."""
+        """R² for numbers, accuracy for classes."""
         from sklearn.metrics import accuracy_score, r2_score
 
         found = self.predicted(x.astype("float32"))
@@ -92,7 +92,7 @@ class Skorch(MLP):
         return self
 
     def predicted(self, x: Any) -> Any:
-        """What the module says."""
+        """The outputs of the module."""
         return self.net.forward(x).numpy()
 
 
@@ -107,7 +107,7 @@ class Keras(MLP):
         self.keras, self.model = keras, None
 
     def fit(self, x: Any, y: Any) -> "Keras":
-        """Fit from the first weights; the model is made where there is none yet."""
+        """Fit from the first weights; the model is built at the first call."""
         if self.model is None:
             self._make(x.shape[1], self.outputs(y))
         for variable, value in self._first:
@@ -135,7 +135,7 @@ class Keras(MLP):
         self._first = [(each, np.asarray(each)) for each in variables]
 
     def predicted(self, x: Any) -> Any:
-        """What the model says."""
+        """The outputs of the model."""
         return np.asarray(self.model.predict(x, batch_size=len(x), verbose=0))
 
 
@@ -144,6 +144,6 @@ _NEEDS = {"skorch": ("skorch", "torch"), "Keras": ("keras", "jax")}
 
 
 def missing(name: str) -> str:
-    """Why a contender cannot be fitted here; empty where it can."""
+    """Why a library cannot take part here; empty if it can."""
     absent = [each for each in _NEEDS[name] if not installed(each)]
     return f"{name} is left out: {' and '.join(absent)} not installed" if absent else ""

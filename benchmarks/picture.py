@@ -1,4 +1,4 @@
-"""The picture of a run: for each work, how many times as long the others need."""
+"""The picture of a run: for each work, how many times as long the other libraries take."""
 
 from pathlib import Path
 from typing import Any
@@ -37,22 +37,22 @@ _PANELS = {
 
 
 def draw(found: dict[str, Any], to: Path) -> list[Path]:
-    """Draw it as .svg and as .png.
+    """Draw the picture as .svg and as .png; return their paths.
 
     Args:
         found: the results of a run.
-        to: the path, without its ending.
+        to: the path, without a suffix.
 
     Raises:
         ValueError: the results are of a quick run, or of works that are not drawn.
         ImportError: matplotlib is not installed.
     """
     if found["quick"]:
-        msg = "a quick run's figures mean nothing, so they are not drawn"
+        msg = "the times of a quick run mean nothing, so they are not drawn"
         raise ValueError(msg)
     shown = [each for each in found["works"] if each["ratios"] and (each["name"] in _CPU or found["gpu"])]
     if not shown:
-        msg = "none of the works that are drawn was timed"
+        msg = "no work that the picture shows was timed"
         raise ValueError(msg)
     import matplotlib as mpl
 

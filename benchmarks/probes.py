@@ -33,7 +33,7 @@ def _best(run: Callable[[], Any], ready: Callable[[], Any], times: int) -> float
 
 
 def of_processor(n: int, size: int) -> Iterator[Figure]:
-    """Figures of the processor, by NumPy; they serve only to try the rest."""
+    """Figures of the CPU, by NumPy; they serve only to check that the rest runs."""
     a, b = (np.zeros(size // 8, dtype="float32") for _ in range(2))
     m = np.ones((n, n), dtype="float32")
     yield "copy", lambda: 2 * a.nbytes / _best(lambda: np.copyto(b, a), int, 2)
@@ -42,7 +42,7 @@ def of_processor(n: int, size: int) -> Iterator[Figure]:
 
 
 def of_gpu(n: int, size: int, device: str = "cuda") -> Iterator[Figure]:
-    """Figures of the GPU, by Torch rather than by our own code; on the device 'cpu' to try the rest."""
+    """Figures of the GPU, by Torch rather than our own code; device 'cpu' serves to check that this runs."""
     import torch
 
     ready = torch.cuda.synchronize if device == "cuda" else int
@@ -91,10 +91,10 @@ def main(device: str, n: str, size: str) -> None:
         for name, measure in figures:
             try:
                 found = {"name": name, "value": measure()}
-            except Exception as error:  # the other figures are measured all the same
+            except Exception as error:  # the other figures are still measured
                 found = {"name": name, "failed": f"{type(error).__name__}: {error}"}
             print(json.dumps(found), flush=True)
-    except Exception as error:  # Torch is not there, or finds no GPU
+    except Exception as error:  # Torch is not installed, or finds no GPU
         print(json.dumps({"name": "all", "failed": f"{type(error).__name__}: {error}"}), flush=True)
 
 

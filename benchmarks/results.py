@@ -78,7 +78,7 @@ def _entry(work: Work, entry: Entry, product: float | None, least: float | None)
 
 
 def write(found: Found, path: Path) -> None:
-    """Write the JSON, without paths of this machine, to a new file that then takes the place of the old."""
+    """Write the JSON, without paths of this machine, to a new file that then replaces the old one."""
     text = json.dumps(found, indent=1).replace(str(ROOT), ".")
     partly = path.with_suffix(".partly")
     partly.write_text(text + "\n", encoding="utf-8")
@@ -86,13 +86,13 @@ def write(found: Found, path: Path) -> None:
 
 
 def read(path: Path) -> Found:
-    """Read the JSON of a run; what the earliest runs lack is filled in.
+    """Read the JSON of a run; fields that the earliest runs lack are filled in.
 
     Raises:
         ValueError: the file does not hold the results of a run.
     """
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict) or not {"works", "machine", "quick"} <= found.keys():
-        msg = f"{path.name} holds no results of a run"
+        msg = f"{path.name} does not hold the results of a run: give a JSON of benchmarks/results"
         raise ValueError(msg)
     return {"device": "cpu", "gpu": {}, "ceilings": {}, "tests": {}, "failed": {}} | found

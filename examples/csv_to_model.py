@@ -1,8 +1,8 @@
-"""Train on a CSV file, stop in time, save the model, and predict the held-out rows.
+"""Train on a CSV file with early stopping, save the model, and predict the held-out rows.
 
     python examples/csv_to_model.py flowers.csv kind
 
-All columns but the target must be numbers; the target is taken as classes.
+All columns but the target must be numbers; the values of the target are classes.
 """
 
 import csv
@@ -24,7 +24,7 @@ def main(path: str, target: str, epochs: int = 100) -> float:
 
     order = np.random.default_rng(0).permutation(len(x))
     held, kept = order[: len(x) // 5], order[len(x) // 5 :]
-    x = (x - x[kept].mean(axis=0)) / x[kept].std(axis=0)  # keep these two as well, to predict other rows
+    x = (x - x[kept].mean(axis=0)) / x[kept].std(axis=0)  # keep mean and std too, to predict other rows
 
     net = bp.chain(len(columns), bp.Dense(32, bp.relu), bp.Dense(len(classes)))
     learner = bp.Learner(net, bp.softmax_cross_entropy, bp.Adam(0.01))

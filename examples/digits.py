@@ -1,4 +1,4 @@
-"""A real data set: 1,797 handwritten digits, a tenth of them held out. Needs scikit-learn, which has them.
+"""A real data set: 1,797 handwritten digits, a tenth of them held out. Needs scikit-learn for the data.
 
 python examples/digits.py
 """
@@ -19,10 +19,10 @@ def main(epochs: int = 20) -> float:
         bp.chain(64, bp.Dense(64, bp.relu), bp.Dense(10)), bp.softmax_cross_entropy, bp.Adam(0.003)
     )
     w, s, history = bp.fit(learner, *learner.init(seed=0), bp.data.Stored(x[kept], t[kept]), epochs=epochs)
-    metrics = {"accuracy": bp.metrics.accuracy, "which for which": bp.metrics.confusion_matrix}
+    metrics = {"accuracy": bp.metrics.accuracy, "confusion": bp.metrics.confusion_matrix}
     found = bp.train.measure(learner, w, s, bp.data.Stored(x[held], t[held]), metrics)
-    print(f"{found['accuracy']:.1%} right; rows are digits, columns what they were taken for:")
-    print(np.asarray(found["which for which"], dtype=int))
+    print(f"{found['accuracy']:.1%} right; rows are digits, columns what they were predicted as:")
+    print(np.asarray(found["confusion"], dtype=int))
     return found["accuracy"]
 
 

@@ -1,4 +1,4 @@
-"""A training that can be killed at any moment and started again: it goes on with the same bits.
+"""Training that can be killed at any moment and started again: it ends with the same bits.
 
 python examples/resume.py runs/a
 """

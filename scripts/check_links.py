@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Page(HTMLParser):
-    """The links of a page, and what can be linked to in it."""
+    """The links of a page, and the anchors that can be linked to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: "list[tuple[str, str | None]]") -> None:
-        """Note what a tag links to, and its names."""
+        """Collect the links and the anchors of a tag."""
         for name, value in attrs:
             if value and name in ("href", "src"):
                 self.links.append(value)
@@ -42,7 +42,7 @@ def dead(folder: Path) -> Iterator[str]:
             if to.scheme or to.netloc:
                 continue
             file = (path.parent / unquote(to.path)).resolve() if to.path else path
-            scripted = "articles" in path.parent.parts  # whose anchors are made by their script
+            scripted = "articles" in path.parent.parts  # their script makes the anchors
             if not file.exists() or (
                 file in pages and not scripted and unquote(to.fragment) not in pages[file].anchors
             ):
@@ -61,7 +61,7 @@ def dead_in_repository() -> Iterator[str]:
 
 
 def main(folder: str) -> None:
-    """Print the dead links, if any, and fail then."""
+    """Print the dead links, and exit with status 1 if there are any."""
     found = [*dead(Path(folder)), *dead_in_repository()]
     sys.exit("\n".join(["dead links:", *found]) if found else 0)
 

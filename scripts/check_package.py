@@ -2,7 +2,7 @@
 
     python scripts/check_package.py
 
-It checks what a wheel can lose (the marker py.typed, the articles' data, the command) and makes a step.
+It checks what a wheel can lack (the marker py.typed, the articles' data, the command) and trains a step.
 """
 
 import json

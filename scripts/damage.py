@@ -1,11 +1,11 @@
-"""Damage model files in every way and check that a reader never takes one for good.
+"""Damage model files in many ways and check that no damaged file is read as a good one.
 
     python scripts/damage.py [COUNT] [--seed N]
 
-Bits are flipped, bytes are changed, added, left out and moved, files end early. Whatever comes of that must
-be refused by a named error, or be the weights and state that were saved. Every third file is given a new
-hash, as someone with bad intentions would: it may hold other numbers then, but must be refused by a named
-error, or be a learner that fits its weights. Nothing may take longer than a second of processor time.
+Bits are flipped, bytes are changed, inserted, deleted and moved, files are cut. Reading the result must
+raise a BackpropError, or return the weights and state that were saved. Every third file is given a new
+hash, as an attacker would: it may then hold other numbers, but reading it must raise a BackpropError, or
+return a learner that fits its weights. Nothing may take longer than a second of CPU time.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def values(w: Any, s: Any) -> list[Any]:
 
 
 def damaged(data: bytes, drawn: random.Random) -> bytes:
-    """A file with one or a few things wrong."""
+    """The file with one or a few things damaged."""
     changed = bytearray(data)
     header = 8 + int.from_bytes(data[:8], "little")
     for _ in range(drawn.choice((1, 1, 1, 2, 5))):
@@ -88,7 +88,7 @@ def with_hash(data: bytes) -> bytes:
 
 
 def attempt(path: Path, whole: tuple[bytes, Any], k: int) -> str:
-    """Damage number k, read; what came of it, in a word."""
+    """Read the file with damage number k; return the outcome in a few words."""
     drawn = random.Random(k)
     data, wanted = whole
     bad = damaged(data, drawn)
@@ -111,7 +111,7 @@ def attempt(path: Path, whole: tuple[bytes, Any], k: int) -> str:
 
 
 def main() -> int:
-    """Damage as often as was asked for."""
+    """Damage COUNT files, and print how often each outcome occurred."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("count", nargs="?", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,8 +2,8 @@
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python scripts/devices.py [--large]
 
-The net of scripts/workers.py is trained on 1, 2, 4, … devices, then stopped after each epoch and taken up by
-another number. With --large also 784-512-256-10 with dropout in batches of 1,024.
+A small net is trained on 1, 2, 4, … devices, then stopped after each epoch and continued on another number of
+devices. With --large also 784-512-256-10 with dropout in batches of 1,024.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def train(count: int, batch: int) -> str:
 
 
 def small() -> tuple[bp.Learner, bp.data.Teacher]:
-    """A small net, and rows that lie on one device."""
+    """A small net, and rows that are on one device."""
     net = bp.chain(4, bp.Dense(8, bp.tanh), bp.layers.Dropout(0.25), bp.Dense(1))
     learner = bp.Learner(net, update={"*.b": bp.GradientDescent(0.05), "*": bp.Adam(0.01)})
     return learner, bp.data.Teacher(1, 59, 4, hidden=(4,), backend="jax")
@@ -46,7 +46,7 @@ def large(count: int) -> str:
 
 
 def taken_up(counts: list[int], folder: Path) -> str:
-    """The bits of a run that so many devices go on with in turn."""
+    """The bits of a run of which each epoch is trained on the next number of devices."""
     learner, data = small()
     for epochs, count in enumerate(counts, 1):
         with bp.RunDir(folder) as run:
@@ -57,7 +57,7 @@ def taken_up(counts: list[int], folder: Path) -> str:
 
 
 def refused(folder: Path) -> str:
-    """What is said where processes take up a run of devices."""
+    """The error message when processes continue a run of devices."""
     learner, data = small()
     with bp.RunDir(folder) as run:
         w, s = run.restore(learner, backend="jax") or learner.init(7, backend="jax")
@@ -65,11 +65,11 @@ def refused(folder: Path) -> str:
             bp.fit(learner, w, s, data, epochs=9, batch_size=32, run=run, workers=bp.workers.Alone())
         except bp.BackpropError as error:
             return str(error)
-    return "a run of devices is taken up by processes"
+    return "a run of devices was continued by processes, and should have been refused"
 
 
 def main() -> int:
-    """Compare, and say what was found."""
+    """Compare the bits, and print them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--large", action="store_true")
     args = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Fill a disk under a training and check that nothing is lost.
+"""Let a disk run full during training, and check that nothing is lost.
 
     python scripts/full_disk.py
 
 A net is trained in a run directory on a tmpfs of 128 KiB, in a mount namespace of its own, and keeps every
-checkpoint, until there is no room. That must be a named error; no temporary file may stay, and every
-checkpoint that was announced must verify. Once there is room again the run goes on from the newest, to the
-weights and state of a training that was never stopped, bit for bit.
+checkpoint until the disk is full. That must raise a BackpropError; no temporary file may be left, and every
+checkpoint that was announced must verify. Once there is room again, the run must go on from the newest one,
+and end with the weights and state of a run that was never stopped, bit for bit.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
 def train(folder: Path | None, keep: int, told: list[int]) -> str:
-    """Train to the end; the bits of weights and state."""
+    """Train to the end; return a hash of weights and state."""
     net = bp.chain(4, bp.Dense(8, bp.tanh), bp.Dense(1))
     learner, data = bp.Learner(net, update=bp.Adam(0.01)), bp.data.Teacher(1, 120, 4, hidden=(4,))
     settings: dict[str, Any] = {"epochs": 5, "batch_size": 16}
@@ -64,12 +64,12 @@ def inside(disk: Path) -> None:
 
 
 def main() -> int:
-    """Mount the disk and check; 77 where that may not be done here."""
+    """Mount the disk and check; exit status 77 if this system does not allow that."""
     if sys.argv[1:2] == ["--inside"]:
         inside(Path(sys.argv[2]))
         return 0
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
-        print("no mount namespace may be made here: nothing was checked")
+        print("nothing was checked: this system does not allow users to create a mount namespace")
         return 77
     with tempfile.TemporaryDirectory() as disk:
         mount = 'mount -t tmpfs -o size=128k tmpfs "$1" && exec "$2" "$3" --inside "$1"'

@@ -2,11 +2,11 @@
 
     python scripts/kill.py [COUNT] [--backend NAME] [--seed N]
 
-A small net is trained in a run directory that is saved after every step. The process is ended by
-SIGKILL, at its start and while it writes too, and started anew until it is done. After each kill the newest
+A small net is trained in a run directory, with a checkpoint after every step. The process is killed by
+SIGKILL, also at its start and while it writes, and started again until it is done. After each kill the newest
 checkpoint that was announced must be there; at the end weights, state and the best checkpoint must be
-those of a training that was never stopped, bit for bit, and no temporary file may be left.
-On NumPy processes are forked, which saves the imports; on other backends they are started.
+those of a run that was never stopped, bit for bit, and no temporary file may be left.
+On NumPy processes are forked, which saves the imports; on other backends they are spawned.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _EPOCHS, _ROWS, _BATCH = 3, 120, 16
 
 
 def train(folder: Path, backend: str) -> None:
-    """Train to the end in a run directory; a line for each checkpoint that is on the disk."""
+    """Train to the end in a run directory; print a line for each checkpoint once it is on the disk."""
     net = bp.chain(4, bp.Dense(8, bp.tanh), bp.Dense(1))
     learner = bp.Learner(net, update={"*.b": bp.GradientDescent(0.05), "*": bp.Adam(0.01)})
     place = {"backend": backend, "dtype": "float32"}
@@ -48,16 +48,16 @@ def train(folder: Path, backend: str) -> None:
 
 
 def start(folder: Path, backend: str) -> tuple[int, int]:
-    """Start the training in a process of its own; its number, and where its output is read."""
+    """Start the training in a process of its own; return its id, and the pipe its output is read from."""
     read, write = os.pipe()
     if backend != "numpy":
         command = [sys.executable, __file__, "--child", str(folder), "--backend", backend]
         process = subprocess.Popen(command, stdout=write)
         os.close(write)
-        process.returncode = 0  # it is waited for below
+        process.returncode = 0  # `until` waits for it
         return process.pid, read
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads; there is one thread
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads; there is one thread
         pid = os.fork()
     if pid:
         os.close(write)
@@ -72,7 +72,7 @@ def start(folder: Path, backend: str) -> tuple[int, int]:
 
 
 def until(folder: Path, backend: str, seconds: float | None) -> tuple[int, list[int]]:
-    """Train, and kill that after so many seconds; its status, and the checkpoints it announced."""
+    """Train, and kill the process after so many seconds; return its status and its announced checkpoints."""
     pid, read = start(folder, backend)
     if seconds is not None:
         time.sleep(seconds)
@@ -104,7 +104,7 @@ def good(path: Path) -> bool:
 
 
 def main() -> int:
-    """Kill as often as was asked for."""
+    """Kill COUNT times, and check after each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("count", nargs="?", type=int, default=100)
     parser.add_argument("--backend", default="numpy")

@@ -1,11 +1,10 @@
-"""Train on a file of any size and tell the peak of anonymous memory above the import.
+"""Train on a file of any size, and print the peak of anonymous memory beyond that of the imports.
 
     python scripts/memory.py [--backend NAME] [--gigabytes X] [--rows N]
 
-784-512-256-10 with Adam, in shuffled batches of 128, on a memory-mapped file of zeros that takes no place on
-the disk. Memory is RssAnon of /proc/self/status, looked at every 10 ms by a thread: what the process holds
-itself, without the pages of the file. Of a large file --rows trains on the first rows alone. 200 MB are a
-failure.
+784-512-256-10 is trained with Adam, in shuffled batches of 128, on a memory-mapped sparse file of zeros.
+Memory is RssAnon of /proc/self/status, sampled every 10 ms by a thread: what the process itself holds,
+without the pages of the file. With --rows only the first rows of the file are used. 200 MB are a failure.
 """
 
 import argparse
@@ -32,7 +31,7 @@ def anonymous() -> float:
 
 
 class Peak:
-    """A thread that looks at the memory while the block runs.
+    """A thread that samples the memory while the block runs.
 
     Attributes:
         most: the peak, in megabytes.
@@ -45,7 +44,7 @@ class Peak:
         return self
 
     def look(self) -> None:
-        """Until the block ends."""
+        """Sample the memory until the block ends."""
         while not self.ends.wait(0.01):
             self.most = max(self.most, anonymous())
 
@@ -55,7 +54,7 @@ class Peak:
 
 
 def main() -> int:
-    """Train, and tell."""
+    """Train, and print the peak and the speed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--gigabytes", type=float, default=4.0)
@@ -63,7 +62,7 @@ def main() -> int:
     args = parser.parse_args()
     rows = int(args.gigabytes * 1e9) // (4 * FEATURES)
     xp = bp.backends.get(args.backend).xp
-    float(xp.sum(xp.ones(3)))  # what a library makes at its first use
+    float(xp.sum(xp.ones(3)))  # what the library allocates at its first use
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows"
         with path.open("wb") as file:

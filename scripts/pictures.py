@@ -1,8 +1,8 @@
-"""Draw the pictures of README and docs anew: the page of an explanation, and the shares of the weights.
+"""Redraw the pictures of README and docs: the page of an explanation, and the shares of the weights.
 
     .venv/bin/python scripts/pictures.py
 
-Needs matplotlib, Playwright and a Chromium of the system.
+Needs matplotlib, Playwright and an installed Chromium.
 """
 
 import shutil

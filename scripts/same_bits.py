@@ -2,9 +2,9 @@
 
     python scripts/same_bits.py BEFORE [AFTER]      # AFTER is the working tree unless a commit is named
 
-A hundred random nets run on every backend that opens here, eager and compiled, with the package of
-each commit in a process of its own. Every result is hashed with its type and shape; an error counts
-by its class. The exit status is 1 if anything differs.
+A hundred random nets run on every installed backend, eager and compiled, with the package of each commit in
+a process of its own. Every result is hashed with its type and shape; for an error its class is compared.
+The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NAMES = {  # what the cases need of the package, and where it stands or stood
+NAMES = {  # what the cases need of the package, and where it is or was defined
     "activations": ".activations.ALL", "losses": ".losses.ALL", "asarray": ".asarray", "backend": ".backend",
     "GradientDescent": ".updates.GradientDescent", "Momentum": ".updates.Momentum", "Adam": ".updates.Adam",
     "Dense": ".layers.Dense", "Activate": ".layers.Activate", "named": ".net.named .net.name",
     "chain": ".net.chain", "add": ".net.add", "concat": ".net.concat", "Learner": ".learner.Learner",
     "fit": ".train.fit", "per_sample": ".train.per_sample", "Stored": ".data.Stored",
 }  # fmt: skip
-UNITS = {  # of which the cases are drawn: what is newer is not in the commits compared with
+UNITS = {  # the cases are drawn from these; newer ones are missing in the commits compared with
     "activations": "identity relu leaky_relu sigmoid tanh softmax",
     "losses": "half_squared_error squared_error mean_squared_error mean_absolute_error binary_cross_entropy "
               "categorical_cross_entropy sigmoid_cross_entropy softmax_cross_entropy",
@@ -43,7 +43,7 @@ RATIONAL = {"identity", "relu", "leaky_relu", "half_squared_error", "squared_err
             "mean_absolute_error", "huber", "quantile", "hinge"}  # fmt: skip
 ENDS = {"binary_cross_entropy": "sigmoid", "categorical_cross_entropy": "softmax"}  # losses of probabilities
 CASES = range(100)
-JAX = {"float32": (0, 9, 49, 62, 69), "float64": (20, 39, 59, 79)}  # it compiles for seconds
+JAX = {"float32": (0, 9, 49, 62, 69), "float64": (20, 39, 59, 79)}  # compiling takes seconds
 EXACT_AT_MOST = 100  # weights times rows: fractions grow with every step
 MANY = 500_000  # steps of a scan that Numba, where it is installed, compiles for a tiny net
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ class Case(NamedTuple):
     rational: bool
 
     def suits(self, name: str, dtype: str) -> bool:
-        """Whether it runs in this place: on fractions where it can, on JAX if it is chosen."""
+        """Whether it runs on this backend: on fractions if rational and small, on JAX if listed there."""
         if name == "exact":
             return self.rational and self.learner.net.layout.size * self.batch <= EXACT_AT_MOST
         return name != "jax" or self.k in JAX[dtype]
@@ -92,7 +92,7 @@ def sizes(k: int, draw: Any) -> tuple[list[int], int]:
     if k % 5 == 0:
         return [2, 2, 2, 1], 1  # a step of single numbers
     if k % 10 == 9:
-        return [6, 5, 5, 4], 4  # one shape for many, which spares JAX some compiling
+        return [6, 5, 5, 4], 4  # one shape for many cases, which JAX compiles once
     if k % 25 == 12:
         return [128, 256, 64], 8  # so many weights that they are updated in blocks
     most = 4 if k % 5 == 1 else 40
@@ -166,7 +166,7 @@ def case(k: int, bp: SimpleNamespace) -> Case:
 def digest(value: Any) -> str:
     """The SHA-256 of every array in tuples and mappings, with its type and shape; fractions as text.
 
-    An empty tuple counts as not there, so that a state may get further parts that are mostly empty.
+    An empty tuple counts as absent, so that a later state may have more parts, if these are empty.
     """
     if isinstance(value, dict):
         value = [*value, *value.values()]
@@ -181,7 +181,7 @@ def digest(value: Any) -> str:
 
 
 def results(case: Case, bp: SimpleNamespace, name: str, dtype: str) -> dict[str, str]:
-    """Everything that a case computes in one place."""
+    """The digests of everything that a case computes on one backend."""
     learner, draw = case.learner, np.random.default_rng(case.k)
     index = draw.integers(0, len(case.x), (3, case.batch))
     biases = {b: draw.normal(size=n).round(2) for b, n in learner.net.shapes.items() if b.endswith(".b")}
@@ -222,7 +222,7 @@ def results(case: Case, bp: SimpleNamespace, name: str, dtype: str) -> dict[str,
 
 
 def attempted(tasks: dict[str, Callable[[], Any]]) -> dict[str, str]:
-    """The digest of what each task gives, or the class of its error."""
+    """The digest of each task's result, or the class of its error."""
     told = {}
     for task, compute in tasks.items():
         try:
@@ -236,7 +236,7 @@ def attempted(tasks: dict[str, Callable[[], Any]]) -> dict[str, str]:
 
 
 def work(tree: str) -> None:
-    """Print what all cases give with the package of this tree, as JSON."""
+    """Print the digests of all cases with the package of this tree, as JSON."""
     import backprop_xp
 
     if not Path(backprop_xp.__file__).is_relative_to(tree):
@@ -255,12 +255,12 @@ def work(tree: str) -> None:
 
 
 def measured(tree: Path) -> Told:
-    """What a process of its own finds with the package of a tree."""
+    """The digests of all cases with the package of a tree, from a process of its own."""
     env = os.environ | dict.fromkeys(THREADS, "1") | {"JAX_ENABLE_X64": "1", "PYTHONPATH": str(tree)}
     command = [sys.executable, __file__, "--work", str(tree)]
     done = subprocess.run(command, cwd=tree, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        sys.exit(f"the cases did not run in {tree}; why stands above")
+        sys.exit(f"the cases did not run in {tree}: see the error above")
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
@@ -269,13 +269,13 @@ def unpacked(commit: str, folder: Path) -> Path:
     packed = folder.with_suffix(".zip")
     command = ["git", "archive", "--format=zip", f"--output={packed}", commit, "backprop_xp"]
     if subprocess.call(command, cwd=ROOT):
-        sys.exit(f"there is no package at {commit!r}; what git said stands above")
+        sys.exit(f"there is no package at {commit!r}: see git's message above")
     shutil.unpack_archive(packed, folder)
     return folder
 
 
 def compare(before: Told, after: Told) -> bool:
-    """Print a table of the places and the first cases that differ; whether none does."""
+    """Print a table of the backends and the first cases that differ; return whether all are equal."""
     differing = []
     print(f"{'backend':16}{'cases':>7}{'equal':>7}{'different':>11}{'refused':>9}")
     for place in before | after:
@@ -296,13 +296,13 @@ def compare(before: Told, after: Told) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """Compare two commits, or do the work for one tree; the exit status."""
+    """Compare two commits, or run the cases for one tree; return the exit status."""
     if argv[:1] == ["--work"]:
         work(argv[1])
         return 0
     parser = argparse.ArgumentParser(description="Whether two commits compute the same bits.")
     parser.add_argument("before", help="a commit")
-    parser.add_argument("after", nargs="?", help="another, else the working tree")
+    parser.add_argument("after", nargs="?", help="another commit (default: the working tree)")
     known = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         trees = [unpacked(known.before, Path(folder) / "before")]

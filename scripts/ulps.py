@@ -1,8 +1,8 @@
-"""How far exp, expm1, log, log1p and tanh of machine code are from exact values, in units in the last place.
+"""The errors of exp, expm1, log, log1p and tanh of the machine code, in units in the last place.
 
-    python scripts/ulps.py [EVERY]    # every bit pattern of float32, or every so many-th
+    python scripts/ulps.py [EVERY]    # every bit pattern of float32, or every EVERY-th
 
-For float64, of which there are too many, dense samples are compared with the processor's longer type.
+float64 has too many, so dense samples are compared with long double, where that is more precise.
 The exit status is 1 if anything is more than two units away, or if NaN or an infinity is wrong.
 """
 
@@ -36,7 +36,7 @@ def machine_code() -> Callable[[Any], tuple[Any, ...]]:
 
 
 def ulps(found: Any, exact: Any) -> Any:
-    """The distance in units in the last place of the type that was found."""
+    """The error in units in the last place of the dtype of `found`."""
     near = exact.astype(found.dtype)
     unit = np.maximum(np.spacing(np.abs(near)), np.finfo(found.dtype).smallest_subnormal)
     distance = np.abs(found.astype(exact.dtype) - exact) / unit
@@ -45,14 +45,14 @@ def ulps(found: Any, exact: Any) -> Any:
 
 
 def patterns(every: int) -> Iterator[Any]:
-    """All bit patterns of float32, or every so many-th, in blocks of one size."""
+    """All bit patterns of float32, or every `every`-th, in blocks of one size."""
     for start in range(0, 1 << 32, BLOCK * every):
         bits = start + every * np.arange(BLOCK, dtype=np.uint64)
         yield (bits & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
 
 
 def samples() -> Iterator[Any]:
-    """Numbers of float64 of all sizes, and many around the places at which the functions bend."""
+    """Numbers of float64 of all magnitudes, and many around 0 and 1."""
     rng = np.random.default_rng(0)
     for k in range(-(-SAMPLES // BLOCK)):
         scale = (1e-8, 1e-3, 0.3, 1.0, 30.0)[k % 5]
@@ -66,7 +66,7 @@ def samples() -> Iterator[Any]:
 
 
 def main() -> int:
-    """Compare, print the worst of each function, and return the exit status."""
+    """Compare, print the largest error of each function, and return the exit status."""
     every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     functions, bad = machine_code(), False
     longer = np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant

@@ -1,11 +1,11 @@
-"""Check that workers get the same bits, whatever their number, and that none outlives another.
+"""Check that any number of workers gets the same bits, and that if one fails, all end.
 
     python scripts/workers.py [--backend NAME] [--sizes 1,2,3,4,5,6,7,8] [--failures]
 
 A small net with dropout is trained by each number of workers; then once more, stopped after each epoch and
-taken up by another number. Weights and state must have the bits of one worker alone. With --failures each
-of two workers is killed, raises, exits, crashes, is stopped and hangs in turn: all processes must end
-within half a minute, with a word, and the run must go on from its last checkpoint to the same bits.
+continued by another number. Weights and state must have the bits of one worker alone. With --failures each
+of two workers in turn is killed, raises, exits, crashes, is stopped, or hangs: all processes must end
+within half a minute, with a message, and the run must go on from its last checkpoint to the same bits.
 """
 
 import argparse
@@ -54,7 +54,7 @@ FAILURES = {
 def train(
     workers: object, backend: str = "numpy", folder: Path | None = None, epochs: int = EPOCHS
 ) -> tuple[object, object]:
-    """Train the small net; w and s."""
+    """Train the small net; return w and s."""
     net = bp.chain(4, bp.Dense(8, bp.tanh), bp.layers.Dropout(0.25), bp.Dense(1))
     learner = bp.Learner(net, update={"*.b": bp.GradientDescent(0.05), "*": bp.Adam(0.01)})
     rows = bp.data.Teacher(1, ROWS, 4, hidden=(4,)).rows(0, ROWS)
@@ -74,7 +74,7 @@ def bits(state: object) -> str:
 
 
 def child(args: argparse.Namespace) -> None:
-    """One worker: a line with its number and the bits it got."""
+    """One worker: print its rank and the hash of its result."""
     workers = bp.workers.mpi(patience=args.patience)
     if args.failure and workers.rank == args.rank:
         sums, usual = [0], workers.sum
@@ -87,11 +87,11 @@ def child(args: argparse.Namespace) -> None:
 
         workers.sum = failing
     state = train(workers, args.backend, args.folder, args.epochs)
-    sys.stdout.write(f"worker {workers.rank} {bits(state)}\n")  # in one piece, as others write too
+    sys.stdout.write(f"worker {workers.rank} {bits(state)}\n")  # one write, since others write too
 
 
 def start(size: int, *words: str) -> tuple[int, list[str], str, float]:
-    """Run workers to their end: the status, each one's bits, what they said, and the seconds it took."""
+    """Run workers to their end; return the status, the hash of each, their output, and the seconds."""
     own = str(Path(sys.executable).parent)
     mpiexec = shutil.which("mpiexec", path=own) or shutil.which("mpiexec")
     command = [mpiexec, "-n", str(size), sys.executable, __file__, "--child", *words]
@@ -102,7 +102,7 @@ def start(size: int, *words: str) -> tuple[int, list[str], str, float]:
 
 
 def check_sizes(backend: str, sizes: list[int], whole: str, root: Path) -> None:
-    """Each number of workers, and a run that each of them takes up in turn."""
+    """Check each number of workers, and a run that is continued by one number after the other."""
     for size in sizes:
         status, found, said, seconds = start(size, "--backend", backend)
         assert (status, found) == (0, [whole] * size), (size, status, found, said)
@@ -117,15 +117,15 @@ def check_sizes(backend: str, sizes: list[int], whole: str, root: Path) -> None:
 
 
 def check_failures(backend: str, whole: str, root: Path, patience: str) -> None:
-    """Each failure of worker 0 and of worker 1."""
+    """Check each failure, of worker 0 and of worker 1."""
     for failure in FAILURES:
         for rank in (0, 1):
             folder = root / f"{failure}-{rank}"
             words = ["--backend", backend, "--folder", str(folder), "--patience", patience]
             status, _, said, seconds = start(2, *words, "--failure", failure, "--rank", str(rank))
             assert status, f"{failure} of worker {rank}: the launcher says that all went well"
-            silent = failure == "exit at once"  # where the engine ends the other; the command's parent speaks
-            assert silent or said.strip(), f"{failure} of worker {rank}: no word"
+            silent = failure == "exit at once"  # the launcher ends the other; the command reports it
+            assert silent or said.strip(), f"{failure} of worker {rank}: no message"
             assert seconds < MOST_SECONDS, f"{failure} of worker {rank}: {seconds:.0f} s"
             steps = len(list(folder.glob("step-*")))
             assert steps, f"{failure} of worker {rank}: no checkpoint"
@@ -135,7 +135,7 @@ def check_failures(backend: str, whole: str, root: Path, patience: str) -> None:
 
 
 def main() -> int:
-    """Run what was asked for."""
+    """Run the checks that the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--sizes", default="1,2,3,4,5,6,7,8")

@@ -357,7 +357,7 @@ def test_exact_arrays_do_not_mix_with_other_types(op, other):
     formatting = op is operator.mod and isinstance(other, str)  # text % array is Python's own
     for a, b in ((R, other), (R, other) if formatting else (other, R)):
         with pytest.raises(
-            bp.BackpropError, match="exact arrays go with exact arrays and Python numbers"
+            bp.BackpropError, match="exact arrays combine only with exact arrays and Python numbers"
         ) as caught:
             op(a, b)
         assert "bp.exact.asarray" in str(caught.value)

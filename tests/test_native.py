@@ -712,7 +712,8 @@ def test_elements_that_are_read_where_others_are_written_fall_back():
     want = np.arange(2000.0)
     want[1:] += np.arange(2000.0)[:-1]
     assert step(np.arange(2000.0))[0].tolist() == want.tolist()
-    assert list(step.not_native.values()) == ["Unknown: elements that are read where others are written"]
+    why = "Unknown: an operation that reads elements it also writes, at other places"
+    assert list(step.not_native.values()) == [why]
 
 
 def test_what_llvm_refuses_falls_back_and_says_so(monkeypatch):

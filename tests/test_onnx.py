@@ -213,7 +213,7 @@ def test_a_function_that_the_export_lacks_is_traced_by_ndonnx():
     learner, w, s = of_own(flipped)
     x = of_rows(learner.net, 9, "float32")
     assert_alike(run(bp.to_onnx(learner, w, s, opset=21), x), learner.predict(w, s, x))
-    with pytest.raises(bp.BackpropError, match="has operators of opset 21: write opset=21"):
+    with pytest.raises(bp.BackpropError, match="with operators of opset 21: write opset=21"):
         bp.to_onnx(learner, w, s, opset=17)
 
 
@@ -222,12 +222,12 @@ def test_a_function_that_the_export_lacks_is_traced_by_ndonnx():
     [
         (flipped, "layer 'own', Own.* cannot be exported: the export has no function 'flip'"),
         (lambda x, xp: x if bool(xp.all(x > 0)) else -x, "layer 'own', .*the export has no function 'all'"),
-        (lambda x, xp: x if x > 0 else -x, "layer 'own', .*no values yet"),
+        (lambda x, xp: x if x > 0 else -x, "layer 'own', .*has no value"),
         (lambda x, xp: x / x.shape[0], "layer 'own', .*the number of rows is not known"),
         (lambda x, xp: x[:, :2], "layer 'own', .*not subscriptable"),
-        (lambda x, xp: xp.matmul(x, x), "matmul takes two matrices that fit"),
+        (lambda x, xp: xp.matmul(x, x), "matmul needs shapes"),
         (lambda x, xp: xp.sum(x, axis=1), "its output has shape"),
-        (lambda x, xp: x + xp.asarray(np.ones(3)), "operands of one dtype are needed"),
+        (lambda x, xp: x + xp.asarray(np.ones(3)), "operands must have the same dtype"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_by_the_name_of_its_layer(function, why, monkeypatch):
@@ -238,7 +238,7 @@ def test_what_cannot_be_exported_is_refused_by_the_name_of_its_layer(function, w
 
 def test_what_not_even_ndonnx_traces_is_refused_with_its_reason():
     pytest.importorskip("ndonnx", reason="ndonnx is not installed")
-    with pytest.raises(bp.BackpropError, match=r"'own'.* Nor can it by ndonnx: "):
+    with pytest.raises(bp.BackpropError, match=r"'own'.* ndonnx cannot export it either: "):
         bp.to_onnx(*of_own(lambda x, xp: x if bool(xp.all(x > 0)) else -x), opset=21)
 
 

@@ -241,10 +241,10 @@ def test_an_index_of_steps_without_rows_is_refused(any_place):
     for shape in ((2, 0), (0, 0)):
         index = np.zeros(shape, dtype=int)
         unchanged(
-            (w, s), lambda index=index: step.scan(w, s, x, x, index), "one row at least", str(index.shape)
+            (w, s), lambda index=index: step.scan(w, s, x, x, index), "at least one row", str(index.shape)
         )
         unchanged(
-            (w, s), lambda index=index: judge.scan(w, s, x, x, index), "one row at least", str(index.shape)
+            (w, s), lambda index=index: judge.scan(w, s, x, x, index), "at least one row", str(index.shape)
         )
 
 

@@ -54,6 +54,9 @@ def get(name: str | None = None) -> Backend:
     Raises:
         BackendUnavailable: the library is not installed, or finds no device.
         BackpropError: there is no backend of this name.
+
+    >>> get("exact").name
+    'exact'
     """
     name = name or _chosen.get() or os.environ.get("BACKPROP_XP_BACKEND") or "numpy"
     if name not in names():
@@ -87,6 +90,9 @@ def of(a: Array) -> Backend:
 
     Raises:
         BackpropError: the value is not an array, or not of a library that follows the standard.
+
+    >>> of(asarray([1, 2], backend="exact")).name
+    'exact'
     """
     found = _by_type.get(type(a))
     if found is None or not found.owns(a):
@@ -115,7 +121,7 @@ def resolve(like: Array, name: str | None, device: Any, dtype: Any) -> tuple[Bac
     """Backend, device and dtype: those of the array `like`, else those named.
 
     Raises:
-        BackpropError: `like` and a name that contradict each other, or an unknown name.
+        BackpropError: `like` and a name contradict each other, or a name is unknown.
     """
     if like is None:
         to = get(name)
@@ -137,12 +143,12 @@ def asarray(
     Args:
         data: numbers; their values are kept, and they become floats unless `dtype` says otherwise.
         like: an array whose library, device and, if it is a float, dtype are used.
-        backend: else this library, by name.
-        device: of that library.
+        backend: the name of the library, where `like` is not given.
+        device: a device of that library, such as "cuda:0".
         dtype: 'float32', 'float64'; 'int32' for labels; 'uint8' for bytes, which a net reads as x / 255.
 
     Raises:
-        BackpropError: data that are not numbers, or an unknown name.
+        BackpropError: the data are not numbers, or a name is unknown.
 
     >>> asarray([[1, 2]], backend="exact", dtype="rational").tolist()
     [[Fraction(1, 1), Fraction(2, 1)]]
@@ -174,5 +180,10 @@ def host(a: Array) -> Any:
 
 
 def copy(value: Any) -> Any:
-    """A copy of every array in a tree."""
+    """A copy of a tree and of every array in it.
+
+    >>> a = asarray([1.0], backend="numpy")
+    >>> copy({"a": a})["a"] is a
+    False
+    """
     return mapped(value, lambda a: of(a).copy(a))

@@ -9,18 +9,24 @@ from ..library import Library
 
 
 class Backend(Library):
-    """An array library and its compiler; here steps run as they are."""
+    """An array library and its compiler; in this base class steps run eagerly."""
 
     def with_precision(self, precision: str | None, *, scaled: bool = True) -> "Backend":
         """This backend with products of float32 computed in another precision.
 
         Args:
-            precision: of products; None is the library's own, here float32.
-            scaled: whether the step can scale its errors, as float16 needs.
+            precision: the precision of products; None for the library's own, here float32.
+            scaled: whether the step uses loss scaling, which float16 needs.
+
+        Raises:
+            BackpropError: the library does not have this precision.
         """
         if precision in (None, "float32"):
             return self
-        msg = f"the {self.name} backend multiplies in 'float32', got precision={precision!r}"
+        msg = (
+            f"the {self.name} backend multiplies in 'float32', got precision={precision!r}: "
+            "leave it out, or use backend='cupy' or 'jax'"
+        )
         raise BackpropError(msg)
 
     def compile(

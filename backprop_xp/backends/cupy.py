@@ -33,12 +33,11 @@ class CuPy(Backend):
             raise BackendUnavailable(msg)
         self.cupy = cupy
         names = {n: getattr(compat, n) for n in dir(compat) if n[0] != "_"}
-        self.xp = SimpleNamespace(
-            **names | {"matmul": Products(cupy), "round": cupy.rint}
-        )  # which can be fused
+        # cupy.rint is a ufunc, which cupy.fuse can take
+        self.xp = SimpleNamespace(**names | {"matmul": Products(cupy), "round": cupy.rint})
 
     def owns(self, a: Any) -> bool:
-        """CuPy arrays."""
+        """Whether it is a CuPy array."""
         return isinstance(a, self.cupy.ndarray)
 
     def device(self, name: Any) -> Any:
@@ -67,12 +66,12 @@ class CuPy(Backend):
         return self.cupy.asnumpy(a)
 
     def with_precision(self, precision: str | None, *, scaled: bool = True) -> "CuPy":
-        """This backend, its products of float32 computed in another precision."""
+        """This backend with products of float32 computed in another precision."""
         if precision in (None, self.precision):
             return self
         if precision not in PRECISIONS or (precision == "float16" and not scaled):
             known = [name for name in PRECISIONS if scaled or name != "float16"]
-            msg = f"the precision of products is one of {listed(known)} here, got {precision!r}"
+            msg = f"the precision of products on CuPy is one of {listed(known)}, got {precision!r}"
             raise BackpropError(msg)
         other = copy(self)
         other.precision = precision
@@ -80,11 +79,11 @@ class CuPy(Backend):
         return other
 
     def free_memory(self, device: Any) -> int | None:
-        """Not asked for: CuPy says itself when there is none left."""
+        """None: CuPy itself reports when there is no memory left."""
         return None
 
     def used_memory(self, device: Any) -> int | None:
-        """Of a GPU, as CuPy's pool tells."""
+        """The bytes that CuPy's memory pool has in use on a GPU."""
         with device or self.cupy.cuda.Device():
             return int(self.cupy.get_default_memory_pool().used_bytes())
 

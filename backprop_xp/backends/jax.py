@@ -30,7 +30,7 @@ class Jax(Backend):
         self.xp = jax.numpy
 
     def owns(self, a: Any) -> bool:
-        """Arrays, and the tracers in their place while JAX traces."""
+        """Whether it is a JAX array, or the tracer of one."""
         return isinstance(a, self.jax.Array)
 
     def device(self, name: Any) -> Any:
@@ -51,7 +51,7 @@ class Jax(Backend):
         return None if isinstance(a, self.jax.core.Tracer) else a.device
 
     def dtype(self, name: Any) -> Any:
-        """The type of this name; 64 bits need JAX_ENABLE_X64."""
+        """The dtype of this name; 64 bits need JAX_ENABLE_X64."""
         name = None if name is None else dtype_name(name)
         if name in ("float64", "int64") and not self.jax.config.jax_enable_x64:
             msg = (
@@ -92,9 +92,9 @@ class Jax(Backend):
         return getattr(self.device_of(a), "platform", "") == "cpu"
 
     def with_precision(self, precision: str | None, *, scaled: bool = True) -> "Jax":
-        """This backend, its products of float32 computed in another precision.
+        """This backend with products of float32 computed in another precision.
 
-        Without one JAX chooses: tf32 on a GPU that has it. On the CPU tf32 is float32.
+        With None JAX chooses: tf32 on a GPU that has it. On the CPU tf32 is float32.
         """
         if precision is None:
             return self
@@ -106,25 +106,29 @@ class Jax(Backend):
         return other
 
     def free_memory(self, device: Any) -> int | None:
-        """Of the host, for arrays on its processor."""
+        """The free memory of the host, for arrays on the CPU; None for other devices."""
         there = self.jax.devices()[0] if device is None else device
         return super().free_memory(device) if getattr(there, "platform", "") == "cpu" else None
 
     def used_memory(self, device: Any) -> int | None:
-        """Of a device that tells."""
+        """The bytes in use on a device that reports them; None for the CPU."""
         found = None if getattr(device, "platform", "cpu") == "cpu" else device.memory_stats()
         return None if found is None else int(found["bytes_in_use"])
 
     def mesh(self, count: int | None) -> Any:
-        """So many devices, or all, that compute parts of a sum together."""
+        """A mesh of so many devices, or of all, which compute parts of a sum together.
+
+        Raises:
+            BackpropError: JAX lacks jax.shard_map, has fewer devices, or the number is no power of 2.
+        """
         there = self.jax.devices()
         count = len(there) if count is None else count
         if not hasattr(self.jax, "shard_map"):
-            msg = f"this needs a JAX that has jax.shard_map, and {self.jax.__version__} does not: update it"
+            msg = f"this needs jax.shard_map, which JAX {self.jax.__version__} lacks: pip install -U jax"
             raise BackpropError(msg)
         if count > len(there) or count & (count - 1):
             names = ", ".join(map(str, there))
-            msg = f"the number of devices must be 1, 2, 4, … of those there are, got {count} of {names}"
+            msg = f"the number of devices must be 1, 2, 4, … and at most {len(there)} ({names}), got {count}"
             raise BackpropError(msg)
         return self.jax.sharding.Mesh(there[:count], ("worker",))
 
@@ -143,7 +147,7 @@ class Jax(Backend):
         return Jitted(self, self.jax, function, **settings)
 
     def consumed(self, a: Array) -> bool:
-        """Whether it was donated."""
+        """Whether the array was donated, and so deleted."""
         return not isinstance(a, self.jax.core.Tracer) and a.is_deleted()
 
     def committed(self, a: Array) -> Array:

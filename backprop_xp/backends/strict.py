@@ -26,7 +26,7 @@ class Strict(Backend):
             return None if name == "cpu" else name
         try:
             return self.xp.Device(name)
-        except (ValueError, AssertionError, NotImplementedError) as error:  # which of them, by its version
+        except (ValueError, AssertionError, NotImplementedError) as error:  # which one depends on its version
             msg = f"an array-api-strict device must be 'CPU_DEVICE', 'device1' or 'device2', got {name!r}"
             raise BackpropError(msg) from error
 

@@ -28,7 +28,7 @@ class Torch(Backend):
         self.xp = SimpleNamespace(**standard | _native(torch), word=torch.int32)
 
     def owns(self, a: Any) -> bool:
-        """Tensors."""
+        """Whether it is a tensor."""
         return isinstance(a, self.torch.Tensor)
 
     def device(self, name: Any) -> Any:
@@ -61,15 +61,15 @@ class Torch(Backend):
         return a if own else self.torch.from_numpy(memory)
 
     def one_thread(self) -> None:
-        """Torch's own threads."""
+        """Limit Torch itself to one thread."""
         self.torch.set_num_threads(1)
 
     def free_memory(self, device: Any) -> int | None:
-        """Of the host, for its own tensors."""
+        """The free memory of the host, for tensors on the CPU; None for other devices."""
         return super().free_memory(device) if device is None or device.type == "cpu" else None
 
     def used_memory(self, device: Any) -> int | None:
-        """Of a CUDA device, as Torch's allocator tells."""
+        """The bytes that Torch's allocator has in use on a CUDA device; None for others."""
         there = device is not None and device.type == "cuda"
         return int(self.torch.cuda.memory_allocated(device)) if there else None
 

@@ -1,4 +1,4 @@
-"""What binding a compiled function to a state and to held arguments means, whatever runs it."""
+"""Binding a compiled function to a state and to held arguments: what all CPU targets share."""
 
 import operator
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class Bound:
 
     Attributes:
         state: the state as it is returned.
-        memory: its arrays, as NumPy sees them.
-        read: those of the held arguments, their elements in order.
-        rows: the buffers of the rows.
+        memory: its arrays, as NumPy arrays.
+        read: the arrays of the held arguments, as C-contiguous NumPy arrays.
+        rows: the buffers for the rows.
         out: the buffers of the results beside the state.
     """
 
@@ -40,7 +40,7 @@ class Bound:
         self.read = [np.ascontiguousarray(a) for a in where]
 
     def holds(self, state: Any, held: Any) -> bool:
-        """Whether these are the state and the held arguments that it is bound to."""
+        """Whether it is bound to this very state and these held arguments."""
         if self._copied:
             return False
         if all(map(operator.is_, (*state, *held), (*self.state, *self.held))):
@@ -54,7 +54,7 @@ class Bound:
         out[...] = self.out[0]
 
     def _writable(self, a: Any) -> Any:
-        """The memory of a state: the array itself, unless it cannot change in place."""
+        """The array of a state, or a copy of it where it cannot be changed in place."""
         own = isinstance(a, np.ndarray) and a.flags.writeable and a.flags.c_contiguous
         self.memory.append(a if own else np.array(a))
         return self.memory[-1]

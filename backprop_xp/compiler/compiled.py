@@ -33,14 +33,14 @@ class Compiled:
         carry: two functions of the library's arrays, from the state to the form that a scan keeps
             between its steps and back, or None where it is the same.
         check: called with all arguments before their signature is met for the first time.
-        native: whether it may become machine code, on libraries in the host's memory; None for what
-            BACKPROP_XP_NATIVE says, which is yes unless it is 0.
+        native: whether to compile to machine code, for libraries whose arrays are in the host's memory;
+            None: yes, unless the environment variable BACKPROP_XP_NATIVE is 0.
 
     Attributes:
         compilations: how often the function was compiled, once for each signature.
-        code: whose code runs; other code rounds otherwise, in the last bits.
-        any_length: whether scans of other lengths are run without compiling again.
-        shares_pages: whether fresh rows whose memory begins with a page are taken as they are.
+        code: whose code runs; results of other code may differ in the last bits.
+        any_length: whether a scan of another length runs without compiling again.
+        shares_pages: whether `to_device` shares the memory of fresh rows that begin at a page.
     """
 
     any_length = True
@@ -70,7 +70,7 @@ class Compiled:
         return f"{type(self).__name__}({name} on {self.library.name}, compiled {times})"
 
     def code_for(self, a: Array) -> str:
-        """What computes arrays like this one, by name: other code rounds otherwise in the last bits."""
+        """The `code` for arrays like this one."""
         return self.code
 
     def __call__(self, *args: Any) -> Any:
@@ -94,8 +94,8 @@ class Compiled:
             The new state, then what the calls returned beside it, stacked along a new first axis.
 
         Raises:
-            BackpropError: rows that do not fit, or that are not there where the index lies on the
-                host; one on a device is not read.
+            BackpropError: the rows have wrong shapes, or an index on the host names rows that do not exist.
+                An index on a device is not read.
         """
         *given, index = args
         batch_size(index)
@@ -104,7 +104,7 @@ class Compiled:
         xp, found = self.library.xp, []
         index = self.index_to_device(rows, index)
         if not index.shape[0]:
-            msg = f"a scan that runs as it is needs one step at least, got an index of shape {index.shape}"
+            msg = f"a scan that is not compiled needs at least one step, got an index of shape {index.shape}"
             raise BackpropError(msg)
 
         def gathered(k: int) -> Any:
@@ -127,18 +127,21 @@ class Compiled:
         return state
 
     def to_device(self, like: Array, a: Array, *, fresh: bool = False) -> Array:
-        """Rows for many scans, on the device of another array; NumPy's are sent there.
+        """Rows for many scans, on the device of another array; NumPy arrays are copied there.
 
         Args:
             like: the other array.
             a: the rows.
-            fresh: nobody else holds them, so that their memory may be shared.
+            fresh: whether nobody else holds them, so that their memory may be shared.
+
+        Raises:
+            BackpropError: the library would change their precision.
         """
         if not isinstance(a, numpy.ndarray) or self.library.owns(a):  # strict and exact leave it to the check
             return a
         sent = self.library.asarray(a, None, self.library.device_of(like))
         if a.dtype.kind == "f" and sent.dtype.itemsize != a.dtype.itemsize:
-            msg = f"rows of {a.dtype} would be sent as {sent.dtype}: make them {sent.dtype} first"
+            msg = f"rows of {a.dtype} would become {sent.dtype} on the device: convert them first"
             raise BackpropError(msg)
         return sent
 
@@ -160,7 +163,7 @@ class Compiled:
 
 
 def stack(results: list[Any], stacked: Callable[[list[Array]], Array]) -> Any:
-    """Results of one form, each array stacked over them.
+    """Results of one structure as one tree, each of its arrays stacked along a new first axis.
 
     >>> stack([(1, {"a": numpy.zeros(2)}), (1, {"a": numpy.ones(2)})], numpy.stack)
     (1, {'a': array([[0., 0.],
@@ -171,10 +174,10 @@ def stack(results: list[Any], stacked: Callable[[list[Array]], Array]) -> Any:
 
 
 def check_stack(like: list[Any], steps: int) -> None:
-    """What a scan stacks stays within bounds.
+    """Check that a scan does not stack too much.
 
     Raises:
-        BackpropError: it would take more than 256 MB.
+        BackpropError: its results would take more than LARGEST_STACK bytes, 256 MiB.
     """
     size = steps * sum(a.nbytes for a in like)
     if size > LARGEST_STACK:
@@ -189,8 +192,7 @@ def batch_size(index: Array) -> int:
     """The batch size of an index.
 
     Raises:
-        BackpropError: the index is not an array of integers of shape (steps, batch), or its steps have no
-            row.
+        BackpropError: the index is not an array of integers of shape (steps, batch), or batch is 0.
     """
     shape: tuple[Any, ...] = getattr(index, "shape", ())
     if len(shape) != 2 or "int" not in str(index.dtype):
@@ -202,13 +204,13 @@ def batch_size(index: Array) -> int:
         msg = f"an index must be an array of integers of shape (steps, batch), got {got}"
         raise BackpropError(msg)
     if not shape[1]:
-        msg = f"each step of an index needs one row at least, got shape {tuple(shape)}: (steps, batch)"
+        msg = f"each step of an index needs at least one row, got (steps, batch) = {tuple(shape)}"
         raise BackpropError(msg)
     return int(shape[1])
 
 
 def check_rows(index: Array, x: Array) -> None:
-    """Check that every row in an index on the host is a row of x."""
+    """Check that x has every row that an index on the host names."""
     if index.size and not 0 <= index.min() <= index.max() < x.shape[0]:
         msg = f"the rows of an index must be 0 to {x.shape[0] - 1}, got {index.min()} to {index.max()}"
         raise BackpropError(msg)

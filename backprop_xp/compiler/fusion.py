@@ -43,7 +43,7 @@ def fuse(program: Program, donate: int) -> Fused:
     """The kernels of a program of f(*state, …) -> (*new_state, *results).
 
     Args:
-        program: of a function.
+        program: the program.
         donate: how many of its arguments are state.
     """
     program = write_back(simplify(program), donate)
@@ -79,7 +79,7 @@ def _gate_from_output(ops: list[Op], aliases: Aliases) -> list[Op]:
 
 # ---------------------------------------------------------------- groups
 def _groups(ops: list[Op], returned: Op, program: Program, aliases: Aliases) -> list[list[Op]]:
-    """Each operation in the latest group that it fits and may move to, else in a group of its own."""
+    """Put each operation into the latest group that it fits and may move to, else into a new one."""
     readers: Readers = {}
     for op in (*ops, returned):
         for memory in _memory_read(op, aliases):
@@ -119,8 +119,8 @@ def _are_elementwise(ops: list[Op], values: Sequence[Any], aliases: Aliases) -> 
 def _is_epilogue(group: list[Op], op: Op, program: Program, readers: Readers) -> bool:
     """Whether cuBLASLt may compute `op` with the product that opens the group.
 
-    That is its bias, the ReLU after the bias, or the sum of its right factor over the rows: beside the
-    product for a weight's gradient this is the gradient of the bias.
+    The epilogue is a bias, the ReLU after a bias, or the sum of the right factor over its rows: where the
+    product is the gradient of a weight, that sum is the gradient of the bias.
     """
     product, *between = group
     if product.name != "matmul" or program.values[product.out].ndim != 2 or op.inplace:
@@ -135,9 +135,9 @@ def _is_epilogue(group: list[Op], op: Op, program: Program, readers: Readers) ->
 
 
 def _is_bias(op: Op, program: Program, readers: Readers) -> bool:
-    """Whether product + bias belongs to the product.
+    """Whether to add the bias in the product's kernel.
 
-    It does if ReLU alone follows, or if no later kernel is of a kind that could add the bias as well.
+    So it is if only a ReLU follows, or if no operation that follows could be fused with the addition.
     """
     product, bias = op.args
     is_row = isinstance(bias, Ref) and program.values[bias.value].shape == program.values[op.out].shape[1:]

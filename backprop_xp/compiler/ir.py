@@ -54,10 +54,10 @@ class Op(NamedTuple):
     """One operation: out = name(*args, **kw), where a Ref stands for an array.
 
     Attributes:
-        name: of the function in the standard.
-        args: with Refs in the place of arrays, also inside tuples.
+        name: the function's name in the Array API standard.
+        args: its arguments, with a Ref for each array, also inside tuples.
         kw: keyword arguments, static.
-        out: the value it makes; for an operation in place, the value it changes.
+        out: the value it computes; for an operation in place, the value it changes.
         inplace: whether it writes into the value it was given.
         origin: the part of the step and the equation it comes from, such as ("dense1", "delta = e f′(net)").
     """
@@ -82,13 +82,13 @@ class Program:
     """A function of arrays as data.
 
     Attributes:
-        ops: in the order they run.
-        values: an abstract array (shape and dtype) for each number.
-        inputs: the arguments of the function, with Refs in the place of arrays.
+        ops: the operations, in the order they run.
+        values: for each value, by number, an abstract array (its shape and dtype).
+        inputs: the arguments of the function, with a Ref for each array.
         outputs: what it returns, likewise.
         constants: the arrays of values that depend on no input.
-        slices: where values are stored that are computed inside a larger vector.
-        names: of values, as people know them.
+        slices: for each value that is computed inside a larger vector, its place there.
+        names: names of values for people to read, such as "w".
     """
 
     ops: tuple[Op, ...]
@@ -142,7 +142,7 @@ def signature(tree: Any, *, skip: int = 0) -> Any:
 
     Args:
         tree: arguments.
-        skip: leading axes that do not count, 1 for rows of which a scan gathers some.
+        skip: how many leading axes of each array to ignore; 1 for the rows that a scan gathers from.
 
     >>> signature((np.zeros((2, 3)), 1.5), skip=1)
     (<class 'tuple'>, ((3,), dtype('float64'), 'cpu'), 1.5)
@@ -165,7 +165,7 @@ def apply(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """An operation on NumPy arrays."""
     if name == "getitem":
         keys = args[1] if isinstance(args[1], tuple) else (args[1],)
-        return args[0][keys if Ellipsis in keys else (*keys, ...)]  # of one element too a view, no number
+        return args[0][keys if Ellipsis in keys else (*keys, ...)]  # a view, also of one element
     if name == "astype":
         return args[0].astype(args[1])
     return getattr(np, name)(*args, **kw)
@@ -175,10 +175,10 @@ def evaluate(program: Program, *inputs: Any, xp: Any = np, floating: Any = None)
     """What a program returns on any namespace; its inputs are not changed.
 
     Args:
-        program: of a function.
-        inputs: of the function, arrays of the namespace.
+        program: the program.
+        inputs: the arguments of the function, arrays of the namespace.
         xp: the namespace.
-        floating: the dtype that stands for the program's floating types; None for those themselves.
+        floating: a dtype to use for every floating-point dtype of the program; None keeps them.
 
     >>> x, y = Ref(0), Ref(1)
     >>> double = Program((Op("add", (x, x), {}, 1),), (abstract((2,), "float64"),) * 2, (x,), y)
@@ -202,7 +202,7 @@ def evaluate(program: Program, *inputs: Any, xp: Any = np, floating: Any = None)
         )
 
     def write(value: int, new: Any) -> None:
-        """Arrays of some namespaces never change: a view is written by a new array for the whole."""
+        """Write a value; a view by a new array for the whole: some namespaces have immutable arrays."""
         if value not in views:
             memory[value] = new
             return
@@ -225,6 +225,6 @@ def evaluate(program: Program, *inputs: Any, xp: Any = np, floating: Any = None)
 
 
 def _dtype(a: Any, floating: Any) -> Any:
-    """A dtype in the place of a floating one; whatever else is given stays."""
+    """`floating` in place of a floating-point dtype; anything else unchanged."""
     kind = isinstance(a, (np.dtype, type)) and np.dtype(a).kind == "f"
     return floating if kind and floating is not None else a

@@ -153,7 +153,7 @@ class Jitted(Compiled):
                 f"write xp.cos for np.cos, and xp.where for if ({str(error).partition(chr(10))[0]})"
             )
             raise BackpropError(msg) from error
-        except (TypeError, AttributeError, BackpropError):  # what came is nothing that JAX knows
+        except (TypeError, AttributeError, BackpropError):  # nothing JAX can take: let the check say why
             self.check(*args)
             raise
         except RuntimeError as error:
@@ -182,7 +182,7 @@ def sum_of_parts(jax: Any, mesh: Any, function: Function, held: Any, parts: Any)
         parts: arrays whose first axis counts the parts.
     """
     spec, (axis,), devices = jax.sharding.PartitionSpec, mesh.axis_names, mesh.size
-    xp, alone = jax.numpy, jax.lax.optimization_barrier  # XLA may not fuse what a device has to do but once
+    xp, alone = jax.numpy, jax.lax.optimization_barrier  # XLA would fuse a scan of one part
 
     def on_device(held: Any, own: Any) -> Array:
         def one(_: None, part: Any) -> tuple[None, Array]:

@@ -35,8 +35,8 @@ class Listing:
     """The lines of a program, under the equations they come from.
 
     Args:
-        program: to be shown.
-        columns: further columns: a title, and what stands in it beside the operation that makes a value.
+        program: the program to show.
+        columns: further columns by title; each has a text for some values, shown beside their operation.
     """
 
     def __init__(self, program: Program, columns: Mapping[str, Mapping[int, str]] | None = None) -> None:
@@ -67,7 +67,7 @@ class Listing:
         return [column.get(op.out, "") for column in self.columns.values()]
 
     def name(self, value: int) -> str:
-        """How a value is written: its name, a view of another, a constant, or its number."""
+        """How a value is written: by its name, as a view of another, as a constant, or by its number."""
         if value in self.names:
             return self.names[value]
         if value in self.program.constants:
@@ -122,7 +122,7 @@ class Listing:
 
 
 def aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Rows of a table, its columns one under the other.
+    """The rows of a table as lines, with its columns aligned.
 
     >>> aligned([("a", "b"), ("long", "c")])
     ['a     b', 'long  c']

@@ -10,7 +10,7 @@ _LINE = 64  # bytes of a cache line
 
 
 class Pool:
-    """Buffers for values that do not live at the same time."""
+    """A pool of buffers: values whose live ranges do not overlap share one."""
 
     def __init__(self) -> None:
         self.free: list[Any] = []
@@ -24,17 +24,17 @@ class Pool:
         return _shaped(raw, like)
 
     def reuse_buffer(self, old: int, value: int, like: Any) -> Any:
-        """The buffer of a value whose life ends, for one whose life begins."""
+        """Pass the buffer of a value whose live range ends to one whose live range begins."""
         raw = self.used[value] = self.used.pop(old)
         return _shaped(raw, like)
 
     def release(self, value: int) -> None:
-        """The value is not needed any more."""
+        """Return the buffer of a value that is no longer needed."""
         self.free.append(self.used.pop(value))
 
 
 def aligned(size: int) -> Any:
-    """Bytes, uninitialised, from the beginning of a cache line on."""
+    """Uninitialised bytes that begin at a cache line."""
     raw = np.empty(size + _LINE, dtype=np.uint8)
     start = -raw.ctypes.data % _LINE
     return raw[start : start + size]
@@ -46,7 +46,7 @@ def buffer(like: Any) -> Any:
 
 
 def give_back() -> None:
-    """Give the system the memory that was freed and that malloc keeps, where the C library can: glibc's."""
+    """Return freed memory that malloc keeps to the system; only glibc has a call for that."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -1,4 +1,4 @@
-"""A step as the compiler sees it, after each of its passes: to be printed and read."""
+"""The program of a step after each pass of the compiler, to be printed and read."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,15 +18,21 @@ from .simplify import common_subexpressions, dead_code, fold_constants
 class StepProgram:
     """The program of a step, after each pass.
 
-    `print` it for the last form, with the buffer each result lands in on the CPU and the kernel that
+    `print` it for the final form, with the buffer that holds each result on the CPU and the kernel that
     computes it on a GPU; index it by the name of a pass for an earlier form.
 
     Args:
         recorded: the program of step(w, s, *batch) -> (w, s, …).
 
     Attributes:
-        passes: the program after each pass, by its name.
+        passes: the program after each pass, by the name of the pass.
         plan: its calls and buffers on the CPU.
+
+    >>> import numpy as np, backprop_xp as bp
+    >>> learner = bp.Learner(bp.chain(3, bp.layers.Linear(1, bias=False)))
+    >>> program = learner.program(np.ones((1, 3), "float32"), np.ones((1, 1), "float32"))
+    >>> print(*program.passes, sep=", ")
+    recorded, common subexpressions, constants folded, dead code, state written back, parts in place
     """
 
     def __init__(self, recorded: Program) -> None:
@@ -50,7 +56,7 @@ class StepProgram:
         """The step as machine code for this processor: its kernels, their LLVM IR and assembly.
 
         Raises:
-            BackpropError: there is none, and why.
+            BackpropError: there is no machine code for it; the message says why.
         """
         return MachineCode(self._recorded, donate=2)
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 
 from .ir import ASSIGN, VIEWS, Aliases, Op, Program, Ref, Slice, mapped, reads, refs
 
-_STATE = ("state", "the new in the place of the old")
+_STATE = ("state", "the new written over the old")
 
 
 def write_back(program: Program, donated: int) -> Program:
     """Assign the first outputs to the first inputs, each as soon as the old value is no longer read.
 
     Args:
-        program: of a function whose first results replace its first arguments.
-        donated: how many of its inputs and outputs these are.
+        program: the program of a function whose first results replace its first arguments.
+        donated: how many arguments are replaced.
     """
     old = [ref.value for ref in refs(program.inputs[:donated])]
     new = [ref.value for ref in refs(program.outputs[:donated])] if donated else []
@@ -31,7 +31,7 @@ def write_back(program: Program, donated: int) -> Program:
     taken, outputs = {mine for mine, _ in pairs}, program.outputs
 
     def kept(ref: Ref) -> Ref:
-        """A result that is the old state: a copy of it."""
+        """The result; a copy of it where it is old state, which is about to be overwritten."""
         if aliases[ref.value] not in taken:
             return ref
         values.append(values[ref.value])
@@ -48,7 +48,7 @@ def write_back(program: Program, donated: int) -> Program:
 
 
 def conflict(group: Iterable[Op], op: Op, aliases: Aliases) -> bool:
-    """Whether an operation must stay behind a group: a read after a write, or a write after a read."""
+    """Whether an operation depends on a group: it reads what the group writes, or writes what it touches."""
     made = {aliases[g.out] for g in group}
     touched = {aliases[v] for g in group for v in reads(g)}
     mine = {aliases[v] for v in reads(op)}
@@ -60,11 +60,11 @@ def concat_in_place(program: Program, can_write: Callable[[Op], bool]) -> Progra
     """Compute the parts of a concatenated vector inside it, if the operations that make them can write there.
 
     Args:
-        program: of a function.
+        program: the program.
         can_write: whether an operation can write into given memory.
     """
     aliases, slices = Aliases(program.ops), dict(program.slices)
-    written = {aliases[op.out] for op in program.ops if op.inplace}  # later, perhaps, than it is joined
+    written = {aliases[op.out] for op in program.ops if op.inplace}  # perhaps after the concatenation
     makers = {op.out for op in program.ops if op.name not in VIEWS and can_write(op)} - written
     for op in program.ops:
         if op.name == "concat" and program.values[op.out].ndim == 1 and op.out not in written:
@@ -78,7 +78,7 @@ def concat_in_place(program: Program, can_write: Callable[[Op], bool]) -> Progra
 
 
 def copied_parts(op: Op, program: Program, aliases: Aliases) -> dict[int, int]:
-    """The parts of a concatenated vector that are not computed inside it, by where they begin."""
+    """The parts of a concatenated vector that are not computed inside it, keyed by where they begin."""
     return {
         start: part
         for part, start in _parts(op, program)

@@ -1,9 +1,9 @@
 """The recorder: a function runs once on abstract arrays, and its operations are recorded as a program.
 
-The function uses arrays and a namespace as always. Shapes and dtypes are computed, values are not: no
-product is formed and no large array is filled. What cannot be replayed or captured (reading a value on
+The function uses arrays and a namespace as usual. Shapes and dtypes are computed, values are not: no
+matrix is multiplied and no large array is filled. What cannot be replayed or captured (reading a value on
 the host, a shape that depends on data, a host array in the middle of a step) is an error. So each
-formula is written only in its layer.
+formula is written once, in its layer, and the compiler needs no second version of it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ OPERATORS = frozenset({*ir.BINARY.values(), *ir.COMPARISON.values()})
 
 
 class NotRecorded(BackpropError):
-    """The function does what cannot be replayed or captured."""
+    """The function does something that cannot be replayed or captured."""
 
 
 def record(
@@ -32,12 +32,12 @@ def record(
 
     Args:
         function: a pure function of arrays and a namespace.
-        inputs: arrays, in tuples of tuples; only their shapes and dtypes are used.
+        inputs: arrays or trees of arrays; only their shapes and dtypes are used.
         word: the 32-bit integer type of random bits.
-        names: of the inputs.
+        names: a name for each input, shown in listings.
 
     Raises:
-        NotRecorded: the function reads a value, or does what cannot be replayed.
+        NotRecorded: the function reads a value, or does something else that cannot be replayed.
 
     >>> x = abstract((1_000_000, 1_000_000), "float32")
     >>> found = record(lambda a, *, xp: xp.sum(xp.matmul(a, a), axis=0), x)
@@ -56,11 +56,11 @@ def record(
 
 
 def abstract_like(a: Any, rows: int | None = None) -> Any:
-    """An abstract array of the shape and dtype of one of any library; fractions count as float64.
+    """An abstract array with the shape and dtype of an array of any library; fractions count as float64.
 
     Args:
         a: the array.
-        rows: for it to have, in place of its own.
+        rows: how many rows the abstract array has; None for as many as `a`.
     """
     shape = tuple(a.shape) if rows is None or not a.ndim else (rows, *a.shape[1:])
     kind = getattr(np, str(a.dtype).rpartition(".")[2], np.float64)
@@ -68,7 +68,7 @@ def abstract_like(a: Any, rows: int | None = None) -> Any:
 
 
 class Recorder:
-    """The namespace that a recorded function uses: a call of a function of the standard is recorded.
+    """The namespace passed to a recorded function: each call of a function of the standard is recorded.
 
     Args:
         word: the 32-bit integer type of random bits.
@@ -85,15 +85,15 @@ class Recorder:
         self.values: list[Any] = []
         self.names: dict[int, str] = {}
         self.origin = ("", "")
-        self.layouts: dict[int, Any] = {}  # of views: arrays with their strides, of which no element is read
+        self.layouts: dict[int, Any] = {}  # for each view an array with its strides; no element is read
 
     def mark(self, part: str, equation: Any) -> None:
-        """From here on operations belong to this equation of this part of a step."""
+        """Attribute the operations that follow to this equation of this part of the step."""
         text = equation if isinstance(equation, str) else (getdoc(equation) or "").partition("\n")[0]
         self.origin = (part, text.removesuffix(".").removeprefix("The error "))
 
     def label(self, a: Any, name: str) -> None:
-        """The name under which people know an array; the first one counts."""
+        """Name an array for listings; the first name it is given stays."""
         if isinstance(a, AbstractArray):
             self.names.setdefault(a.number, name)
 
@@ -153,9 +153,9 @@ class Recorder:
             copy = True
         return self.run("reshape", self.run("astype", x, x.dtype) if copy else x, shape)
 
-    # ------------------------------------------------------------ formed from others
+    # ------------------------------------------------------------ composed of other operations
     def clip(self, x: Any, min: Any = None, max: Any = None) -> Any:
-        """The nearest number from min to max."""
+        """Each number limited to the range from min to max."""
         x = x if min is None else self.maximum(x, min)
         return x if max is None else self.minimum(x, max)
 
@@ -165,7 +165,7 @@ class Recorder:
         return self.where(self.isnan(x), x, found) if x.dtype.kind == "f" else found
 
     def round(self, x: Any) -> Any:
-        """The nearest integer, the even one of two; integers stay."""
+        """The nearest integer, halves to the even one; integers stay."""
         return self.run("round", x) if x.dtype.kind == "f" else self.run("positive", x)
 
     def var(self, x: Any, *, axis: Any = None, correction: float = 0.0, keepdims: Any = False) -> Any:
@@ -192,14 +192,14 @@ class Recorder:
         return x[tuple(slice(None, None, -1 if k in gone else 1) for k in range(x.ndim))]
 
     def repeat(self, x: Any, repeats: Any, *, axis: int | None = None) -> Any:
-        """Each entry of an axis several times in a row."""
+        """Each entry of an axis repeated, the copies next to each other."""
         if not isinstance(repeats, int):
-            _refuse("repeats entries as often as an array says")
+            _refuse("repeats entries by counts in an array")
         x, axis = (self.reshape(x, (-1,)), 0) if axis is None else (x, axis)
         return self.take(x, self.arange(x.shape[axis] * repeats) // repeats, axis=axis)
 
     def tile(self, x: Any, repetitions: tuple[int, ...]) -> Any:
-        """The whole several times along each axis."""
+        """The whole array repeated along each axis."""
         missing = len(repetitions) - x.ndim
         x = self.reshape(x, (1,) * missing + x.shape) if missing > 0 else x
         for axis, times in enumerate((1,) * -missing + tuple(repetitions)):
@@ -209,7 +209,7 @@ class Recorder:
         return x
 
     def roll(self, x: Any, shift: Any, *, axis: Any = None) -> Any:
-        """The entries of axes moved on; those that leave at the end come in at the beginning."""
+        """The entries shifted along axes; those shifted out at the end come in at the beginning."""
         if axis is None:
             return self.reshape(self.roll(self.reshape(x, (-1,)), shift, axis=0), x.shape)
         shifts, axes = (each if isinstance(each, tuple) else (each,) for each in (shift, axis))
@@ -219,7 +219,7 @@ class Recorder:
         return x
 
     def take_along_axis(self, x: Any, indices: Any, *, axis: int = -1) -> Any:
-        """Along an axis, for each place the entry that its index names."""
+        """out[…, i, …] = x[…, indices[…, i, …], …] along one axis."""
         own, places, stride = axis % x.ndim, 0, 1
         for k in reversed(range(x.ndim)):
             n = x.shape[k]
@@ -235,7 +235,7 @@ class Recorder:
 
 
 class AbstractArray:
-    """An array that has a shape and a dtype, and no value a function could read."""
+    """An array with a shape and a dtype, and without values a function could read."""
 
     device = "cpu"
 
@@ -249,7 +249,7 @@ class AbstractArray:
         return self.recorder
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kw: Any) -> "AbstractArray":
-        """A number of NumPy beside an array, as in np.float64(2) * a; else a NumPy function, refused."""
+        """Record an operator between a NumPy number and an array, as np.float64(2) * a; refuse the rest."""
         name = ufunc.__name__
         if any(isinstance(a, np.ndarray) for a in inputs):
             _refuse("uses a host array")
@@ -262,7 +262,7 @@ class AbstractArray:
         return self.recorder.run(name, *inputs)
 
     def __array_function__(self, function: Any, *_: Any) -> NoReturn:
-        """A NumPy function, refused."""
+        """Refuse a NumPy function."""
         _refuse_numpy(function)
 
     def __getitem__(self, key: Any) -> "AbstractArray":
@@ -339,14 +339,14 @@ def _refuse_numpy(function: Any) -> NoReturn:
 def _refuse(what: str) -> NoReturn:
     msg = (
         f"a step that is recorded or captured cannot do this: it {what}. Use whole arrays, "
-        f"functions of the standard with static shapes, and xp.where in place of if"
+        f"functions of the Array API standard with static shapes, and xp.where in place of if"
     )
     raise NotRecorded(msg)
 
 
 # ---------------------------------------------------------------- shapes
 def _contiguous(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array whose elements lie in order, for its strides; it has no memory that could be read."""
+    """A C-contiguous array, made for its strides: its elements must not be read."""
     strides = [dtype.itemsize * prod(shape[k + 1 :]) for k in range(len(shape))]
     return np.lib.stride_tricks.as_strided(np.zeros((), dtype), shape, strides)
 

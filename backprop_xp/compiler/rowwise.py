@@ -1,7 +1,7 @@
-"""Which operations run together row by row, with reductions over the columns, as one kernel.
+"""Which operations run row by row, with reductions over the columns, as one kernel.
 
 This is decided from the program alone, for every target that has such kernels: on a GPU the lanes of a warp
-share a row; on a processor rows lie side by side in its registers.
+share a row; on a CPU each lane of a vector register has a row of its own.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ OF_FLOATS = frozenset(
 )
 COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}  # the operations of reductions
 # Views are no kernels; created arrays are mostly constants; products, concatenation and gathering do not go
-# row by row; C rounds remainders otherwise than NumPy; nothing here uses the other functions and reductions.
+# row by row; C's remainder has another sign than NumPy's; nothing here uses the other functions.
 NOT_ROWWISE = (
     VIEWS
     | CREATION
@@ -31,7 +31,7 @@ ROWWISE = (OPERATIONS | {ASSIGN}) - NOT_ROWWISE - COMBINED.keys()
 
 
 def fits(ops: list[Op], values: Sequence[Any], aliases: Aliases) -> bool:
-    """Whether operations can be one kernel: no row needs another, except for numbers of the whole batch."""
+    """Whether operations can be one kernel: no row needs another, except through scalars of the batch."""
     shape = shape_of(ops, values)
     if shape is None or not 1 < shape[1] <= WIDEST or not all(_goes_row_by_row(op, values) for op in ops):
         return False
@@ -59,12 +59,12 @@ def shape_of(ops: Sequence[Op], values: Sequence[Any]) -> tuple[int, int] | None
 
 
 def _is_at_hand(op: Op, source: Any, out: Any, shape: tuple[int, int], *, local: bool) -> bool:
-    """Whether the lanes of one row, or the last block for a single number, have what `out` needs of `source`.
+    """Whether the lanes of a row (for a scalar, the last block) have what `out` needs of `source`.
 
     Args:
-        op: makes `out`.
-        source: an argument.
-        out: the result.
+        op: the operation.
+        source: one of its arguments.
+        out: its result.
         shape: rows and columns of the kernel.
         local: whether the kernel has computed `source`.
     """

@@ -43,12 +43,12 @@ def common_subexpressions(program: Program) -> Program:
 
 
 def fold_constants(program: Program) -> Program:
-    """Values that depend on no input are computed once, here."""
+    """Values that depend on no input are computed here, once, and become constants."""
     aliases = Aliases(program.ops)
     written = {aliases[op.out] for op in program.ops if op.inplace}
     constants, ops = dict(program.constants), []
     for op in program.ops:
-        needs = () if op.name in LIKE else reads(op)  # those read a shape alone
+        needs = () if op.name in LIKE else reads(op)  # these read only a shape
         fixed = (op.name in CREATION or bool(needs)) and constants.keys() >= set(needs)
         if fixed and not op.inplace and aliases[op.out] not in written:
             args = mapped(op.args, lambda r: constants.get(r.value, program.values[r.value]))

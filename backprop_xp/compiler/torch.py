@@ -16,13 +16,13 @@ _WARM_UPS = 3  # as in Torch's manual: libraries choose their algorithms before 
 
 
 class Graphed:
-    """A CUDA graph of a function, on tensors of its own: a scan copies what it is given in, results out.
+    """A CUDA graph of a function on tensors of its own; a scan copies its arguments in and its results out.
 
     Args:
         torch: the module.
         function: f(*state, *held, *rows) -> (*new_state, *results).
-        parts: state, held arguments and one row, of the shapes to come.
-        rows: of a step.
+        parts: state, held arguments and one row, with the shapes that later calls have.
+        rows: the batch size of a step.
 
     Raises:
         RuntimeError: the function cannot be captured.
@@ -55,7 +55,7 @@ class Graphed:
                 mine.copy_(a)
 
     def _captured(self) -> Callable[[], None]:
-        """Capture one call; the function that replays it."""
+        """Capture one call; return the function that replays it."""
         cuda = self.torch.cuda
         with cuda.device(leaves(self.batch)[0].device):
             side = cuda.Stream()
@@ -72,7 +72,7 @@ class Graphed:
         return graph.replay  # type: ignore[no-any-return]
 
     def scan(self, parts: Any, index: Array) -> Any:
-        """One call for each row of index; what is returned are copies."""
+        """One call for each row of index; returns copies."""
         state, held, rows = parts
         for mine, given in zip(leaves((self.state, self.held)), leaves((state, held)), strict=True):
             mine.copy_(given)
@@ -103,7 +103,7 @@ class Detached(Planned):
 
     Attributes:
         eager: why the function runs eagerly, if it can be neither recorded nor captured.
-        refused: for each signature that Torch did not capture, why; calls of others are captured.
+        refused: for each signature that Torch could not capture, why; others are still captured.
     """
 
     def __init__(self, library: Library, torch: Any, function: Function, **settings: Any) -> None:
@@ -113,7 +113,7 @@ class Detached(Planned):
         self.refused: dict[Any, str] = {}
 
     def code_for(self, a: Array) -> str:
-        """Machine code, where there is any, only for tensors of the CPU."""
+        """The name of the code; machine code runs only on tensors of the CPU."""
         return self.code if self._recorded((a,)) else Compiled.code
 
     def _recorded(self, args: Any) -> bool:
@@ -141,7 +141,7 @@ class Detached(Planned):
 
     @contextmanager
     def _no_grad(self, args: Any, index: Array = None) -> Iterator[None]:
-        """Outside autograd; out of memory, the state is usable only if graphs ran: eager calls change it."""
+        """Run outside autograd; out of memory, the state is usable only if graphs ran, not eager calls."""
         try:
             with self.torch.no_grad():
                 yield
@@ -175,5 +175,5 @@ class Detached(Planned):
 
 
 def _memory(a: Array) -> int:
-    """The address of the memory in which a tensor lies."""
+    """The address of a tensor's storage."""
     return a.untyped_storage().data_ptr()  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ class _RationalType:
         return "rational"
 
     def __reduce__(self) -> str:
-        return "rational"  # of which there is one: code compares dtypes by `is`
+        return "rational"  # the only instance: code compares dtypes by `is`
 
 
 rational = _RationalType()
@@ -28,7 +28,7 @@ def fraction(value: Any) -> Fraction:
     """One number as a fraction; a float stands for its shortest decimal, so 0.01 is 1/100.
 
     Raises:
-        BackpropError: not a finite number, nor the text of one.
+        BackpropError: the value is not a finite number, nor the text of one.
 
     >>> fraction(0.01), fraction("-3000/11600000")
     (Fraction(1, 100), Fraction(-3, 11600))
@@ -57,7 +57,12 @@ class ExactArray:
     """An immutable array of fractions, of integers or of booleans.
 
     Raises:
-        BackpropError: data of another kind.
+        BackpropError: the data are of another kind.
+
+    >>> from backprop_xp import exact
+    >>> third = exact.asarray(["1/3", 2])
+    >>> third * 0.5, third.to_numpy().dtype
+    (exact.asarray(['1/6', '1']), dtype('float64'))
     """
 
     __slots__ = ("_data", "dtype")
@@ -68,10 +73,16 @@ class ExactArray:
         if data.dtype == object:
             wrong = {type(v).__name__ for v in data.flat if type(v) is not Fraction}
             if wrong:
-                msg = f"exact arrays of objects must hold fractions alone, got {sorted(wrong)}"
+                msg = (
+                    f"exact arrays of objects must hold fractions alone, got {sorted(wrong)}: "
+                    "convert them with bp.exact.asarray(...)"
+                )
                 raise BackpropError(msg)
         elif data.dtype.kind not in "biu":
-            msg = f"exact arrays must hold fractions, integers or booleans, got {data.dtype}"
+            msg = (
+                f"exact arrays must hold fractions, integers or booleans, got {data.dtype}: "
+                "convert it with bp.exact.asarray(...)"
+            )
             raise BackpropError(msg)
         self._data = data
         self.dtype = rational if data.dtype == object else data.dtype
@@ -104,7 +115,7 @@ class ExactArray:
         return ExactArray.namespace
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> NoReturn:
-        """NumPy leaves mixed expressions to this type, which refuses them."""
+        """Refuse expressions that mix exact and NumPy arrays, and NumPy's functions."""
         for each in inputs:
             _operand(each)
         refuse_numpy(ufunc)
@@ -159,7 +170,7 @@ def _text(value: Any) -> str:
 
 
 def refuse_numpy(function: Any) -> NoReturn:
-    """NumPy's functions do not know this type.
+    """Refuse a NumPy function.
 
     Raises:
         BackpropError: always; it names the function to write.
@@ -171,7 +182,7 @@ def refuse_numpy(function: Any) -> NoReturn:
 
 
 def wrap(data: Any) -> ExactArray:
-    """An exact array of the result of a NumPy operation; plain ints in it (empty sums) become fractions."""
+    """The result of a NumPy operation as an exact array; plain ints in it (empty sums) become fractions."""
     data = np.asarray(data, dtype=object if type(data) is int else None)
     if data.dtype == object:
         for k, value in enumerate(data.flat):
@@ -188,14 +199,14 @@ def _operand(value: Any) -> Any:
     if isinstance(value, int):
         return value
     msg = (
-        f"exact arrays go with exact arrays and Python numbers, got {type(value).__name__}: "
+        f"exact arrays combine only with exact arrays and Python numbers, got {type(value).__name__}: "
         "convert it with bp.exact.asarray(...)"
     )
     raise BackpropError(msg)
 
 
 def pair(a: Any, b: Any, *, division: Any = False) -> tuple[Any, Any]:
-    """The NumPy data of two operands, as fractions if one of them holds fractions or for a division."""
+    """The NumPy data of two operands; as fractions if one of them holds fractions, or for a division."""
     a, b = _operand(a), _operand(b)
     exact = division or any(isinstance(v, ExactArray) and v.dtype is rational for v in (a, b))
 

@@ -109,13 +109,13 @@ def asarray(data: Any, *, dtype: Any = None, device: Any = None, copy: Any = Non
 
     Args:
         data: nested lists of numbers or of text such as "1/3", a NumPy array, or an exact array.
-        dtype: `rational`, or an integer dtype. Without one, lists of numbers become fractions, and
-            integer NumPy arrays stay integers.
+        dtype: `rational`, an integer dtype or bool. By default lists of numbers become fractions;
+            integer and boolean NumPy arrays, and lists of booleans, stay what they are.
         device: ignored; there is only one.
         copy: ignored; exact arrays are immutable.
 
     Raises:
-        BackpropError: data that are not finite numbers.
+        BackpropError: the data are not finite numbers.
 
     >>> asarray([[0.5, 1, "1/3"]])
     exact.asarray([['1/2', '1', '1/3']])
@@ -162,12 +162,12 @@ def ones_like(x: ExactArray, *, dtype: Any = None, device: Any = None) -> ExactA
 
 
 def astype(x: ExactArray, dtype: Any, *, copy: Any = True) -> ExactArray:
-    """Integers and booleans as fractions, or fractions as integers (towards zero)."""
+    """The same numbers in another dtype; fractions become integers by rounding towards zero."""
     return _of_type(raw(x), dtype)
 
 
 def isdtype(dtype: Any, kind: Any) -> Any:
-    """Whether a dtype is of a kind, as the standard names kinds; rational counts as 'real floating'."""
+    """Whether a dtype is of a kind of the Array API standard; rational counts as 'real floating'."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if dtype is rational:
         return builtins.any(k in ("real floating", "numeric") or k is rational for k in kinds)

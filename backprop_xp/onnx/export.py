@@ -1,7 +1,7 @@
 """A learner's predictions as an ONNX model.
 
-Layers run their own forward on the tensors of `graph`; where ONNX has an operator of its own for one, that is
-taken. What uses other functions of the standard than `graph` has is traced with `ndonnx`, if it is installed.
+Layers run their own forward on the tensors of `graph`, unless ONNX has an operator for them. A net that uses
+functions of the standard that `graph` lacks is traced with `ndonnx`, if it is installed.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ from ..step import State
 from .graph import HOST, Graph, Tensor
 
 OPSETS = (17, 21)
-LARGEST = 2**31 - 2**20  # bytes of a file of Protocol Buffers, with room for the graph
-# What a forward raises where a tensor has no numbers, or ONNX no such operator: the layer is named then.
+LARGEST = 2**31 - 2**20  # bytes of weights: a protobuf file has at most 2 GiB; 1 MiB is for the graph
+# What a forward raises that reads a tensor's numbers or uses a function ONNX lacks: then the layer is named.
 _CANNOT = (AttributeError, TypeError, NotImplementedError, ValueError, IndexError)
 
 
@@ -49,11 +49,13 @@ def to_onnx(
         w: the weights, of any library; fractions are rounded to float64.
         s: the state.
         opset: the version of ONNX's operators, from 17 to 21.
-        scale: for inputs by name a mean and a standard deviation of each column: the model standardises.
-        metadata: texts by name that the model holds as well.
+        scale: for inputs by name, the mean and the standard deviation of each column: the model then
+            standardises that input, (x − mean) / deviation.
+        metadata: texts by name, stored in the model.
 
     Raises:
-        BackpropError: a layer that cannot be exported, another dtype or opset, a model beyond 2 GB.
+        BackpropError: a layer cannot be exported, w has another dtype, the opset is not supported, or the
+            model exceeds 2 GB.
         BackendUnavailable: onnx is not installed.
 
     >>> import backprop_xp as bp
@@ -92,7 +94,7 @@ def to_onnx(
 
 
 class _Unknown(Exception):
-    """What keeps the direct export from going on, in words."""
+    """Why the direct export is not possible, in words."""
 
 
 # ---------------------------------------------------------------- the direct export
@@ -129,7 +131,7 @@ def _direct(learner: Learner, w: Any, layers: Any, opset: int, scale: Mapping[st
 
 
 def _without_last_identity(nodes: list[Any], name: str) -> None:
-    """Let the node before the last one give the output itself, where no other one takes what it gives."""
+    """Let the last node but one produce the output itself, unless another node also reads its result."""
     taken = any(name in node.input for node in nodes[:-1])
     if len(nodes) > 1 and nodes[-2].output[0] == name and not taken:
         nodes[-2].output[0] = nodes[-1].output[0]
@@ -137,7 +139,7 @@ def _without_last_identity(nodes: list[Any], name: str) -> None:
 
 
 class _named:  # noqa: N801 (used like a function)
-    """Within the block an error of a forward on tensors is told with the name of the layer."""
+    """Within the block, an error of a forward on tensors is reported with the name of the layer."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -153,7 +155,7 @@ class _named:  # noqa: N801 (used like a function)
 
 def _checked(o: Any, shape: Any) -> Tensor:
     if not isinstance(o, Tensor) or o.shape != shape:
-        msg = f"its output has shape {getattr(o, 'shape', None)}, and not {shape}"
+        msg = f"its output has shape {getattr(o, 'shape', None)}, not {shape}"
         raise TypeError(msg)
     return o
 
@@ -177,7 +179,7 @@ LAYERS: dict[type, Callable[..., Any]] = {
     Activate: lambda node, _, x: activated(node.layer.f, x),
 }
 
-# The operators that onnxruntime has in float32 and float64, and those that it has in float32 alone.
+# Operators that onnxruntime has in float32 and float64; below, those that it has only in float32.
 ACTIVATIONS: dict[type, Callable[[Any, Any], Any]] = {
     activations.ReLU: lambda _, x: x.graph.node("Relu", x),
     activations.Sigmoid: lambda _, x: x.graph.node("Sigmoid", x),
@@ -214,11 +216,11 @@ def activated(f: Activation, net: Tensor) -> Any:
 def _by_ndonnx(
     learner: Learner, w: Any, s: State, opset: int, scale: Mapping[str, Any], unknown: Exception | None
 ) -> Any:
-    """The same forward on arrays of ndonnx, which has all of the standard."""
+    """The same forward on arrays of ndonnx, which implements the whole standard."""
     try:
         import ndonnx
     except ImportError as error:
-        msg = f"{unknown}. ndonnx has more functions of the standard: pip install ndonnx"
+        msg = f"{unknown}. ndonnx implements more functions of the Array API standard: pip install ndonnx"
         raise BackpropError(msg) from error
     xp: Namespace = ndonnx
     number = getattr(xp, str(w.dtype))
@@ -235,10 +237,10 @@ def _by_ndonnx(
         o = learner.pure.predict(xp.asarray(w), state, x if len(x) > 1 else next(iter(x.values())), xp=xp)
         model = ndonnx.build(given, {"prediction": o})
     except Exception as error:
-        msg = f"{unknown}. Nor can it by ndonnx: {type(error).__name__}: {error}"
+        msg = f"{unknown}. ndonnx cannot export it either: {type(error).__name__}: {error}"
         raise BackpropError(msg) from error
     newest = max(each.version for each in model.opset_import if not each.domain)
     if newest > opset:
-        msg = f"{unknown}. What ndonnx traces has operators of opset {newest}: write opset={newest}"
+        msg = f"{unknown}. ndonnx exports it with operators of opset {newest}: write opset={newest}"
         raise BackpropError(msg)
     return model

@@ -1,9 +1,9 @@
 """An Array API namespace whose arrays are names of tensors in an ONNX graph.
 
 A formula that is called with it adds a node for each operation, so that layers, activations and links are
-exported by their own forward. What is known already, such as weights, are NumPy arrays here: NumPy computes
-with them, and what meets a tensor becomes a constant of the graph. A function of the standard that is missing
-here raises AttributeError, one that is called in another way than a forward does TypeError.
+exported by their own forward. What is known already, such as weights, are NumPy arrays: NumPy computes with
+them, and an array combined with a tensor becomes a constant of the graph. A function of the standard that is
+missing here raises AttributeError; arguments that are not supported raise TypeError.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ Scalar = (bool, int, float)
 
 @dataclass(frozen=True)
 class Rows:
-    """The number of rows, or a multiple of it: it is known when the graph runs."""
+    """The number of rows, or a multiple of it: known only when the graph runs."""
 
     times: int = 1
 
@@ -35,16 +35,16 @@ class Tensor:
     name: str
     dtype: str
     shape: Shape
-    __array_ufunc__: ClassVar[None] = None  # NumPy leaves operators of two kinds to this class
+    __array_ufunc__: ClassVar[None] = None  # NumPy leaves mixed operators to this class
     __hash__ = None  # type: ignore[assignment]
 
     @property
     def ndim(self) -> int:
-        """How many axes there are."""
+        """The number of axes."""
         return len(self.shape)
 
     def __bool__(self) -> bool:
-        msg = "a graph has no values yet that could decide which way a program goes"
+        msg = "a tensor of the graph has no value that an if or a while could read: write xp.where"
         raise TypeError(msg)
 
     def __neg__(self) -> "Tensor":
@@ -85,12 +85,12 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or"):
 
 
 class Graph:
-    """The namespace, and the graph that grows.
+    """The namespace, and the graph it builds.
 
     Args:
         opset: the version of ONNX's operators.
-        dtype: of weights and numbers, by its name.
-        names: of arrays that are known under a name, by their identity.
+        dtype: the name of the dtype of weights and numbers.
+        names: names of arrays, such as weights, by their `id`.
     """
 
     def __init__(self, opset: int, dtype: str, names: Mapping[int, str]) -> None:
@@ -102,7 +102,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.inputs: list[Any] = []
         self.constants: dict[Any, Any] = {}
-        self.kept: list[Any] = []  # arrays, so that no other one gets their identity
+        self.kept: list[Any] = []  # arrays, so that no other one gets the same `id`
 
     # ------------------------------------------------------------ tensors and nodes
     def input(self, name: str, dtype: str, columns: int) -> Tensor:
@@ -111,7 +111,7 @@ class Graph:
         return Tensor(self, name, dtype, (Rows(), columns))
 
     def type_of(self, dtype: str) -> int:
-        """The number that ONNX has for a dtype."""
+        """ONNX's number for a dtype."""
         return int(self.helper.np_dtype_to_tensor_dtype(HOST.dtype(dtype)))
 
     def node(
@@ -122,7 +122,7 @@ class Graph:
         shape: Shape | None = None,
         **attributes: Any,
     ) -> Tensor:
-        """A new node; its output has dtype and shape of the first input, where nothing else is said."""
+        """Add a node; its output has the dtype and shape of the first input unless they are given."""
         given = [self.tensor(a) for a in inputs]
         name = f"{self.layer}.{operator.lower()}{len(self.nodes)}"
         self.nodes.append(
@@ -131,7 +131,7 @@ class Graph:
         return Tensor(self, name, dtype or given[0].dtype, given[0].shape if shape is None else shape)
 
     def tensor(self, a: Any) -> Tensor:
-        """A tensor as it is; an array of NumPy as a constant of the graph."""
+        """A tensor as it is; a NumPy array as a constant of the graph."""
         if isinstance(a, Tensor):
             return a
         known = self.names.get(id(a))
@@ -144,19 +144,19 @@ class Graph:
         return Tensor(self, self.constants[key].name, str(a.dtype), a.shape)
 
     def _alike(self, *values: Any) -> list[Any]:
-        """Operands of one dtype: plain numbers take that of the others."""
+        """Operands with the same dtype: Python numbers take that of the others."""
         if any(isinstance(a, Rows) for a in values):
             msg = "the number of rows is not known before the graph runs"
             raise TypeError(msg)
         kinds = {str(a.dtype) for a in values if not isinstance(a, Scalar)}
         if len(kinds) != 1:
-            msg = f"operands of one dtype are needed, got {sorted(kinds)}"
+            msg = f"operands must have the same dtype, got {sorted(kinds)}: write xp.astype"
             raise TypeError(msg)
         kind = kinds.pop()
         return [HOST.asarray(a, dtype=kind) if isinstance(a, Scalar) else a for a in values]
 
     def __getattr__(self, name: str) -> Any:
-        """The names of dtypes, and the functions of the tables; of arrays of NumPy alone they are NumPy's."""
+        """Names of dtypes, and functions of the tables; on NumPy arrays alone they are NumPy's own."""
         if name in DTYPES:
             return name
         kinds = (
@@ -225,7 +225,7 @@ class Graph:
         if not isinstance(a, Tensor) and not isinstance(b, Tensor):
             return HOST.matmul(a, b)
         if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
-            msg = f"matmul takes two matrices that fit, got {a.shape} and {b.shape}"
+            msg = f"matmul needs shapes (m, k) and (k, n), got {a.shape} and {b.shape}"
             raise TypeError(msg)
         return self.node("MatMul", *self._alike(a, b), shape=(a.shape[0], b.shape[1]))
 
@@ -236,7 +236,7 @@ class Graph:
         return self.node("Transpose", a, shape=a.shape[::-1], perm=[1, 0])
 
     def concat(self, arrays: Sequence[Any], *, axis: int = 0) -> Any:
-        """Arrays side by side."""
+        """Arrays concatenated along an axis."""
         arrays = self._alike(*arrays)
         first, axis = arrays[0].shape, axis % len(arrays[0].shape)
         sizes = [a.shape[axis] for a in arrays]
@@ -252,7 +252,7 @@ class Graph:
         left = Rows(whole) if any(isinstance(n, Rows) for n in a.shape) else whole
         found = tuple(n if isinstance(n, int) and n != -1 else left for n in shape)
         if any(isinstance(n, Rows) and n != left for n in shape):
-            msg = f"an array of shape {a.shape} has no shape {shape}"
+            msg = f"an array of shape {a.shape} cannot be reshaped to {shape}"
             raise TypeError(msg)
         wanted = HOST.asarray([n if isinstance(n, int) else -1 for n in found])
         return self.node("Reshape", a, wanted, shape=found)
@@ -266,7 +266,7 @@ class Graph:
         return self.node("Unsqueeze", a, HOST.asarray([axis]), shape=shape)
 
     def take(self, a: Any, index: Any, *, axis: int) -> Any:
-        """Parts of an array by their numbers along an axis."""
+        """The entries of an axis at these indices."""
         if not isinstance(a, Tensor) and not isinstance(index, Tensor):
             return HOST.take(a, index, axis=axis)
         axis %= len(a.shape)
@@ -288,7 +288,7 @@ class Graph:
         return a if isinstance(a, Tensor) else HOST.asarray(a, dtype=dtype)
 
     def arange(self, *bounds: int, dtype: Any = None, device: Any = None) -> Any:
-        """Numbers one after the other."""
+        """Evenly spaced numbers, as NumPy's arange."""
         return HOST.arange(*bounds, dtype=dtype)
 
     def zeros_like(self, a: Any) -> Any:
@@ -305,13 +305,13 @@ class Graph:
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
-    """The shape of what two arrays of these shapes give together."""
+    """The shape to which two shapes broadcast."""
     n = max(len(a), len(b))
     pairs = zip((1,) * (n - len(a)) + tuple(a), (1,) * (n - len(b)) + tuple(b), strict=True)
     found = []
     for one, other in pairs:
         if one != other and 1 not in {one, other}:
-            msg = f"arrays of shapes {a} and {b} do not fit together"
+            msg = f"arrays of shapes {a} and {b} cannot be broadcast together"
             raise TypeError(msg)
         found.append(other if one == 1 else one)
     return tuple(found)

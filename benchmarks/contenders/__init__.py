@@ -1,12 +1,12 @@
 """The table of contenders, and how one is opened on a work.
 
-A contender is a class with `__init__(work, data, threads, **options)`, where everything is made ready, and
-`run(steps)`, which trains on the stored batches in order, starting over where they end, continues from the
-weights of the run before, and returns the loss of each step. In works of whole epochs, a step is an epoch,
-its order is random, and every run begins with the first weights; there, `check(steps)` does the same in the
-rows' own order, for the comparison with the reference. A contender may also have `gemm()`, one product of
-the work's own size, and `facts()`, further figures for the results. It keeps no reference to `data`, whose
-weights would be counted as its memory. To add a contender, add a line here.
+A contender is a class with `__init__(work, data, threads, **options)`, which prepares everything, and
+`run(steps)`, which goes on from the weights of the run before, trains on the stored batches in order, again
+and again, and returns the loss of each step. In works of whole epochs, a step is an epoch in random order,
+and every run begins with the first weights; there, `check(steps)` does the same in the rows' own order, for
+the comparison with the reference. A contender may also have `gemm()`, one matrix product of the work's
+size, and `facts()`, further figures for the results. It keeps no reference to `data`, whose weights would
+count as its memory. To add a contender, add a line here.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from typing import Any
 from ..data import Data
 from ..works import Work
 
-_EPSILON = 3.0  # for contenders that add Adam's ε to the root before its correction
+_EPSILON = 3.0  # allowance for contenders that add Adam's ε before they correct the bias of the root
 _SMALL = ("W1", "W2", "W3", "W4")
 _STORED = (*_SMALL, "W6")
 _REGULAR = ("W9",)
@@ -32,15 +32,15 @@ class Contender:
     """One library, or one way to use it.
 
     Attributes:
-        name: for tables; its first word is the family, 'ours' for the library.
-        where: "module:class"; the module's name is absolute, or begins with a point for one of this package.
+        name: its name in tables; the first word is the family, 'ours' for the library.
+        where: "module:class"; the module's name is absolute, or begins with a dot for one of this package.
         needs: distributions that must be installed.
-        works: stems of the works it does.
-        devices: those it runs on.
+        works: the stems of the works it can run.
+        devices: the devices it runs on.
         options: arguments for its class.
-        slow: it takes long to get ready: left out of quick runs, and given more time.
-        seconds: how long it may take, if not the usual time.
-        allowance: factor of the tolerance, where its formula is known to differ a little.
+        slow: whether it takes long to prepare: then quick runs leave it out, and others give it more time.
+        seconds: how long it may take; 0 for the usual time.
+        allowance: a factor for the tolerance, where its formula is known to differ a little.
     """
 
     name: str
@@ -59,16 +59,16 @@ class Contender:
         return tuple(name for name in self.needs if not installed(name))
 
     def does(self, work: Work) -> bool:
-        """Whether it does a work."""
+        """Whether it can run a work."""
         return work.device in self.devices and work.stem in self.works
 
     def load(self) -> Any:
-        """Import its class, and with it what it needs."""
+        """Import its class, and with it the libraries it needs."""
         module, _, cls = self.where.partition(":")
         return getattr(import_module(module, __name__), cls)
 
     def open(self, work: Work, data: Data, threads: int) -> Any:
-        """Make it ready to run a work."""
+        """Prepare it to run a work."""
         return self.load()(work, data, threads, **self.options)
 
 
@@ -97,9 +97,8 @@ def _torch(name: str, cls: str, works: tuple[str, ...], devices: tuple[str, ...]
 
 
 CONTENDERS: tuple[Contender, ...] = (
-    _ours(
-        "numpy", (), (*_STORED, *_REGULAR, *_GPU, *_STREAMS), _CPU
-    ),  # in quick runs all works are on the processor
+    # a quick run moves all works to the CPU, hence those of a GPU here
+    _ours("numpy", (), (*_STORED, *_REGULAR, *_GPU, *_STREAMS), _CPU),
     _ours("native", _LLVM, (*_STORED, *_REGULAR), _CPU, native=True),
     _ours("torch native", ("torch", *_LLVM), ("W2", "W3", *_REGULAR), _CPU, backend="torch", native=True),
     _ours("cupy", (), (*_GPU, *_STREAMS), _CUDA, backend="cupy"),

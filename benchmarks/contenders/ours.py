@@ -36,11 +36,11 @@ class Ours:
         threads: for Torch; the others read it from their environment.
         backend: 'numpy', 'cupy', 'torch' or 'jax'.
         eager: use `learner.step`, one call for each step.
-        steps_of_a_graph: how many, if not the library's own number.
+        steps_of_a_graph: how many steps a CUDA graph has; 0 for the library's own number.
         resident: keep rows on the GPU, also those of a work that streams them.
-        native: run machine code; it is left out where it is not asked for, to be seen beside it.
-        epilogues: of products on a GPU; without them what follows a product is a kernel of its own.
-        timed: take the fastest algorithm of a product on a GPU, not the first that is offered.
+        native: run machine code; without it NumPy calls run, to compare both.
+        epilogues: fuse products on a GPU with their epilogue; without it that is a kernel of its own.
+        timed: use the fastest algorithm for a product on a GPU, not the first that cuBLASLt offers.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class Ours:
         self.index: dict[int, Any] = {}
         self.native = native
         self.compiled = self.learner.compile(self.w, native=native)
-        self.w, self.s = self.compiled.pack(self.w, self.s)  # the form that scans keep, as rivals keep theirs
+        self.w, self.s = self.compiled.pack(self.w, self.s)  # as rivals keep theirs between runs
         self.checked = first(work, data, dropout=False, **where) if work.regular else None
 
     @staticmethod
     def set_torch(work: Work, threads: int) -> None:
-        """Set threads and precision, for which Torch has switches of its own."""
+        """Set threads and precision by Torch's own switches."""
         import torch
 
         if work.precision == "bfloat16":
@@ -82,7 +82,7 @@ class Ours:
         torch.set_float32_matmul_precision("high" if work.precision == "tf32" else "highest")
 
     def put(self, a: Any) -> Any:
-        """An array on the device of the weights, its dtype kept."""
+        """An array on the device of the weights, in its own dtype."""
         return bp.asarray(a, like=leaves(self.w)[0], dtype=str(a.dtype))
 
     def rows(self, steps: int) -> Any:
@@ -145,11 +145,11 @@ class Rows:
     """Rows for `bp.fit`, without the check of all values that `bp.data.Stored` makes.
 
     Args:
-        arrays: returns inputs and targets: always the same ones, or a file mapped anew, so that memory
-            stays small.
-        n: number of rows.
-        units: number of output units of the net.
-        window: rows that are read, and shuffled, together.
+        arrays: returns inputs and targets: always the same arrays, or a file that it maps anew each time,
+            so that memory stays small.
+        n: the number of rows.
+        units: the number of output units of the net.
+        window: how many rows are read, and shuffled, together.
     """
 
     def __init__(self, arrays: Callable[[], tuple[Any, Any]], n: int, units: int, window: int) -> None:
@@ -157,7 +157,7 @@ class Rows:
         self.features = arrays()[0].shape[1]
 
     def check_for(self, loss: Any, units: int) -> None:
-        """Nothing is looked at: `bp.data.Stored` does that once, before the first run."""
+        """Checks nothing; `bp.data.Stored` would check all values once, before the first run."""
 
     def rows(self, start: int, stop: int) -> tuple[Any, Any]:
         """The rows start, …, stop - 1, as views."""
@@ -190,7 +190,7 @@ class FromFile:
 
 
 class Fit:
-    """One `bp.fit` of many epochs, from the first weights in every run; the step is compiled before."""
+    """One `bp.fit` of many epochs, from the first weights in every run; the step is compiled in advance."""
 
     def __init__(self, work: Work, data: Data, threads: int, native: bool = False) -> None:
         self.learner, self.w, self.s = first(work, data, backend="numpy")
@@ -209,7 +209,7 @@ class Fit:
 
 
 class Scans(Fit):
-    """The same epochs as the fewest scans of one order, made in advance: what `fit` adds is left out."""
+    """The same epochs as few scans in one order that is drawn in advance: without what `fit` adds."""
 
     def __init__(self, work: Work, data: Data, threads: int, native: bool = False) -> None:
         super().__init__(work, data, threads, native)
@@ -235,7 +235,7 @@ class Scans(Fit):
 
 
 class Reading:
-    """Windows of the file, and batches gathered from them, as `fit` reads."""
+    """Reads windows of the file and gathers batches from them, as `fit` does."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         self.batch, units = work.batch, work.widths[-1]

@@ -11,7 +11,7 @@ import numpy as np
 from ..data import Blocks, Data
 from ..works import Work
 
-_AT_ONCE = 32_768  # weights, whose vectors a cache holds
+_AT_ONCE = 32_768  # weights updated together: their vectors fit into the cache
 
 
 def slices(files: tuple[Any, Any], size: int, steps: int) -> Iterator[Any]:
@@ -122,7 +122,7 @@ class Plain:
 
 
 class Buffered(Plain):
-    """The same with nothing allocated in a step: results go into buffers, Adam runs on one flat vector."""
+    """The same without allocations in a step: results go into buffers, Adam runs on one flat vector."""
 
     def begin(self, blocks: Blocks) -> None:
         """Weights, gradients and moments as parts of flat vectors; a buffer for each result."""
@@ -208,7 +208,7 @@ class Buffered(Plain):
         return loss
 
     def update_part(self, part: slice) -> None:
-        """A part of all weights that fits into the cache."""
+        """Update a part of the weights that fits into the cache."""
         w, g, m, v, a, b = (each[part] for each in (self.w, self.g, self.m, self.v, *self.spare))
         if self.work.update == "gradient_descent":
             np.multiply(g, self.work.rate, out=g)
@@ -250,7 +250,7 @@ class Epochs(Plain):
 
 
 class Reading:
-    """Only the slices; the 'loss' of a batch shows that the right rows were read."""
+    """Only reads the slices; the 'loss' of a batch shows that the right rows were read."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         self.files, self.size = (data.x, data.t), work.batch

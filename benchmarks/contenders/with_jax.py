@@ -108,7 +108,7 @@ class Scanned(Jitted):
 
 
 class Sliced(Jitted):
-    """The jitted step on slices of a file or of host memory; the next batch is sent while a step runs."""
+    """The jitted step on slices of a file or of host memory; the next batch is copied while a step runs."""
 
     def load(self, data: Data) -> None:
         self.x, self.t = data.x, data.t

@@ -1,4 +1,4 @@
-"""One sample at a time as a loop written by hand for each net and compiled by Numba."""
+"""Training on one sample at a time: a loop written by hand for each net and compiled by Numba."""
 
 from math import exp
 from typing import Any
@@ -28,7 +28,7 @@ def _relu(params: Any, x: Any, t: Any, rate: Any, losses: Any) -> None:
 
 @numba.njit
 def _sigmoid(params: Any, x: Any, t: Any, rate: Any, losses: Any) -> None:
-    """Two inputs, two layers of two sigmoid units and one of one."""
+    """Two inputs, two layers of two sigmoid units each, and one sigmoid unit."""
     w1, b1, w2, b2, w3, b3 = params
     one = np.float32(1)
     h, g = np.empty(2, np.float32), np.empty(2, np.float32)

@@ -23,7 +23,7 @@ def begin(net: MLPClassifier, blocks: Blocks) -> None:
 
 
 class Sklearn:
-    """The first `partial_fit` makes weights and optimiser, which are then set to their first values."""
+    """The first `partial_fit` creates weights and optimiser, which are then reset to their first values."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         warnings.simplefilter("ignore")

@@ -124,7 +124,7 @@ class Epochs(Torch):
 
 
 class Graphed(Torch):
-    """The whole step in one `torch.cuda.graph`, with a counter for the batch and the place of the loss."""
+    """The whole step in one `torch.cuda.graph`; a counter selects the batch and the place of the loss."""
 
     capturable = True
 
@@ -169,7 +169,7 @@ class Graphed(Torch):
 
 
 class Rows(Dataset[Any]):
-    """A mapped file row by row, the usual data set for a DataLoader."""
+    """A mapped file row by row, as a data set for a DataLoader usually is."""
 
     def __init__(self, x: Any, t: Any, rows: int) -> None:
         self.x, self.t = x[:rows], t[:rows]
@@ -252,7 +252,7 @@ class Sliced(Torch):
             self.x, self.t = (torch.from_numpy(np.array(a)) for a in (data.x, data.t))
 
     def sent(self, k: int) -> tuple[Any, Any]:
-        """A batch, sent to the device; bytes become numbers there."""
+        """A batch on the device; bytes become numbers there."""
         start = k % self.work.batches * self.work.batch
         part = slice(start, start + self.work.batch)
         if self.work.kind == "stream":
@@ -266,7 +266,7 @@ class Sliced(Torch):
 
 
 class Pinned(Sliced):
-    """The same on slices of pinned memory; the next batch is sent while a step runs."""
+    """The same on slices of pinned memory; the next batch is copied while a step runs."""
 
     pinned = True
 
@@ -291,7 +291,7 @@ class Pinned(Sliced):
 
 
 class Reading:
-    """Only a DataLoader over the file; the 'loss' of a batch shows that the right rows were read."""
+    """Only reads the file by a DataLoader; the 'loss' of a batch shows that the right rows were read."""
 
     def __init__(self, work: Work, data: Data, threads: int) -> None:
         torch.set_num_threads(threads)

@@ -1,1 +1,1 @@
-"""Programs on the CPU: a straight line of NumPy calls into buffers that were allocated in advance."""
+"""Programs on the CPU: straight-line NumPy calls that write into preallocated buffers."""

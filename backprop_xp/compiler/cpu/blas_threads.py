@@ -1,7 +1,7 @@
 """BLAS threads fitted to the size of the work, where threadpoolctl is installed.
 
-On small products a second thread gains nothing, and on a busy machine it costs a hundredfold: both
-wait for each other.
+A second thread does not make a small product faster, and on a busy machine makes it a hundred times
+slower, since both threads wait for each other.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-ALONE = 600_000  # multiplications in the largest product, up to which one thread is as fast
+ALONE = 600_000  # up to so many multiplications in the largest product one thread is as fast
 
 _lock = Lock()
 _inside = 0

@@ -22,7 +22,7 @@ from .scalar_source import NotUnrolled, Unrolled
 class Planned(Compiled):
     """A function as recorded plans, one for each signature; they run on the arrays' own memory.
 
-    Plans hold buffers: a compiled function is for one thread at a time.
+    Plans own buffers, so only one thread at a time may call a compiled function.
 
     Attributes:
         plans: the plan of each signature: machine code, or NumPy calls.
@@ -87,11 +87,11 @@ class Planned(Compiled):
         return self._returned(bound, out)
 
     def _bind(self, args: Any, batch: int | None) -> BoundPlan | NativeBound | None:
-        """The plan of this signature, bound to state and held arguments; None where there cannot be one.
+        """The plan of this signature, bound to state and held arguments; None if it cannot be recorded.
 
         Args:
             args: state, held arguments, rows.
-            batch: rows of a step; None for as many as there are.
+            batch: the batch size of a scan; None for a call, which takes all rows.
         """
         if self.eager is not None:
             return None
@@ -99,18 +99,19 @@ class Planned(Compiled):
         rows = [(a.shape, a.dtype) if hasattr(a, "dtype") else None for a in args[n:]]
         before, like, bound = self.last.get(batch, ((), (), None))
         if len(before) == n and like == rows and all(map(operator.is_, before, args)):
-            return bound  # the very same state, as in most scans of a training
+            return bound  # the very same state, as in most scans of a run
         bound = self._bind_new(args, batch)
         if bound is not None and None not in rows and bound.holds(args[: self.donate], args[self.donate : n]):
             self.last[batch] = tuple(args[:n]), rows, bound
         return bound
 
     def _bind_new(self, args: Any, batch: int | None) -> BoundPlan | NativeBound | None:
-        """The same for arguments that may be other ones than those of the last call."""
+        """As `_bind`, for arguments that are not those of the last call."""
         state, held, rows = self._parts(args)
         if batch is not None and len({a.shape[0] for a in leaves(rows)}) > 1:
             self.check(*args)
-            msg = f"rows must be equally many, got {', '.join(str(a.shape[0]) for a in leaves(rows))}"
+            lengths = ", ".join(str(a.shape[0]) for a in leaves(rows))
+            msg = f"all arrays of rows must have the same length, got {lengths}"
             raise BackpropError(msg)
         key = batch, signature((state, held)), signature(rows, skip=batch is not None)
         bound = self.bound.get(key)
@@ -147,20 +148,20 @@ class Planned(Compiled):
         else:
             try:
                 return NativePlan(program, self.donate, self.hold, batch)
-            except Exception as why:  # whatever fails there, NumPy's calls do the same
+            except Exception as why:  # whatever fails there, NumPy calls compute the same
                 self.not_native[key] = f"{type(why).__name__}: {why}"
         return Plan(program, self.donate, self.hold)
 
     def _returned(self, bound: BoundPlan | NativeBound, out: list[Any]) -> Any:
-        """State and results in the form in which the function returns them."""
+        """State and results in the structure that the function returns."""
         each = iter(self.library.from_host(a)[()] if a.ndim == 0 else self.library.from_host(a) for a in out)
         results = mapped(bound.plan.results, lambda _: next(each))
         return (*bound.state, *results) if self.donate else results
 
     def _unrolled(self, bound: BoundPlan | NativeBound) -> Unrolled | None:
-        """The scan in single numbers, where the net is small enough for that to be faster.
+        """The unrolled scan, where the net is small enough for it to be faster.
 
-        It depends on shapes alone: a run must not round otherwise when it is cut into other scans.
+        The choice depends on shapes alone: how a run is cut into scans must not change its rounding.
         """
         plan = bound.plan
         if (

@@ -1,7 +1,7 @@
-"""A plan bound to arrays: Python source with nothing left to decide, run call after call.
+"""A plan bound to arrays: straight-line Python source, run once for each step.
 
-The source is written and compiled once for a plan. To bind it is to give its names arrays: the
-caller's own for the state, which changes in place, and for what is held.
+The source is written and compiled once for a plan. Binding assigns arrays to the names in it: the
+caller's own arrays for the held arguments and for the state, which changes in place.
 """
 
 from itertools import groupby
@@ -41,7 +41,7 @@ class BoundPlan(Bound):
             plan.source = Source(plan, arrays)
         names = plan.source.bound(arrays)
         exec(plan.source.code, names)  # made here, from the program
-        self.run, self.scan = names.pop("run"), names.pop("scan")  # no cycle: buffers go when it goes
+        self.run, self.scan = names.pop("run"), names.pop("scan")  # no cycle: buffers are freed with it
 
     def _make(self, value: int, arrays: dict[int, Any]) -> Any:
         if value not in arrays:
@@ -51,21 +51,20 @@ class BoundPlan(Bound):
 
 
 class Source:
-    """The Python source of a plan: `run()` does a call, `scan(R, index, O)` many.
+    """The Python source of a plan: `run()` does one call, `scan(R, index, O)` many.
 
-    Every binding has arrays of the same shapes and strides, so that the first one's decide what is
-    written.
+    All bindings have arrays of the same shapes and strides, so it is written from those of the first.
 
     Args:
-        plan: what to do.
-        arrays: of every value, in the first binding.
+        plan: the plan.
+        arrays: the array of each value in the first binding.
 
     Attributes:
         text: the source.
         code: the same, compiled.
         constants: the constants and functions it refers to, by name.
         values: the values it refers to, by name.
-        blocks: the loops over blocks, by the name of what they run over: vectors, and their length.
+        blocks: for each loop over blocks, by the name of its iterable: the vectors and their length.
     """
 
     def __init__(self, plan: Plan, arrays: dict[int, Any]) -> None:
@@ -92,7 +91,7 @@ class Source:
         del self._plan, self._arrays  # the plan holds its source: no cycle, so that its buffers go with it
 
     def bound(self, arrays: dict[int, Any]) -> dict[str, Any]:
-        """The names of the source in a binding, given the arrays of every value."""
+        """The global names of the source in a binding, given the array of each value."""
         names = self.constants | {name: arrays[value] for name, value in self.values.items()}
         for name, (vectors, n) in self.blocks.items():
             cut = [_cut(arrays[v.value] if isinstance(v, Ref) else v, n) for v in vectors]
@@ -100,7 +99,7 @@ class Source:
         return names
 
     def _line(self, k: int, vectors: dict[str, Any] | None = None) -> str:
-        """A call as source; in a loop over blocks, long vectors go by the names of their blocks."""
+        """A call as source; in a loop over blocks, the name of a block stands for each long vector."""
         call = self._plan.calls[k]
         plain = call.function is np.matmul and self._is_plain(call)
         self.constants[f"f{k}"] = np.dot if plain else call.function
@@ -143,7 +142,7 @@ class Source:
 
 
 def _cut(whole: Any, n: int) -> list[Any]:
-    """A vector in blocks; a buffer of one block serves them all."""
+    """The blocks of a vector; a buffer of one block's length is used for every block."""
     starts = range(0, n, BLOCK)
     if whole.shape[0] < n:
         return [whole[: min(BLOCK, n - start)] for start in starts]

@@ -1,7 +1,7 @@
 """Lowering: operations as NumPy calls that write into buffers.
 
-An instruction is `function(*args, out)`, with every temporary named, so that buffers can be allocated
-in advance. Where NumPy has a slow and a fast form of the same numbers, the fast one is chosen here,
+A call is `function(*args, out)`; every temporary is a value of its own, so that buffers can be allocated
+in advance. Where NumPy has a slow and a fast way to the same numbers, the fast one is chosen here,
 and nowhere else.
 """
 
@@ -22,7 +22,7 @@ REDUCTIONS = {
 OTHERS = {"matmul": np.matmul, "concat": np.concatenate, "stack": np.stack, "argmax": np.argmax,
           "argmin": np.argmin, "cumulative_sum": np.cumulative_sum}  # fmt: skip
 SPECIAL = frozenset({"where", "astype", "take", ASSIGN}) | CREATION  # lowered by methods of their own
-_SMALL = 1 << 20  # elements: a larger constant is spread over a row, slower by half and not in memory
+_SMALL = 1 << 20  # elements; a larger constant is one row, broadcast: half as fast, but small in memory
 _BITS = {4: np.int32, 8: np.int64}
 
 
@@ -49,11 +49,11 @@ class Call(NamedTuple):
 
 
 class Lowering:
-    """Instructions for operations; it adds values of its own for the temporaries it needs.
+    """Lowers operations to calls, and adds values for the temporaries these need.
 
     Attributes:
-        values: of each number an abstract array.
-        views: values in the memory of another value: of which, and how.
+        values: for each value, by number, an abstract array.
+        views: for each value that is a view: the value it is a view of, and a function that takes the view.
     """
 
     def __init__(self, values: Iterable[Any]) -> None:
@@ -74,7 +74,7 @@ class Lowering:
         return Ref(len(self.values) - 1)
 
     def lower(self, op: Op) -> Iterator[Call]:
-        """The calls that do one operation."""
+        """The calls that compute one operation."""
         out = Ref(op.out)
         if op.name == "where":
             yield from self._where(op, out)
@@ -120,7 +120,7 @@ class Lowering:
         return np.asarray(a, dtype=np.result_type(dtype, a))
 
     def spread(self, a: Any, op: Op) -> Any:
-        """A 0-d constant spread out: NumPy's maximum and minimum run faster on two whole arrays."""
+        """A 0-d constant as a full array: NumPy's maximum and minimum are faster on two full arrays."""
         shape = self.values[op.out].shape
         if not isinstance(a, np.ndarray) or a.ndim or not shape:
             return a
@@ -138,7 +138,7 @@ class Lowering:
             yield from self._where_plain(mask, a, b, out)
             return
         to_bits, chosen_type = self.bits(out), _BITS[result.dtype.itemsize]
-        chosen = self.temporary(result, chosen_type)  # 0 or 1: two passes of one type beat one of two
+        chosen = self.temporary(result, chosen_type)  # 0 or 1: two passes in one dtype beat one in two
         yield Call(np.copyto, (chosen, mask), chosen, {}, elementwise=True, by_name=False)
         if isinstance(b, np.ndarray) and b.ndim == 0 and b.view(_BITS[b.dtype.itemsize]) == 0:
             yield Call(np.multiply, (self._bits_of(a), chosen), to_bits, {}, elementwise=True)

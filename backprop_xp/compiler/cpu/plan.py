@@ -1,7 +1,7 @@
 """The plan: a program as calls, and the memory of every value.
 
 simplify -> write_back -> concat_in_place -> lower -> group -> allocate; `emit` binds it to arrays and
-runs it. Gradients are computed where the flat gradient wants them, an update rule runs in blocks that
+runs it. Gradients are computed inside the flat gradient, an update rule runs in blocks that
 stay in the processor's cache, and new state is stored over the old.
 """
 
@@ -17,7 +17,7 @@ from ..placement import concat_in_place, copied_parts, last_uses, write_back
 from ..simplify import simplify
 from .lower import Call, Lowering
 
-BLOCK = 32768  # elements: the vectors of an update rule, so long, stay in the second-level cache
+BLOCK = 32768  # elements; blocks this long of an update rule's vectors stay in the second-level cache
 
 View = Callable[[Any], Any]
 
@@ -31,17 +31,17 @@ class Plan:
         hold: how many after them are held.
 
     Attributes:
-        program: simplified.
+        program: the simplified program.
         state: the values of the state.
-        held: of the held arguments.
-        rows: of the rows.
+        held: the values of the held arguments.
+        rows: the values of the rows.
         results: the tree of the results beside the state.
-        out: its values.
-        calls: in order.
-        groups: for each call the number of its group of blocks, None outside one.
+        out: the values in that tree.
+        calls: the NumPy calls, in order.
+        groups: for each call the number of the loop over blocks it is in, None outside one.
         buffers: the arrays the plan owns, by value; state is bound later.
-        views: values in the memory of another value: of which, and how.
-        multiplications: of the largest product.
+        views: for each value that is a view: the value it is a view of, and a function that takes the view.
+        multiplications: how many the largest product has.
     """
 
     def __init__(self, program: Program, donate: int, hold: int) -> None:
@@ -78,7 +78,7 @@ class Plan:
 
     # ------------------------------------------------------------ calls
     def _calls(self, op: Op, program: Program, lowering: Lowering) -> Iterator[Call]:
-        """The calls of one operation; a view is none, a vector needs only the parts not in place."""
+        """The calls of one operation: none for a view; a concatenation copies only parts not in place."""
         if op.name in VIEWS:
             self.views[op.out] = op.args[0].value, _view(op.name, op.args[1:], op.kw)
         elif op.name == "concat" and self.values[op.out].ndim == 1:
@@ -101,7 +101,7 @@ class Plan:
         return int(prod(left.shape) * self.values[call.out.value].shape[-1])
 
     def _assign_in_place(self, program: Program) -> None:
-        """New state that one elementwise call makes is made in the memory of the old: no copy is left."""
+        """Where one elementwise call computes new state, let it write over the old: no copy is left."""
         held = {r.value for r in self.state}
         for copy in [c for c in self.calls if c.assigns]:
             old, new = (r.value for r in copy.args)
@@ -121,7 +121,7 @@ class Plan:
         return call.elementwise and all(v == root and self.values[v].shape == out.shape for v in mine)
 
     def _grouped(self) -> list[int | None]:
-        """Neighbouring elementwise calls on long vectors, to be run block by block."""
+        """For each call its group: neighbouring elementwise calls on long vectors run block by block."""
         groups: list[int | None] = []
         length = 0
         for call in self.calls:
@@ -178,7 +178,7 @@ class Plan:
                 pool.release(v)
 
     def _reusable(self, call: Call, out: int, ending: list[int]) -> int | None:
-        """An argument that ends here and whose buffer the result takes over, element by element."""
+        """An argument whose live range ends here and whose buffer the result can take over."""
         like = self.values[out]
         for v in ending:
             fits = self.values[v].nbytes == like.nbytes and (v in self.blocked) == (out in self.blocked)
@@ -189,7 +189,7 @@ class Plan:
         return None
 
     def _contiguous(self, value: int) -> bool:
-        """Whether a value is all of its memory, in order."""
+        """Whether a value is the whole memory of its owner, in order."""
         whole, like = self.values[self.root(value)], self.values[value]
         while value in self.views:
             source = self.views[value][0]

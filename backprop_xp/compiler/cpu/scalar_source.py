@@ -1,7 +1,7 @@
 """A program unrolled to scalar Python, for nets of some dozens of weights.
 
-There a NumPy call costs a hundred times its arithmetic. Every element of every array becomes a
-number of its own, and a number used once is written where it is used. All arithmetic is in float64;
+For so few, a NumPy call costs a hundred times its arithmetic. Every element of every array becomes a
+variable or a subexpression, inlined where it is used once. All arithmetic is in float64;
 where the state is float32 it is rounded to 24 bits after every step, so that a run gives the same
 numbers however it is cut into scans.
 """
@@ -25,7 +25,7 @@ FORMS = {
     "log": "log({})", "log1p": "log1p({})", "tanh": "tanh({})", "sin": "sin({})", "cos": "cos({})",
     "maximum": ">", "minimum": "<", "where": "{1} if {0} else {2}",
 }  # fmt: skip
-_EXTREMUM = {  # NaN wins, as in NumPy: of a number and a literal, and of any two numbers
+_EXTREMUM = {  # NaN propagates, as in NumPy; whether the second operand is a literal, which is not NaN
     True: "{1} if {1} %s {0} else {0}", False: "{0} if {0} %s {1} or {0} != {0} else {1}",
 }  # fmt: skip
 SPECIAL = frozenset({"matmul", "sum", "mean", "max", "min", "concat", "astype"})  # have methods of their own
@@ -35,7 +35,7 @@ NOT_UNROLLED = CREATION | OTHER_ELEMENTWISE | {  # a step that has one of these 
     "prod", "all", "any", "argmax", "argmin", "cumulative_sum", "stack", "take", ASSIGN,
 }  # fmt: skip
 _FUNCTIONS = {n: getattr(math, n) for n in ("sqrt", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos")}
-_FUNCTIONS |= {"power": math.pow, "nan": math.nan}  # math.pow raises where ** goes to complex numbers
+_FUNCTIONS |= {"power": math.pow, "nan": math.nan}  # math.pow raises where ** returns complex numbers
 
 
 class NotUnrolled(Exception):
@@ -52,15 +52,15 @@ class Number:
 
     @property
     def literal(self) -> bool:
-        """Whether it is a number that is known, and finite."""
+        """Whether its value is known; it is finite then."""
         return bool(self.label) and not self.label.isidentifier()
 
 
 class Unrolled:
-    """Scans of a step in single numbers, made from a program.
+    """A scalar Python function that scans a step, made from its program.
 
     Args:
-        program: of step(*state, *rows) -> (*new_state, *out), simplified; out are single numbers.
+        program: of step(*state, *rows) -> (*new_state, *out), simplified; each of out is one number.
         donate: how many of its arguments are state.
 
     Raises:
@@ -86,7 +86,7 @@ class Unrolled:
         self.function = self._function([each.reshape(-1)[0] for each in out])
 
     def scan(self, state: list[Any], rows: list[Any], out: list[Any]) -> bool:
-        """One step for each row; False, and nothing changed, if a number ran out of range.
+        """One step for each row; False, with the state unchanged, if a number overflows or has no value.
 
         Args:
             state: its arrays, changed in place.
@@ -225,7 +225,7 @@ class Unrolled:
         return names["scan"]  # type: ignore[no-any-return]
 
     def _write(self, out: list[Number]) -> tuple[list[str], list[tuple[str, str]]]:
-        """What a step returns, as expressions, and the new state by name; lines come before them."""
+        """Write the lines of a step; the expressions of its results, and of its new state by name."""
         seen: set[int] = set()
 
         def count(number: Number) -> None:
@@ -267,7 +267,7 @@ class Unrolled:
 
 
 def _extreme_of(name: str, n: int) -> str:
-    """The largest or smallest of n numbers; Python's own would pass over NaN, but for the first."""
+    """The largest or smallest of n numbers; Python's own ignores NaN unless it comes first."""
     numbers = [f"{{{k}}}" for k in range(n)]
     known = " and ".join(f"{each} == {each}" for each in numbers)
     return f"{name}({', '.join(numbers)}) if {known} else nan"

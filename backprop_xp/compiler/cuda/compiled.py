@@ -20,7 +20,7 @@ from .staging import DoubleBuffer
 
 
 class Captured(Compiled):
-    """A function as CUDA graphs, for each signature.
+    """A function as CUDA graphs, captured for each signature.
 
     Args:
         library: CuPy's arrays, and the namespace the function runs on.
@@ -35,14 +35,14 @@ class Captured(Compiled):
         self._check_on_device = self.check
         self.check = _with_host_rows(self.check, library, cupy, self.donate + self.hold)
         self.streams: dict[int, CaptureStream] = {}  # by device
-        self.executables: dict[Any, Executable] = {}  # by signature, as all that follows
+        self.executables: dict[Any, Executable] = {}  # by signature, as in the dicts below
         self.instances: dict[Any, list[GraphInstance]] = {}
-        self.gathers: dict[tuple[Any, int], BatchGather] = {}  # by the rows of the data, too
+        self.gathers: dict[tuple[Any, int], BatchGather] = {}  # and by the length of the data
         self.double_buffers: dict[Any, DoubleBuffer] = {}
 
     @property
     def kernels(self) -> list[int]:
-        """The kernels of a call, for each signature it was compiled for."""
+        """How many kernels a call runs, for each signature it was compiled for."""
         return [executable.kernels for executable in self.executables.values()]
 
     def to_device(self, like: Array, a: Array, *, fresh: bool = False) -> Array:
@@ -72,9 +72,8 @@ class Captured(Compiled):
     def scan(self, *args: Any) -> Any:
         """Many calls, several in one graph, which gathers the rows and stacks the results.
 
-        Rows and index may be NumPy arrays: rows are then copied while the steps before them run. An index
-        on the device is read only if rows are on the host; on the device, a row that does not exist wraps
-        around.
+        Rows and index may be NumPy arrays: rows are then copied while earlier steps run. An index on the
+        device is checked only if the rows are on the host; else a row number out of range wraps around.
         """
         *given, index = args
         key, data = self._signature(given, batch_size(index)), self._rows(given)
@@ -109,7 +108,7 @@ class Captured(Compiled):
 
     # ------------------------------------------------------------ what was compiled
     def _signature(self, args: Any, batch: int | None) -> Any:
-        """What is compiled for: the rows of a step, None in a call, and the signature of the arguments."""
+        """The batch size (None in a call), and the signature of the arguments: a key of the caches."""
         state, held, rows = self._parts(args)
         return batch, signature((state, held)), signature(rows, skip=batch is not None)
 
@@ -117,7 +116,7 @@ class Captured(Compiled):
         """The rows of a scan.
 
         Raises:
-            BackpropError: they are not arrays of equally many rows.
+            BackpropError: they are not arrays of equal length.
         """
         rows = leaves(self._parts(args)[2])
         lengths = {a.shape[:1] for a in rows}
@@ -128,7 +127,7 @@ class Captured(Compiled):
         return rows
 
     def _instance(self, key: Any, args: Any) -> GraphInstance:
-        """The instance that owns the state, else one in which it overwrites nothing that is referenced."""
+        """The instance that owns the state, else one whose own state no caller references."""
         if key not in self.executables:
             self.check(*args)
             self.executables[key] = self._executable(key[0], args)
@@ -138,9 +137,8 @@ class Captured(Compiled):
         instance = next((each for each in instances if each.owns(state)), None)
         instance = instance or next((each for each in instances if each.can_load(state)), None)
         copied = instance.to_copy(held) if instance else [False] * len(held)
-        if (
-            instance is None or copied != instance.copied
-        ):  # held arguments came from elsewhere: copied from now on
+        # Where held arguments lie at another address than before, they are copied from now on.
+        if instance is None or copied != instance.copied:
             if instance is not None:
                 instances.remove(instance)
             shapes = [self._shape(a, key[0]) for a in rows]
@@ -158,7 +156,7 @@ class Captured(Compiled):
 
     @staticmethod
     def _shape(a: Array, batch: int | None) -> tuple[int, ...]:
-        """The shape of what a call is given: of the array, or of some rows of it."""
+        """The shape that a step is given: that of the array, or of a batch of its rows."""
         return tuple(a.shape) if batch is None else (batch, *a.shape[1:])
 
     def _executable(self, batch: int | None, args: Any) -> Executable:
@@ -177,7 +175,7 @@ class Captured(Compiled):
         return Executable(record(self.function, *state, *held, *rows), self.donate, device)
 
     def _gather(self, key: Any, instance: GraphInstance, data: list[Array]) -> BatchGather:
-        """Where graphs gather: the first data themselves; if others come, copies at a fixed address."""
+        """What graphs gather from: the data themselves; once other data come, copies at a fixed address."""
         where = key, data[0].shape[0]
         gather = self.gathers.get(where)
         if gather is None:
@@ -190,7 +188,7 @@ class Captured(Compiled):
         return gather
 
     def _returned(self, args: Any, instance: GraphInstance, out: list[Array]) -> Any:
-        """State and results in the form in which the function returns them."""
+        """State and results in the structure that the function returns."""
         each, views = iter(out), instance.state_views()
         results = mapped(instance.executable.fused.results, lambda _: next(each))
         if not self.donate:
@@ -199,7 +197,7 @@ class Captured(Compiled):
 
     @contextmanager
     def _on_device(self, args: Any, rows: Any) -> Iterator[None]:
-        """On the device of the arguments; if it runs out of memory, all that was compiled is freed."""
+        """Run on the device of the arguments; if it runs out of memory, free all graphs and buffers."""
         device = next((a.device for a in leaves(tuple(args)) if self.library.owns(a)), None)
         try:
             with device or self.cupy.cuda.Device():
@@ -215,7 +213,7 @@ class Captured(Compiled):
             raise no_memory(rows[0] if rows else 0, error, usable=True) from error
 
     def _no_memory(self, error: Exception) -> bool:
-        """Whether the device had none left: for an array, a product, a kernel's code or a graph."""
+        """Whether the device had no memory left: for an array, a product, a kernel's code or a graph."""
         cuda = self.cupy.cuda
         if isinstance(error, (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError)):
             return bool(error.status == OUT_OF_MEMORY)
@@ -223,10 +221,10 @@ class Captured(Compiled):
 
 
 def _with_host_rows(check: Function, library: Library, cupy: Any, before: int) -> Function:
-    """A check for which rows on the host are represented by zeros on the device, broadcast.
+    """A check of host rows too: a broadcast zero on the device stands in for each of their arrays.
 
     Args:
-        check: of rows on the device.
+        check: the check, of arrays on the device.
         library: CuPy's arrays.
         cupy: the module.
         before: how many arguments come before the rows.

@@ -1,6 +1,6 @@
 """A thin binding of cuBLASLt by ctypes: eleven functions, and the constants they take.
 
-It decides nothing: `products` plans. By ctypes, the arguments can be tested without a GPU.
+It makes no choices; `products` does. With ctypes, the arguments can be tested without a GPU.
 """
 
 import ctypes as c
@@ -13,9 +13,9 @@ from ...arrays import Array
 from ...errors import BackendUnavailable, how_to_install
 
 WORKSPACE_BYTES = 32 << 20  # what cuBLAS itself takes on Hopper
-ALGORITHMS = 8  # that the heuristic is asked for
+ALGORITHMS = 8  # how many the heuristic is asked for
 WIDEST_ALIGNMENT = 256  # bytes: the alignment that the library assumes by default
-_INVALID, _UNSUPPORTED = 7, 15  # of cublasStatus_t: both are given for what is not supported
+_INVALID, _UNSUPPORTED = 7, 15  # of cublasStatus_t: either means "not supported"
 _OUT_OF_MEMORY = 3
 SUMS_OF_ONE_ROW = 120304  # the version from which BGRADA is right for one row
 R_32F, R_64F, R_16F, R_16BF = 0, 1, 2, 14  # of cudaDataType_t
@@ -41,9 +41,9 @@ class Precision(NamedTuple):
     """The types of a product.
 
     Attributes:
-        compute: in which it is computed, of cublasComputeType_t.
-        operands: of the two factors, of cudaDataType_t.
-        result: of the result and of the scalars alpha and beta, likewise.
+        compute: the type of the arithmetic, a cublasComputeType_t.
+        operands: the type of both factors, a cudaDataType_t.
+        result: the type of the result and of the scalars alpha and beta, likewise.
         scalar: the ctype of alpha and beta.
     """
 
@@ -57,9 +57,9 @@ class Matrix(NamedTuple):
     """A row-major array, or the transposed view of one, as the column-major matrix of its transpose.
 
     Attributes:
-        rows: of the matrix in memory.
-        columns: of the matrix in memory.
-        leading: elements from one column to the next.
+        rows: of the column-major matrix in memory.
+        columns: likewise.
+        leading: the leading dimension: elements from one column to the next.
         transposed: whether the array is a transposed view.
     """
 
@@ -70,7 +70,7 @@ class Matrix(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the array."""
+        """The shape of the array."""
         return (self.rows, self.columns) if self.transposed else (self.columns, self.rows)
 
 
@@ -91,7 +91,7 @@ class Plan(NamedTuple):
 
 
 def matrix(a: Array) -> Matrix | None:
-    """What cuBLASLt needs to know of a 2-D array; None where neither axis is contiguous."""
+    """A 2-D array as cuBLASLt describes it; None where neither axis is contiguous."""
     m, n = a.shape
     to_next_row, to_next_column = (stride // a.dtype.itemsize for stride in a.strides)
     if (to_next_column == 1 or n == 1) and (to_next_row >= n or m == 1):
@@ -102,7 +102,7 @@ def matrix(a: Array) -> Matrix | None:
 
 
 def loaded() -> Any:
-    """The cuBLASLt of CUDA.
+    """The cuBLASLt library of CUDA.
 
     Raises:
         BackendUnavailable: it is not installed.
@@ -125,7 +125,7 @@ def check(status: int) -> None:
 def refused(status: int, what: object) -> bool:
     """Whether a status says that something is not supported, which is logged; other errors are raised.
 
-    An invalid value is among these answers, and may be an error of ours: its log is a warning.
+    "Invalid value" may also be an error of ours, so it is logged as a warning.
     """
     if status not in (_INVALID, _UNSUPPORTED):
         check(status)
@@ -152,12 +152,12 @@ def new_product(lt: Any, precision: Precision, factors: Sequence[Matrix], epilog
 
 
 def set_bias_pointer(lt: Any, product: Any, address: int) -> None:
-    """Where a product with an epilogue reads the bias, or writes the sum."""
+    """Set where a product with an epilogue reads the bias, or writes the sum."""
     _set(lt.cublasLtMatmulDescSetAttribute, product, _BIAS_POINTER, c.c_void_p(address))
 
 
 def new_layout(lt: Any, kind: int, m: Matrix) -> Any:
-    """The layout of a matrix in memory, of elements of this cudaDataType_t."""
+    """The layout of a matrix in memory; `kind` is the cudaDataType_t of its elements."""
     numbers = c.c_int(kind), c.c_uint64(m.rows), c.c_uint64(m.columns), c.c_int64(m.leading)
     return _new(lt.cublasLtMatrixLayoutCreate, *numbers)
 
@@ -165,22 +165,22 @@ def new_layout(lt: Any, kind: int, m: Matrix) -> Any:
 def algorithms(
     lt: Any, handle: Any, product: Any, layouts: Sequence[Any], alignments: Sequence[int], what: object
 ) -> list[Any]:
-    """What the library's heuristic offers, the best first by its own estimate; empty if it has nothing.
+    """The algorithms that the library's heuristic offers, by its estimate the fastest first; maybe none.
 
     Args:
         lt: the library.
-        handle: of it.
-        product: a descriptor.
-        layouts: of A, B and C; D is C.
-        alignments: in bytes, of A, B, C and D.
-        what: is to be computed, for the log.
+        handle: its handle.
+        product: the descriptor of the product.
+        layouts: those of A, B and C; D is C.
+        alignments: those of A, B, C and D, in bytes.
+        what: the product, for the log.
     """
     preference = _new(lt.cublasLtMatmulPreferenceCreate)
     setter = lt.cublasLtMatmulPreferenceSetAttribute
     _set(setter, preference, _MAX_WORKSPACE, c.c_size_t(WORKSPACE_BYTES))
     for k, alignment in enumerate(alignments):
         _set(setter, preference, _ALIGNMENT_OF_A + k, c.c_uint32(alignment))
-    results, count = (c.c_uint64 * 12 * ALGORITHMS)(), c.c_int()  # of 96 bytes, each begins with an algorithm
+    results, count = (c.c_uint64 * 12 * ALGORITHMS)(), c.c_int()  # 96 bytes each; the algorithm comes first
     status = lt.cublasLtMatmulAlgoGetHeuristic(
         handle, product, *layouts, layouts[-1], preference, c.c_int(ALGORITHMS), results, c.byref(count)
     )
@@ -189,12 +189,12 @@ def algorithms(
 
 
 def multiply(lt: Any, handle: Any, plan: Plan, arrays: Sequence[Array], workspace: Any, stream: Any) -> int:
-    """Enqueue a product, D = 1·A B + 0·C, where D is C; the status.
+    """Enqueue a product, D = 1·A B + 0·C, where D is C; return the status.
 
     Args:
         lt: the library.
-        handle: of it.
-        plan: of the product.
+        handle: its handle.
+        plan: the plan of the product.
         arrays: A, B and C.
         workspace: memory of WORKSPACE_BYTES.
         stream: CuPy's.

@@ -1,6 +1,6 @@
 """The executable: the kernels of a program as calls of a device library.
 
-They run as they are, or while a stream captures them.
+They run eagerly, or while a stream captures them.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ class DeviceLibrary(NamedTuple):
         xp: its namespace; `matmul` and `sum` take out=.
         fuse: makes one kernel of an elementwise function.
         asarray: puts a host array on the device.
-        empty: memory of a shape and dtype.
-        row_kernel: makes one kernel of operations that run row by row; without it they run one by one.
+        empty: returns an uninitialised array of a shape and dtype.
+        row_kernel: makes one kernel of operations that run row by row; if None, they run one by one.
         matmul_with_epilogue: as `Products.matmul_with_epilogue`.
-        operand: rounds a factor of products to 16 bits; None where they are multiplied as they are.
+        operand: rounds a factor of products to 16 bits; None if factors are not rounded.
     """
 
     xp: Namespace
@@ -48,10 +48,10 @@ class Executable:
     Args:
         program: of f(*state, *held, *rows) -> (*new_state, *results).
         donate: how many of its arguments are state.
-        library: of the device.
+        library: the device library.
 
     Attributes:
-        results: for each array that it returns beside the state, an abstract one.
+        results: for each array that it returns beside the state, an abstract array.
     """
 
     def __init__(self, program: Program, donate: int, library: DeviceLibrary) -> None:
@@ -68,7 +68,7 @@ class Executable:
 
     @property
     def kernels(self) -> int:
-        """The kernels of a call; known after the first, which shows which epilogues cuBLASLt supports."""
+        """How many kernels a call runs; known after the first, which shows what epilogues cuBLASLt has."""
         copies = sum(len(kernel.reads) for kernel in self.fused.kernels if kernel.kind == "concat")
         others = sum(kernel.kind != "concat" for kernel in self.fused.kernels)
         state_copies = sum(map(self._is_state, self._results))
@@ -81,7 +81,7 @@ class Executable:
             inputs: the arrays of state, held arguments and rows.
 
         Returns:
-            The arrays beside the state; what lies in its memory is copied.
+            The arrays beside the state; those that share its memory are copied.
         """
         memory = self.constants | dict(zip(self.inputs, inputs, strict=True))
         for (kernel, call), stale in zip(self.calls, self.stale, strict=True):
@@ -96,7 +96,7 @@ class Executable:
 
     # ------------------------------------------------------------ values
     def _value(self, value: int, memory: Memory) -> Array:
-        """The array of a value; a view is taken anew."""
+        """The array of a value; a view is taken each time."""
         if value in memory:
             return memory[value]
         op = self.fused.views[value]
@@ -106,7 +106,7 @@ class Executable:
         return getattr(self.library.xp, op.name)(source, *op.args[1:], **op.kw)
 
     def _allocated(self, value: int, memory: Memory) -> Array:
-        """Memory for a value: its slice of a larger vector, else memory of its own."""
+        """The array a value is computed into: its slice of a larger vector, else an array of its own."""
         if value not in memory:
             like, where = self.program.values[value], self.program.slices.get(value)
             if where is None:
@@ -118,7 +118,7 @@ class Executable:
 
     # ------------------------------------------------------------ factors of 16 bits
     def _rounded_factors(self) -> tuple[int, list[list[int]]]:
-        """How many factors a call rounds, and for each kernel those not needed, or not right, after it."""
+        """How many factors a call rounds, and for each kernel those that are unused or outdated after it."""
         of_kernels = [{self._base(v)[0] for v in _factors(kernel)} for kernel in self.fused.kernels]
         if self.library.operand is None:
             return 0, [[] for _ in of_kernels]
@@ -141,7 +141,7 @@ class Executable:
         return view.args[0].value, True
 
     def _factor(self, value: int, memory: Memory) -> Array:
-        """A factor of a product; rounded, if it is, once for all products of it and of its transpose."""
+        """A factor of a product; if it is rounded, then once for all products of it and of its transpose."""
         if self.library.operand is None:
             return self._value(value, memory)
         base, turned = self._base(value)

@@ -1,4 +1,4 @@
-"""Rows gathered on the device and results stacked there, by an index and a step counter on the device too."""
+"""Gathering rows and stacking results on the device, by an index and a step counter that are there too."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,9 +6,9 @@ from typing import Any
 
 from ...arrays import Array
 
-_INDEX_ROWS = 1 << 22  # the longest index that is kept on the device
+_INDEX_ROWS = 1 << 22  # the most row numbers in an index on the device
 _INDEX_STEPS = 4096
-_STACK_BYTES = 1 << 26  # of results that are stacked before they are copied
+_STACK_BYTES = 1 << 26  # the most results that are stacked before they are copied
 
 _FIND_ROW = """
     const long long row = i / widest, j = i % widest;
@@ -25,10 +25,10 @@ class BatchGather:
 
     Args:
         cupy: the module.
-        data: arrays of equally many rows; not copied.
-        batch: rows of a step.
+        data: arrays of equal length; not copied.
+        batch: the batch size.
         results: for each result of a step, an array of its shape and dtype.
-        steps: the most steps of one index.
+        steps: the most steps of one index; 0 for as many as memory allows.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class BatchGather:
         )  # fmt: skip
 
     def store(self, results: Sequence[Array]) -> None:
-        """Store the results of this step beside those of the steps before, and go on to the next."""
+        """Store the results of this step after those of the steps before, and count the step."""
         if self._stack is not None:
             large, sizes = [results[k] for k in self._large], [results[k].size for k in self._large]
             self._stack(self.step, *large, *sizes, *(self.stacks[k] for k in self._large), size=max(sizes))
@@ -62,20 +62,20 @@ class BatchGather:
         self._store(*(results[k] for k in small), *(self.stacks[k] for k in small), self.step, size=1)
 
     def set_index(self, index: Array) -> int:
-        """Set the rows of the next steps; the number of these steps."""
+        """Set the rows of the next steps; return the number of steps."""
         self.index[: index.shape[0]] = self.cupy.asarray(index)
         return int(index.shape[0])
 
     def wait_for_data(self, stream: Any) -> None:
-        """Make a stream wait until the data are there."""
+        """Make a stream wait until the data are there; here they are."""
 
     def record_read(self, stream: Any) -> None:
-        """Mark the place in a stream where the data have been read."""
+        """Record in a stream that the data have been read; here nobody waits for it."""
 
     def load(self, data: Sequence[Array]) -> bool:
         """Whether graphs gather from these data from now on.
 
-        Data at the same address are, others are copied to memory that this object owns.
+        They do if the data are at the same address, or could be copied into memory that this object owns.
         """
         if all(map(same_memory, self.data, data)):
             return True
@@ -85,7 +85,7 @@ class BatchGather:
         return self.owns_data
 
     def with_own_data(self, data: Sequence[Array]) -> "BatchGather":
-        """The same for data whose address changes: they are copied."""
+        """A gather whose data are copied into memory of its own, for data whose address changes."""
         own = BatchGather(self.cupy, [a.copy() for a in data], self.index.shape[1], self.results)
         own.owns_data = True
         return own
@@ -98,7 +98,7 @@ def steps_at_once(batch: int, results: Sequence[Any], most: int) -> int:
 
 
 def gather_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
-    """Copies the rows of a step into the arrays of a batch."""
+    """The kernel that copies the rows of a step into the arrays of a batch."""
     return cupy.ElementwiseKernel(
         f"raw int32 index, raw int32 step, {_raw(dtypes, 'from')}, "
         f"int64 batch, int64 rows, int64 widest, {_named('int64 columns', dtypes)}",
@@ -107,7 +107,7 @@ def gather_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
 
 
 def stack_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
-    """Stores results of several numbers in their step's place."""
+    """The kernel that stores results of several numbers, each at its step's place."""
     return cupy.ElementwiseKernel(
         f"raw int32 step, {_raw(dtypes, 'from')}, {_named('int64 size', dtypes)}", _raw(dtypes, "to"),
         stack_source(len(dtypes)), "stack",
@@ -115,23 +115,23 @@ def stack_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
 
 
 def store_kernel(cupy: Any, dtypes: Sequence[Any]) -> Any:
-    """Stores results of one number in their step's place, and counts the step."""
+    """The kernel that stores results of one number at their step's place, and counts the step."""
     into = ", ".join([_raw(dtypes, "to")] * bool(dtypes) + ["raw int32 step"])
     return cupy.ElementwiseKernel(_raw(dtypes, "from"), into, store_source(len(dtypes)), "store")
 
 
 def gather_source(n: int) -> str:
-    """What the kernel does that gathers from n arrays."""
+    """The body of the kernel that gathers from n arrays."""
     return _FIND_ROW + _repeated(_COPY_ROW, n)
 
 
 def stack_source(n: int) -> str:
-    """What the kernel does that stacks n results."""
+    """The body of the kernel that stacks n results."""
     return _repeated(_STACK, n)
 
 
 def store_source(n: int) -> str:
-    """What the kernel does that stores n numbers."""
+    """The body of the kernel that stores n numbers and counts the step."""
     return _repeated(_STORE, n) + _COUNT
 
 

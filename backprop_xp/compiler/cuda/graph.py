@@ -1,7 +1,7 @@
 """Steps as CUDA graphs: captured once at fixed addresses, then replayed with no work on the host.
 
-A graph holds bare addresses. So each device has a stream and a memory pool for graphs alone, state is in
-memory that only graphs write, and the graph itself gathers the rows of a batch from the data and stacks
+A graph holds bare addresses. So each device has a stream and a memory pool for graphs alone, and state is in
+memory that only graphs write. The graph itself gathers the rows of a batch from the data and stacks
 what its steps return, by an index and a step counter on the device.
 """
 
@@ -24,10 +24,10 @@ WARM_UPS = 2  # the first run compiles kernels and plans products, the second al
 class CaptureStream:
     """A stream and a memory pool for graphs, on one device.
 
-    Graphs of one stream never run at the same time, so they share the pool: memory that one graph needs
-    only while it runs, the next may use too. Nothing else may use it: for CuPy, memory freed during
-    capture is free, while for the graph it is not. So the pool never gives any back to the device, not even
-    when there is none left, and products have a workspace that goes with the stream.
+    Graphs of one stream never run at the same time, so they share the pool: the next graph may reuse what
+    one needs only while it runs. Nothing else may use that memory: CuPy counts memory freed during capture
+    as free, but the graph still uses it. So the pool never returns memory to the device, not even
+    when none is left, and products have a workspace that lives as long as the stream.
     """
 
     def __init__(self, cupy: Any) -> None:
@@ -36,7 +36,7 @@ class CaptureStream:
         OWN_WORKSPACES[cupy.cuda.Device().id, self.cuda_stream.ptr] = self.workspace
 
     def _malloc(self, size: int) -> Any:
-        """New memory for the pool; if there is none, the error after which it does not free its blocks."""
+        """New memory for the pool; if there is none, an error on which the pool does not free its blocks."""
         cuda = self.cupy.cuda
         try:
             return cuda.MemoryPointer(cuda.Memory(size), 0)
@@ -47,13 +47,13 @@ class CaptureStream:
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
-        """Within the block kernels go to this stream, and memory comes from its pool."""
+        """Within the block, kernels go to this stream and memory comes from its pool."""
         with self.cuda_stream, self.cupy.cuda.using_allocator(self.pool.malloc):
             yield
 
     @contextmanager
     def ordered_after_caller(self) -> Iterator[None]:
-        """Work of the block runs after earlier and before later work of the caller's stream."""
+        """The block's work runs after earlier and before later work of the caller's stream."""
         caller = self.cupy.cuda.get_current_stream()
         self.cuda_stream.wait_event(caller.record())
         try:
@@ -69,7 +69,7 @@ class CaptureStream:
             self.cuda_stream.synchronize()
 
     def capture(self, run: Callable[[], Any]) -> tuple[Any, Any]:
-        """The graph of what a function does, and what the function returns."""
+        """Capture a function; return the graph, and what the function returned."""
         with self.ordered_after_caller(), self.as_current():
             gc.collect()
             collecting = gc.isenabled()
@@ -96,12 +96,12 @@ class CaptureStream:
 class GraphInstance:
     """A program at fixed addresses, and the graphs that run it there.
 
-    Held arguments are read where they lie, and referenced, so that their memory stays; or they are
+    Held arguments are read in place, and referenced so that their memory stays; or they are
     copied into memory of the instance's own.
 
     Args:
         stream: where graphs are captured and replayed.
-        executable: of a function.
+        executable: the program.
         state: the first state; copied.
         held: the held arguments.
         copied: which of these are copied.
@@ -142,7 +142,7 @@ class GraphInstance:
         return all(same_memory(mine, given) or not used for mine, given, used in columns)
 
     def to_copy(self, held: list[Array]) -> list[bool]:
-        """Which held arguments are copied, or do not lie where the graphs read them."""
+        """Which held arguments must be copied: those copied already, and those at another address."""
         columns = zip(self.held, held, self.copied, strict=True)
         return [copied or not same_memory(mine, given) for mine, given, copied in columns]
 
@@ -160,7 +160,7 @@ class GraphInstance:
         return (a[...] for a in self.state)
 
     def graph(self, gather: BatchGather | None, steps: int) -> tuple[Any, list[Array]]:
-        """The graph of so many steps and the results of the last; captured at the first request."""
+        """The graph of this many steps, and the results of its last step; captured when first asked for."""
 
         def run() -> list[Array]:
             results: list[Array] = []
@@ -178,18 +178,18 @@ class GraphInstance:
         return self.graphs[key]
 
     def drop_graphs(self, gather: BatchGather) -> None:
-        """Drop the graphs that gather from there."""
+        """Drop the graphs that use this gather."""
         self.graphs = {key: graph for key, graph in self.graphs.items() if key[0] is not gather}
 
     def step(self) -> list[Array]:
-        """One step on what is in `batch`; its results, which the next step overwrites."""
+        """One step on what is in `batch`; returns its results, which the next step overwrites."""
         graph, results = self.graph(None, 1)
         with self.stream.ordered_after_caller():
             graph.launch(self.stream.cuda_stream)
         return results
 
     def scan(self, gather: BatchGather, steps: int) -> list[Array]:
-        """One step for each of the first rows of the index; their results, which the next scan overwrites."""
+        """The first steps of the index; returns their results, which the next scan overwrites."""
         gather.step[...] = 0
         full, rest = divmod(steps, UPDATES)
         graphs = [self.graph(gather, n)[0] for n, times in ((UPDATES, full), (1, rest)) for _ in range(times)]

@@ -24,10 +24,10 @@ PRECISIONS = {
     "bfloat16": Precision(cublaslt.COMPUTE_32F, cublaslt.R_16BF, cublaslt.R_32F),
     "float16": Precision(cublaslt.COMPUTE_32F, cublaslt.R_16F, cublaslt.R_32F),
 }
-# Whether all algorithms that are offered are timed when a product is planned. Off, since the choice, and with
-# it the last bits, would differ from run to run; the benchmarks race it.
+# Whether planning a product times all algorithms on offer. Off: the choice, and with it the last bits of
+# results, would differ from run to run. The benchmarks measure both.
 TIMED = False
-_TIMES = 5  # a product is timed
+_TIMES = 5  # how often a product is repeated when it is timed
 VECTOR_BYTES = _ALIGNED = 16  # the widest access of a thread
 _FLOAT64 = Precision(cublaslt.COMPUTE_64F, cublaslt.R_64F, cublaslt.R_64F, c_double)
 
@@ -36,11 +36,11 @@ class Problem(NamedTuple):
     """What a plan depends on.
 
     Attributes:
-        device: its number.
-        precision: of the product.
+        device: the device's number.
+        precision: the types of the product.
         matrices: both factors and the result.
-        alignments: in bytes, of these and of the vector of an epilogue.
-        epilogue: of cublaslt.EPILOGUES.
+        alignments: those of these and of an epilogue's vector, in bytes.
+        epilogue: a key of cublaslt.EPILOGUES.
     """
 
     device: int
@@ -51,7 +51,7 @@ class Problem(NamedTuple):
 
 
 class Workspace:
-    """Memory for what products keep between their kernels; allocated when it is first asked for."""
+    """Scratch memory for products; allocated when it is first used."""
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
@@ -62,7 +62,7 @@ class Workspace:
         return self.cupy.cuda.alloc(cublaslt.WORKSPACE_BYTES)
 
 
-# Of streams that have one of their own, by device and address: it goes with the owner of the stream.
+# The workspaces of streams that own one, by device and address; each is freed with the stream's owner.
 OWN_WORKSPACES: WeakValueDictionary[tuple[int, int], Workspace] = WeakValueDictionary()
 
 
@@ -74,16 +74,16 @@ class Products:
         precision: one of PRECISIONS; products of float64 are computed in float64.
 
     Raises:
-        BackendUnavailable: bfloat16 without ml_dtypes, which has the type.
+        BackendUnavailable: the precision is bfloat16, and ml_dtypes, which has this type, is not installed.
     """
 
     def __init__(self, cupy: Any, precision: str = "float32") -> None:
         self.cupy, self.precision = cupy, PRECISIONS[precision]
         self.narrow = _dtype_16(precision)
         self.plans: dict[Problem, Plan | None] = {}
-        self.unsupported: set[Any] = set()  # products with an epilogue that the library does not do in one
+        self.unsupported: set[Any] = set()  # products whose epilogue the library cannot fuse
         self.handles: dict[int, Any] = {}  # by device
-        self.workspaces: dict[tuple[int, int], Workspace] = {}  # of callers' streams, of which there are few
+        self.workspaces: dict[tuple[int, int], Workspace] = {}  # of callers' streams: there are few
         self._library: Any = None
         self._lock = Lock()
 
@@ -110,21 +110,21 @@ class Products:
             if _alignment(out) >= _ALIGNED or not self._multiply(a, b, aligned):
                 msg = (
                     f"cuBLASLt has no algorithm for the product {a.shape} by {b.shape}: "
-                    "take another precision or batch size"
+                    "try another precision or batch size"
                 )
                 raise BackpropError(msg)
             out[...] = aligned
         return out
 
     def matmul_with_epilogue(self, epilogue: str, a: Array, b: Array, out: Array, vector: Array) -> bool:
-        """A product and its epilogue as one kernel; False, and nothing done, where cuBLASLt cannot.
+        """Compute a product and its epilogue as one kernel; False, and nothing is done, if cuBLASLt cannot.
 
         Args:
             epilogue: 'add' for a bias, 'add maximum' for a bias and ReLU, 'sum' for the sum of b over rows.
             a: the left factor.
             b: the right factor.
-            out: where the result goes.
-            vector: the bias, or where the sum goes.
+            out: receives the result.
+            vector: the bias, or the array that receives the sum.
         """
         key = (epilogue, a.device.id, a.dtype, a.shape, a.strides, b.shape, b.strides)
         if key in self.unsupported or not self._supports(a, b):
@@ -135,7 +135,7 @@ class Products:
             return False
         if epilogue == "sum":
             if self._precision_of(b).operands in (cublaslt.R_16F, cublaslt.R_16BF):
-                return False  # the sum would be of the rounded factor
+                return False  # cuBLASLt would sum the rounded factor
             if b.shape[0] == 1 and self.lt.cublasLtGetVersion() < cublaslt.SUMS_OF_ONE_ROW:
                 return False
         done = self._multiply(a, b, out, epilogue, vector)
@@ -144,7 +144,7 @@ class Products:
         return done
 
     def operand(self, a: Array) -> Array:
-        """A factor in the type in which it is multiplied; its axes stay in their order in memory."""
+        """A factor in the dtype in which it is multiplied, with the same order of axes in memory."""
         return a if self.narrow is None or a.dtype != self.cupy.float32 else a.astype(self.narrow)
 
     def _supports(self, a: Array, b: Array) -> bool:
@@ -165,7 +165,7 @@ class Products:
         matrices: tuple[Any, ...] = tuple(map(matrix, arrays))
         alignments = tuple(map(_alignment, with_vector))
         problem = Problem(a.device.id, precision, matrices, alignments, epilogue)
-        if problem not in self.plans:  # to plan it is to compute it
+        if problem not in self.plans:  # planning a product computes it
             self.plans[problem] = self._plan(problem, arrays, vector, stream)
             return self.plans[problem] is not None
         plan = self.plans[problem]
@@ -174,7 +174,7 @@ class Products:
         return plan is not None
 
     def _launch(self, plan: Plan, arrays: Sequence[Array], vector: Array, stream: Any) -> int:
-        """Enqueue a product; the status."""
+        """Enqueue a product; return the status."""
         device = arrays[0].device.id
         handle, workspace = self._handle(device), self._workspace(device, stream)
         with self._lock:  # threads share the descriptor, which holds the address of the vector
@@ -185,7 +185,7 @@ class Products:
         """Plan a product, and compute it; None where cuBLASLt has no algorithm that does it.
 
         Raises:
-            RuntimeError: the stream is being captured, and the library must not be asked then.
+            RuntimeError: the stream is being captured: the library must not be called for a plan then.
         """
         right, left, _ = problem.matrices
         if stream.is_capturing():
@@ -202,7 +202,7 @@ class Products:
             cublaslt.new_layout(self.lt, kind, m) for kind, m in zip(kinds, problem.matrices, strict=True)
         )
         of_factors, of_result = problem.alignments[:2], problem.alignments[2:]
-        alignments = *of_factors, of_result[0], min(of_result)  # D's is the vector's, too
+        alignments = *of_factors, of_result[0], min(of_result)  # D's counts for the vector, too
         handle = self._handle(problem.device)
         offered = cublaslt.algorithms(self.lt, handle, product, layouts, alignments, problem)
         plans = (Plan(product, layouts, algorithm, precision.scalar) for algorithm in offered)
@@ -212,7 +212,7 @@ class Products:
         return next(able, None)
 
     def _milliseconds(self, plan: Plan, arrays: Sequence[Array], vector: Array, stream: Any) -> float:
-        """The time of a product."""
+        """The time of _TIMES products, in milliseconds."""
         begin, end = (self.cupy.cuda.Event() for _ in range(2))
         begin.record(stream)
         for _ in range(_TIMES):
@@ -241,7 +241,7 @@ class Products:
 
 
 def _dtype_16(precision: str) -> Any:
-    """The dtype that factors are rounded to, None where they are not."""
+    """The dtype that factors are rounded to, None if they are not rounded."""
     if precision == "float16":
         return np.dtype(np.float16)
     if precision != "bfloat16":
@@ -260,7 +260,7 @@ def _destroy(lt: Any, handles: dict[int, Any]) -> None:
 
 
 def _alignment(a: Array) -> int:
-    """The largest power of two that divides the address, within what the library looks at."""
+    """The largest power of two that divides the address, at most the widest that the library looks at."""
     address = a.data.ptr
     lowest_bit = address & -address
     return min(lowest_bit, cublaslt.WIDEST_ALIGNMENT) if address else cublaslt.WIDEST_ALIGNMENT

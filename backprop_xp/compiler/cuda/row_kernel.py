@@ -1,8 +1,8 @@
 """Operations that run row by row, with reductions over the columns, as one CUDA kernel.
 
-The lanes of a warp share a row of up to 256 columns. Numbers of the whole batch (the mean loss, the
-scalars of an update rule) are computed at the end, by the last block to finish. The CUDA source is
-generated from the program.
+The lanes of a warp share a row of up to 256 columns. Scalars of the whole batch (the mean loss, those of
+an update rule) are computed at the end, by the last block to finish. The CUDA source is generated from
+the program.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,12 +79,12 @@ class Source:
     """The CUDA source of a kernel: local v7 is value 7, p7 points to it as an input, q7 as an output.
 
     Args:
-        kernel: of operations that fit.
-        values: of each number an array of its shape and dtype.
-        strides: in elements, of each value that the kernel reads.
+        kernel: operations for which `rowwise.fits` holds.
+        values: for each value, by number, an array of its shape and dtype.
+        strides: the strides of each value that the kernel reads, in elements.
 
     Attributes:
-        outputs: the values that are stored: those made for other kernels, then those summed over all rows.
+        outputs: the values that are stored: those for other kernels, then those summed over all rows.
         blocks: the size of the grid.
         text: the source.
     """
@@ -122,7 +122,7 @@ class Source:
         return bool(self.values[v].shape == self.shape)
 
     def _for_columns(self, statement: str) -> str:
-        """A loop over the columns of a lane: the k-th of them is column j."""
+        """A loop over the columns of a lane; its k-th column is column j of the row."""
         return _FOR_COLUMNS.format(
             columns_of_a_lane=self.columns_of_a_lane,
             lanes=self.lanes,
@@ -144,7 +144,7 @@ class Source:
         return f"    {kind} v{v} = {expression};"
 
     def _expression(self, op: Op) -> str:
-        """An operation on its arguments, each cast to the type in which NumPy computes it."""
+        """An operation on its arguments, each cast to the type in which NumPy computes."""
         dtype = self.values[op.out].dtype
         if op.name in _COMPARISONS or op.name in ("isfinite", "isnan"):
             given = (self.values[a.value].dtype if isinstance(a, Ref) else a for a in op.args)
@@ -170,7 +170,7 @@ class Source:
         return f"p{v}[{' + '.join(terms) or '0'}]"
 
     def _reduction_over_columns(self, op: Op) -> str:
-        """First over the columns of each lane, then over the lanes."""
+        """Reduce the columns of each lane, then over the lanes."""
         v, kind = op.out, self._type(op.out)
         element = f"(({kind}){self._operand(op.args[0], op.args[0].value)})"
         combine = EXPRESSIONS[COMBINED[op.name]]
@@ -195,7 +195,7 @@ class Source:
         return f"    if (group < {rows} && lane == 0) q{v}[row] = v{v};"
 
     def _sum_over_rows(self, op: Op) -> str:
-        """The sum or the mean of what all rows have stored."""
+        """The sum or the mean of the numbers that all rows have stored."""
         self.locals.add(op.out)
         rows = self.shape[0]
         return _SUM_OVER_ROWS.format(
@@ -209,8 +209,8 @@ class Source:
 
 
 def compiled(cupy: Any, kernel: Kernel, values: Sequence[Any]) -> Callable[..., tuple[Array, ...]]:
-    """A kernel as a function of the arrays it reads; compiled when it first runs."""
-    finished = cupy.zeros((1,), dtype=cupy.uint32)  # blocks; the last one sets it back to 0
+    """A kernel as a function of the arrays it reads; compiled at the first call."""
+    finished = cupy.zeros((1,), dtype=cupy.uint32)  # a count of blocks; the last one resets it to 0
     sources: dict[Any, tuple[Source, Any]] = {}
 
     def run(*given: Array) -> tuple[Array, ...]:

@@ -1,7 +1,7 @@
 """Data that stay on the host: double buffering through pinned memory.
 
 While a graph trains on one staging buffer, the host gathers the rows of the next steps and copies them
-to the other. The host waits for a buffer only where the device is the slower one.
+to the other. The host waits for a buffer only where the device is slower than the host.
 """
 
 import os
@@ -19,19 +19,19 @@ from .feed import BatchGather, steps_at_once
 from .graph import UPDATES, GraphInstance
 
 _ROWS = 65536  # the most rows of a buffer, where a batch has fewer
-_THREADS = min(8, os.cpu_count() or 1)  # that gather rows
-_PIECE = 1 << 20  # bytes that are worth a thread
+_THREADS = min(8, os.cpu_count() or 1)  # the most threads that gather rows
+_PIECE = 1 << 20  # bytes of rows that are worth a thread
 
 
 class StagingBuffer(BatchGather):
     """The rows of a few steps on the device, and pinned memory through which the host fills them.
 
-    Two events guard them: `filled` against reading too early, `read` against the write-after-read hazard.
+    Two events order the accesses: `filled` prevents reading too early, `read` the write-after-read hazard.
 
     Args:
         cupy: the module.
-        like: arrays on the host; only their row shapes and dtypes are looked at.
-        batch: rows of a step.
+        like: arrays on the host; only the shapes of their rows and their dtypes are used.
+        batch: the batch size.
         results: for each result of a step, an array of its shape and dtype.
     """
 
@@ -42,10 +42,10 @@ class StagingBuffer(BatchGather):
         self.index[...] = cupy.reshape(cupy.arange(steps * batch, dtype=cupy.int32), self.index.shape)
         self.pinned = [_pinned(cupy, a.shape, a.dtype) for a in data]
         self.filled, self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
-        self.read.record(cupy.cuda.get_current_stream())  # which may still use what was in this memory before
+        self.read.record(cupy.cuda.get_current_stream())  # it may still use this memory
 
     def fill(self, given: Sequence[Array], rows: Array, copy_stream: Any) -> None:
-        """Copy rows of the host's data; returns while the copy is under way."""
+        """Start copying rows of the host's data; returns before the copy is done."""
         self.filled.synchronize()  # the last copy out of pinned memory is done
         copy_stream.wait_event(self.read)
         for data, pinned, on_device in zip(given, self.pinned, self.data, strict=True):
@@ -58,7 +58,7 @@ class StagingBuffer(BatchGather):
         stream.wait_event(self.filled)
 
     def record_read(self, stream: Any) -> None:
-        """Mark the place in a stream where the buffer may be filled again."""
+        """Record in a stream that the buffer may be filled again."""
         self.read.record(stream)
 
 
@@ -70,7 +70,7 @@ class DoubleBuffer:
         self.copy_stream = cupy.cuda.Stream(non_blocking=True)
 
     def scan(self, instance: GraphInstance, data: Sequence[Array], index: Any) -> Iterator[list[Array]]:
-        """One step for each row of an index on the host; the results, in parts that are soon overwritten."""
+        """One step for each row of an index on the host; yields results that later steps overwrite."""
         steps = self.buffers[0].steps
         for start in range(0, index.shape[0], steps):
             self.buffers.reverse()
@@ -80,9 +80,9 @@ class DoubleBuffer:
 
 
 def gather(data: Array, rows: Array, out: Array) -> None:
-    """Rows of an array, copied by threads where they are large: one thread is slower than the bus.
+    """Copy rows of an array, large ones by several threads: one thread is slower than the bus.
 
-    Rows that follow one another are copied as one piece.
+    Consecutive rows are copied as one piece.
 
     >>> out = np.zeros((3, 1))
     >>> gather(np.arange(9.0)[:, None], np.asarray([4, 5, 6]), out)
@@ -113,7 +113,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _pinned(cupy: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array in pinned memory, from which the device copies while the host goes on."""
+    """An array in pinned memory, from which the device copies asynchronously."""
     count = prod(shape)
     memory = cupy.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
     return np.frombuffer(memory, dtype, count).reshape(shape)

@@ -18,8 +18,8 @@ from .layouts import Layout
 from .module import Module
 from .unrolled import Unrolled
 
-_CHUNK = 0.05  # seconds of a scan between two moments at which Python can act
-_GROWTH = 8  # of a chunk, while it is shorter
+_CHUNK = 0.05  # seconds: a scan runs in chunks this long, so that Python can handle signals in between
+_GROWTH = 8  # the most by which a chunk grows, in steps
 
 _POINTER = ctypes.c_void_p
 
@@ -31,17 +31,17 @@ class NativePlan:
         program: of f(*state, *held, *rows) -> (*new_state, *out).
         donate: how many of its arguments are state.
         hold: how many after them are held.
-        batch: the rows of a step of a scan, None in a call.
+        batch: the batch size of a scan, None for a call.
 
     Attributes:
         module: the IR.
         results: the tree of the results beside the state.
-        buffers: the arrays it owns, by the value whose memory they are.
-        multiplications: of the largest product.
+        buffers: the arrays it owns, by the value that is stored there.
+        multiplications: how many the largest product has.
 
     Raises:
         Unknown: there is no machine code for one of its operations.
-        RuntimeError: LLVM refuses it.
+        RuntimeError: LLVM rejects the IR.
         ImportError: llvmlite is not installed.
     """
 
@@ -62,7 +62,7 @@ class NativePlan:
         self._allocate()
 
     def _allocate(self) -> None:
-        """A buffer for every memory of its own, shared by those that do not live at the same time."""
+        """Allocate buffers; values whose live ranges do not overlap share one."""
         module, pool = self.module, Pool()
         own = module.buffers()
         for v in module.rows:
@@ -81,7 +81,7 @@ class NativePlan:
 def written(
     program: Program, donate: int, hold: int, batch: int | None, target: Target, gemm: Mapping[str, str]
 ) -> Module | Unrolled:
-    """The IR of a program: in a straight line where it is short, else as kernels."""
+    """The IR of a program: unrolled to straight-line code if it is short, else as kernels."""
     try:
         return Unrolled(program, donate, hold, batch, target)
     except Unknown:
@@ -108,7 +108,7 @@ class NativeBound(Bound):
         addresses = [known[m] if isinstance(m, str) else arrays[m].ctypes.data for m in module.memories]
         self._table = np.asarray(addresses, dtype=np.uintp)
         self._at = self._table.ctypes.data
-        self._steps = 1  # of a scan, in about the time of a chunk
+        self._steps = 1  # of the next chunk
 
     def _view(self, like: Layout) -> Any:
         memory = self._arrays[like.memory]
@@ -135,11 +135,11 @@ class NativeBound(Bound):
         self._table[place] = own
 
     def scan(self, rows: list[Any], index: Any, out: list[Any]) -> None:
-        """Many calls, in chunks between which Python can act.
+        """Many calls, in chunks between which Python can handle signals.
 
         Args:
-            rows: arrays of which each call is given some rows.
-            index: which, of shape (steps, batch).
+            rows: arrays from which each call is given a batch of rows.
+            index: the numbers of these rows, shape (steps, batch).
             out: arrays of shape (steps, …), which receive what each call returns.
         """
         rows = [np.ascontiguousarray(a) for a in rows]

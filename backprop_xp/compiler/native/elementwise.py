@@ -11,7 +11,7 @@ from .layouts import Layout, Layouts
 from .operations import computed
 
 Strides = tuple[int, ...]
-Parameter = Callable[[Layout], str]  # the pointer to where a value begins
+Parameter = Callable[[Layout], str]  # returns the pointer to a value's first element
 
 
 def nest(
@@ -19,17 +19,17 @@ def nest(
 ) -> Iterator[tuple[list[Index], list[int], int]]:
     """Loops over all elements of a shape.
 
-    Axes along which all operands go on as if they were one are one. The innermost axis is cut into
-    lanes; what is left at its end are as many lanes as there are elements.
+    Axes that all operands traverse as one are merged. The innermost axis is cut into registers of `lanes`
+    elements, and one shorter register for the tail.
 
     Args:
         f: the function being written.
-        shape: of what is computed.
-        strides: of each operand over this shape, 0 along axes it is broadcast along.
-        lanes: how many elements are computed side by side.
+        shape: the shape of the result.
+        strides: those of each operand over this shape, 0 along axes it is broadcast along.
+        lanes: how many elements a register has.
 
     Yields:
-        For each piece of code: the offset of each operand, its stride along the lanes, and the lanes.
+        For the body of each loop: the offset of each operand, its stride along the lanes, and the lanes.
     """
     if not prod(shape):
         return
@@ -57,7 +57,7 @@ def nest(
 
 
 def merged(shape: tuple[int, ...], strides: Sequence[Strides]) -> tuple[tuple[int, ...], list[Strides]]:
-    """A shape without axes of one element, and with axes in one where all strides allow it.
+    """A shape and strides without axes of one element, and with axes merged where all strides allow it.
 
     >>> merged((2, 1, 3, 4), [(12, 0, 4, 1), (0, 0, 0, 0)])
     ((24,), [(1,), (0,)])
@@ -82,8 +82,8 @@ def elementwise(f: Function, kernel: Kernel, layouts: Layouts, parameter: Parame
     Args:
         f: the function being written.
         kernel: the kernel.
-        layouts: of its values.
-        parameter: gives pointers.
+        layouts: the layouts of the program's values.
+        parameter: returns the pointer to a layout's first element.
     """
     values = layouts.values
     shape = values[kernel.ops[0].out].shape
@@ -92,7 +92,7 @@ def elementwise(f: Function, kernel: Kernel, layouts: Layouts, parameter: Parame
     stored = [*kernel.makes, *(v for v in changed if v not in kernel.makes)]
     loaded = [v for v in dict.fromkeys(v for op in kernel.ops for v in reads(op)) if v not in made]
     if any(layouts[v].shifts(layouts[u]) for v in stored for u in loaded):
-        msg = "elements that are read where others are written"
+        msg = "an operation that reads elements it also writes, at other places"
         raise Unknown(msg)
     used = list(dict.fromkeys((*loaded, *stored)))
     pointers = {v: parameter(layouts[v]) for v in used}
@@ -115,7 +115,7 @@ def elementwise(f: Function, kernel: Kernel, layouts: Layouts, parameter: Parame
 
 
 def copy(f: Function, source: str, of: Layout, target: str, to: Strides) -> None:
-    """Copy a value to where its elements lie with other strides."""
+    """Copy a value to memory with other strides."""
     lanes = f.target.lanes([of.dtype])
     for (a, b), (along, beyond), width in nest(f, of.shape, [of.over(of.shape), to], lanes):
         f.store(f.load(source, a, of.dtype, width, along), target, b, beyond)

@@ -1,7 +1,7 @@
 """A function being written as LLVM IR: registers, loops and memory.
 
-A register holds one element or several side by side (lanes). Counters and accumulators are written as
-stack slots, which LLVM turns into registers; so no text here knows a phi.
+A register holds one element, or several (lanes). Counters and accumulators are written as stack slots,
+which LLVM promotes to registers, so that no phi has to be written.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Index = int | str  # known now, or the name of an i64
+Index = int | str  # a constant, or the name of an i64
 
 _TYPES = {"float32": "float", "float64": "double", "bool": "i1", "int8": "i8", "uint8": "i8", "int16": "i16",
           "uint16": "i16", "int32": "i32", "uint32": "i32", "int64": "i64", "uint64": "i64"}  # fmt: skip
 
 
 class Unknown(Exception):
-    """An operation, a type or a form that has no machine code here; the reason is its text."""
+    """There is no machine code for an operation, a dtype or a shape; the text says for which."""
 
 
 class Register(NamedTuple):
-    """A value of the function: its name in the IR, the dtype of its elements, and how many they are.
+    """A value of the function: its name in the IR, the dtype and the number of its elements.
 
-    That of a product also knows its factors, so that a sum can take it up.
+    The register of a product also has its factors, so that an addition can be fused with it.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Register(NamedTuple):
 
     @property
     def type(self) -> str:
-        """Of the register, as LLVM writes it."""
+        """The type of the register in LLVM's notation."""
         return type_of(self.dtype, self.lanes)
 
 
@@ -55,7 +55,7 @@ def type_of(dtype: Any, lanes: int = 1) -> str:
 
 @cache
 def type_in_memory(dtype: Any, lanes: int = 1) -> str:
-    """The same in memory, where a truth value is a byte."""
+    """The type in memory, where a boolean takes a byte."""
     return type_of("uint8" if np.dtype(dtype) == np.bool_ else dtype, lanes)
 
 
@@ -65,11 +65,11 @@ class Target:
 
     Attributes:
         triple: the platform, as LLVM names it.
-        cpu: the processor.
-        features: of the processor.
-        bytes: of a vector register.
-        registers: of that size.
-        fused: whether a multiplication and an addition can be one instruction, rounded once.
+        cpu: the processor, likewise.
+        features: its features, likewise.
+        bytes: the size of a vector register.
+        registers: the number of vector registers.
+        fused: whether there is fused multiply-add, which rounds once.
     """
 
     triple: str
@@ -80,7 +80,7 @@ class Target:
     fused: bool
 
     def lanes(self, dtypes: Iterable[Any]) -> int:
-        """How many elements of the largest of these types a register holds; bytes count as words."""
+        """How many elements of the largest of these dtypes fit into a register; 4 bytes each at least."""
         return self.bytes // max(4, *(int(np.dtype(each).itemsize) for each in dtypes))
 
 
@@ -103,12 +103,12 @@ class Function:
 
     @property
     def text(self) -> str:
-        """What stands between the braces."""
+        """The text between the braces."""
         return "\n".join(["entry:", *self._head, *self._body, "  ret void"])
 
     @property
     def length(self) -> int:
-        """The instructions so far."""
+        """How many instructions there are so far."""
         return len(self._body)
 
     # ------------------------------------------------------------ lines
@@ -118,31 +118,31 @@ class Function:
         return f"%t{self._count}"
 
     def do(self, text: str) -> None:
-        """An instruction without a result."""
+        """Add an instruction without a result."""
         self._body.append(f"  {text}")
 
     def let(self, text: str) -> str:
-        """An instruction; the name of its result."""
+        """Add an instruction; return the name of its result."""
         name = self.name()
         self.do(f"{name} = {text}")
         return name
 
     def emit(self, text: str, dtype: Any, lanes: int) -> Register:
-        """An instruction; the register of its result."""
+        """Add an instruction; return the register of its result."""
         return Register(self.let(text), np.dtype(dtype), lanes)
 
     def slot(self, dtype: Any, lanes: int, count: int = 1) -> str:
-        """Memory on the stack for registers."""
+        """A stack slot for `count` registers."""
         name, of = self.name(), type_of(dtype, lanes)
         self._head.append(f"  {name} = alloca {of if count == 1 else f'[{count} x {of}]'}, align 64")
         return name
 
     def keep(self, slot: str, a: Register, at: Index = 0) -> None:
-        """Store a register into its slot."""
+        """Store a register into a slot."""
         self.do(f"store {a.type} {a.name}, ptr {self._of_slot(slot, a.type, at)}, align {self._align(a)}")
 
     def kept(self, slot: str, dtype: Any, lanes: int, at: Index = 0) -> Register:
-        """What is in a slot."""
+        """Load a register from a slot."""
         of = type_of(dtype, lanes)
         found = Register("", np.dtype(dtype), lanes)
         pointer = self._of_slot(slot, of, at)
@@ -158,7 +158,7 @@ class Function:
 
     @contextmanager
     def loop(self, stop: Index, step: int = 1, start: int = 0) -> Iterator[Index]:
-        """A loop over start, start + step, … below stop, which is reached once at least."""
+        """A loop over start, start + step, … below stop; its body runs at least once."""
         if isinstance(stop, int) and stop - start <= step:
             yield start
             return
@@ -208,7 +208,7 @@ class Function:
         return self.let(f"getelementptr inbounds {type_in_memory(dtype)}, ptr {base}, i64 {offset}")
 
     def load(self, base: str, offset: Index, dtype: Any, lanes: int = 1, stride: int = 1) -> Register:
-        """Elements from memory: side by side, one for all lanes (stride 0), or a stride apart."""
+        """Load elements: consecutive ones, one for all lanes (stride 0), or some a stride apart."""
         dtype = np.dtype(dtype)
         if lanes > 1 and stride == 0:
             return self.splat(self.load(base, offset, dtype), lanes)
@@ -235,7 +235,7 @@ class Function:
 
     # ------------------------------------------------------------ lanes
     def splat(self, a: Register, lanes: int) -> Register:
-        """One element in every lane."""
+        """Broadcast one element to every lane."""
         if lanes == 1:
             return a
         of = type_of(a.dtype, lanes)
@@ -268,13 +268,13 @@ class Function:
         return self.emit(text, a.dtype, len(chosen))
 
     def first(self, a: Register, lanes: int) -> Register:
-        """The first lanes."""
+        """Its first lanes."""
         if lanes == a.lanes:
             return a
         return self.lane(a, 0) if lanes == 1 else self.shuffled(a, a, range(lanes))
 
     def padded(self, a: Register, lanes: int) -> Register:
-        """Followed by lanes of zero."""
+        """The register, extended by lanes of zero."""
         if lanes == a.lanes:
             return a
         zero = self.constant(0, a.dtype, lanes)
@@ -308,7 +308,7 @@ class Function:
         return self.emit(f"{condition} {a.type} {a.name}, {b.name}", np.bool_, a.lanes)
 
     def select(self, which: Register, a: Register, b: Register) -> Register:
-        """a where it is true, else b."""
+        """a where `which` is true, else b."""
         text = f"select {which.type} {which.name}, {a.type} {a.name}, {b.type} {b.name}"
         return self.emit(text, a.dtype, a.lanes)
 
@@ -318,7 +318,7 @@ class Function:
         return self.emit(f"{instruction} {a.type} {a.name} to {to}", dtype, a.lanes)
 
     def intrinsic(self, name: str, *args: Register, dtype: Any = None) -> Register:
-        """A function of LLVM on registers of one type, by its name without the types."""
+        """Call an intrinsic of LLVM on registers of one type; its name is given without the types."""
         out, of = args[0] if dtype is None else Register("", np.dtype(dtype), args[0].lanes), args[0]
         kinds = (out, of) if dtype is not None else (of,)
         full = ".".join([name, *map(_suffix, kinds)])
@@ -327,7 +327,7 @@ class Function:
         return self.emit(f"call {out.type} @{full}({given})", out.dtype, out.lanes)
 
     def library(self, name: str, *args: Register) -> Register:
-        """A function of the C library, lane by lane; float32 has its own, with an f at the end."""
+        """Call a function of the C library, lane by lane; the one for float32 has an f at the end."""
         of = type_of(args[0].dtype)
         full = name + ("f" if of == "float" else "")
         self.declared[full] = f"declare {of} @{full}({', '.join([of] * len(args))}) nounwind"
@@ -338,7 +338,7 @@ class Function:
         return self.joined(parts)
 
     def fma(self, a: Register, b: Register, c: Register) -> Register:
-        """a b + c, rounded once where the processor can."""
+        """a b + c, rounded once where the processor has fused multiply-add."""
         if self.target.fused:
             return self.intrinsic("llvm.fma", a, b, c)
         return self.binary("fadd", self.binary("fmul", a, b), c)

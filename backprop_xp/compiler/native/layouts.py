@@ -1,4 +1,4 @@
-"""Where each value lies: in which memory, from which element on, with which strides."""
+"""Where each value is stored: the memory, the offset and the strides."""
 
 from math import prod
 from typing import Any, NamedTuple
@@ -10,14 +10,14 @@ from ..ir import apply
 
 
 class Layout(NamedTuple):
-    """Where a value lies.
+    """Where a value is stored.
 
     Attributes:
         memory: the number of the value that owns the memory.
-        offset: of the first element, in elements.
-        shape: of the value.
-        strides: in elements.
-        dtype: of the elements.
+        offset: where the first element is, in elements.
+        shape: the value's shape.
+        strides: its strides, in elements.
+        dtype: its dtype.
     """
 
     memory: int
@@ -28,7 +28,7 @@ class Layout(NamedTuple):
 
     @property
     def contiguous(self) -> bool:
-        """Whether its elements lie side by side, in order."""
+        """Whether it is C-contiguous."""
         return all(
             n == 1 or s == own
             for n, s, own in zip(self.shape, self.strides, contiguous(self.shape), strict=True)
@@ -43,12 +43,12 @@ class Layout(NamedTuple):
 
     @property
     def span(self) -> tuple[int, int]:
-        """The first and the last element of the memory that it contains."""
+        """The numbers of the first and the last element of the memory that it covers."""
         steps = [s * (n - 1) for n, s in zip(self.shape, self.strides, strict=True)]
         return self.offset + sum(s for s in steps if s < 0), self.offset + sum(s for s in steps if s > 0)
 
     def over(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Its strides where it is broadcast to a shape, 0 along the axes it lacks."""
+        """Its strides when it is broadcast to a shape: 0 along axes it lacks, or has with length 1."""
         own = [0 if n == 1 else s for n, s in zip(self.shape, self.strides, strict=True)]
         return (*[0] * (len(shape) - len(own)), *own)
 
@@ -65,11 +65,11 @@ class Layouts:
         self._known: dict[int, Layout] = {}
 
     def memory(self, value: int) -> int:
-        """The value that owns the memory: what a view shows, and the vector a slice is part of."""
+        """The value that owns the memory of a view, or of a slice of a vector."""
         return self[value].memory
 
     def lies_in(self, value: int, other: int) -> None:
-        """Let a value lie in the memory of another."""
+        """Store a value in the memory of another."""
         self._known[value] = self[other]
 
     def __getitem__(self, value: int) -> Layout:
@@ -94,7 +94,7 @@ class Layouts:
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of elements that lie side by side.
+    """The strides of a C-contiguous array, in elements.
 
     >>> contiguous((2, 3, 4))
     (12, 4, 1)
@@ -103,6 +103,6 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _at_zero(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
-    """An array for its strides alone; it has no memory that could be read."""
+    """An array made for its strides: its elements must not be read."""
     steps = [s * dtype.itemsize for s in strides]
     return np.lib.stride_tricks.as_strided(np.zeros((), dtype), shape, steps)

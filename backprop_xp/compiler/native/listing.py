@@ -1,4 +1,4 @@
-"""Machine code to be read: the kernels of a program, their LLVM IR and their assembly."""
+"""Machine code for people to read: the kernels of a program, their LLVM IR and their assembly."""
 
 from ...errors import BackpropError
 from ..ir import Program
@@ -15,11 +15,11 @@ class MachineCode:
     one by its name.
 
     Args:
-        program: of f(*state, …) -> (*new_state, *results).
+        program: the program of f(*state, …) -> (*new_state, *results).
         donate: how many of its arguments are state.
 
     Raises:
-        BackpropError: there is none, and why.
+        BackpropError: there is no machine code for it; the message says why.
     """
 
     def __init__(self, program: Program, donate: int) -> None:
@@ -31,7 +31,7 @@ class MachineCode:
             msg = "no machine code: llvmlite is not installed; pip install backprop-xp[fast]"
             raise BackpropError(msg) from error
         except Unknown as error:
-            msg = f"no machine code, since there is none for {error}; NumPy's calls run"
+            msg = f"no machine code: there is none for {error}; the step runs as NumPy calls"
             raise BackpropError(msg) from error
 
     @property
@@ -58,7 +58,7 @@ class MachineCode:
         return list(dict.fromkeys(call.function for call in self.module.calls))
 
     def kernels(self, equation: str) -> list[str]:
-        """The functions that compute something of a part of the step, such as "dense1" or "update"."""
+        """The functions that compute some of these equations, or parts of the step, such as "dense1"."""
         return list(dict.fromkeys(c.function for c in self.module.calls if self._is_of(c, equation)))
 
     @staticmethod
@@ -66,7 +66,7 @@ class MachineCode:
         return any(equation in f"{part}: {text}" for part, text in (op.origin for op in call.kernel.ops))
 
     def ir(self, name: str | None = None) -> str:
-        """The LLVM IR of a kernel; of the whole module where none is named.
+        """The LLVM IR of a kernel; without a name, of the whole module.
 
         Raises:
             BackpropError: there is no such kernel.
@@ -79,7 +79,7 @@ class MachineCode:
         return self.module.function_text(name)
 
     def assembly(self, name: str | None = None) -> str:
-        """The assembly of a kernel, or of the whole module, optimized as it runs."""
+        """The optimized assembly of a kernel, or without a name of the whole module."""
         text = self.ir(name)
         if name is not None:
             text = "\n".join([*self.module.declared, text.replace("define internal", "define", 1)])

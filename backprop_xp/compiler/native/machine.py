@@ -14,8 +14,8 @@ from typing import Any
 from .function import Target
 
 _GEMM = {"float32": "cblas_sgemm", "float64": "cblas_dgemm"}
-VERSION = 1  # of what is generated: another one rounds otherwise
-_KEPT = 512  # object files in the cache; of more, those unused for longest go
+VERSION = 1  # of the generated code; to be raised when its rounding changes
+_KEPT = 512  # the most object files in the cache; the least recently used are deleted
 
 
 @cache
@@ -40,7 +40,7 @@ def host() -> Target:
 
 
 def rounding() -> str | None:
-    """What the last bits of results depend on: registers and fused additions; None without llvmlite."""
+    """What the last bits of results depend on: size of registers, fused multiply-add; None: no llvmlite."""
     try:
         found = host()
     except ImportError:
@@ -64,10 +64,10 @@ def target(triple: str, cpu: str, features: str) -> Target:
 
 @cache
 def gemm() -> dict[str, tuple[int, str]]:
-    """By dtype, the address of the product of NumPy's own BLAS and the type of its sizes, if it is found."""
+    """For each dtype, the address and the integer type of gemm in NumPy's own BLAS, if they are found."""
     try:
         numpy = sys.modules["numpy._core._multiarray_umath"]
-        library = ctypes.CDLL(numpy.__file__ or "")  # its symbols, and those of what it loads
+        library = ctypes.CDLL(numpy.__file__ or "")  # its symbols, and those of the libraries it loads
     except (KeyError, AttributeError, OSError):
         return {}
     found = {}
@@ -86,7 +86,7 @@ class Code:
 
     Args:
         text: LLVM IR.
-        target: what it is compiled for; to be run, this processor.
+        target: what it is compiled for; it can run only on that processor.
 
     Attributes:
         object: the object file.
@@ -106,7 +106,7 @@ class Code:
         self._engine.finalize_object()
 
     def function(self, name: str, *kinds: Any) -> Any:
-        """A function of the module, without a result; no call holds Python's lock."""
+        """A function of the module, without a result; its calls release Python's GIL."""
         return ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
 
 
@@ -114,7 +114,7 @@ def optimized(text: str, target: Target) -> Any:
     """A module parsed, verified and optimized.
 
     Raises:
-        RuntimeError: LLVM refuses it.
+        RuntimeError: LLVM rejects it.
     """
     binding = llvm()
     module = binding.parse_assembly(text)
@@ -142,7 +142,7 @@ def _machine(target: Target) -> Any:
 
 # ---------------------------------------------------------------- the cache
 def _path(text: str, target: Target) -> Path | None:
-    """Where its object file is kept; None where no folder is the user's alone."""
+    """The path of its object file in the cache; None if no folder is safe from other users."""
     folder = _folder()
     if folder is None:
         return None
@@ -152,7 +152,7 @@ def _path(text: str, target: Target) -> Path | None:
 
 
 def _folder() -> Path | None:
-    """A folder that belongs to the user, and that nobody else can write to."""
+    """A folder that belongs to the user, and that nobody else can write to; None if there is none."""
     base = os.environ.get("XDG_CACHE_HOME")
     with suppress(OSError, RuntimeError):
         folder = (Path(base) if base else Path.home() / ".cache") / "backprop_xp" / "native"
@@ -165,7 +165,7 @@ def _folder() -> Path | None:
 
 
 def _read(path: Path) -> bytes | None:
-    """An object file that is whole: its digest comes first."""
+    """An object file, if it agrees with the digest before it; else None."""
     with suppress(OSError):
         data = path.read_bytes()
         digest, found = data[:32], data[32:]
@@ -176,7 +176,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Keep an object file; what cannot be written is compiled again next time."""
+    """Cache an object file; if it cannot be written, it is compiled again next time."""
     with suppress(OSError):
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:

@@ -21,7 +21,7 @@ _FRACTION = (1 << 52) - 1  # the bits of a float64 below its exponent
 _SHIFT = 1.5 * 2.0**52  # added to a small number, it leaves its nearest integer in the lowest bits
 _TINY = 2.0**-60  # below it expm1, log1p and tanh are the identity
 
-# Beyond these the result in float32 and in float64 is that of the end, or infinite.
+# Arguments are clamped to these, by bytes of the dtype; beyond them the result stays the same or is infinite.
 _ENDS = {
     "exp": {4: (-104.0, 89.0), 8: (-746.0, 710.0)},
     "expm1": {4: (-40.0, 89.0), 8: (-40.0, 710.0)},
@@ -51,8 +51,8 @@ class _Doubles:
 
     Args:
         f: the function being written.
-        lanes: of the registers.
-        size: bytes of the type the result is for.
+        lanes: the lanes of the registers.
+        size: the bytes of the result's dtype.
     """
 
     def __init__(self, f: Function, lanes: int, size: int) -> None:
@@ -80,11 +80,11 @@ class _Doubles:
         return self.f.fma(self.of(a), self.of(b), self.of(c))
 
     def where(self, x: Register, condition: str, bound: float, a: Register | float, b: Register) -> Register:
-        """a where x compares so with a number, else b."""
+        """a where the comparison of x with the bound holds, else b."""
         return self.f.select(self.f.compare(f"fcmp {condition}", x, self.of(bound)), self.of(a), b)
 
     def polynomial(self, x: Register, coefficients: Sequence[float]) -> Register:
-        """Σ c xᵏ, in pairs, and these in pairs again: more at a time than by Horner's rule (Estrin, 1960)."""
+        """Σ cₖ xᵏ by Estrin's scheme (1960): terms in pairs, in parallel; Horner's rule is one long chain."""
         parts: list[Register | float] = list(coefficients)
         while len(parts) > 1:
             pairs = [self.fma(b, x, a) for a, b in zip(parts[::2], parts[1::2], strict=False)]
@@ -101,7 +101,7 @@ class _Doubles:
         return self.f.convert("bitcast", self.f.binary("shl", biased, self.whole(52)), np.float64)
 
     def reduced(self, x: Register) -> tuple[Register, Register, Register | float]:
-        """n, r and what r lacks, with x = n ln 2 + r; for float32 it lacks nothing that counts."""
+        """n, r and the rounding error of r, with x = n ln 2 + r; for float32 the error does not matter."""
         shifted = self.fma(x, 1 / log(2), _SHIFT)
         n, whole = (
             self.sub(shifted, _SHIFT),
@@ -134,7 +134,7 @@ def _exp(d: _Doubles, x: Register) -> Register:
 
 
 def _expm1_parts(d: _Doubles, x: Register) -> tuple[Register, Register]:
-    """½ (2ⁿ − 1 + 2ⁿ r) rounded, and what is left: ½ 2ⁿ r² q(r) and the rounding error.
+    """½ (2ⁿ − 1 + 2ⁿ r) rounded, and the remainder: ½ 2ⁿ r² q(r) plus the rounding error.
 
     Halved, so that 2ⁿ does not overflow.
     """
@@ -192,7 +192,7 @@ def _log(d: _Doubles, x: Register) -> Register:
 
 
 def _log1p(d: _Doubles, x: Register) -> Register:
-    """ln u + (x − (u − 1)) / u for u = 1 + x rounded; where u needs no power of two, f is x itself."""
+    """ln u + (x − (u − 1)) / u for u = 1 + x rounded; where the exponent n of u is 0, f is x itself."""
     u = d.add(x, 1.0)
     n, m = _fraction(d, u)
     lost = d.where(x, "ogt", 1.0, d.sub(1.0, d.sub(u, x)), d.sub(x, d.sub(u, 1.0)))
@@ -203,9 +203,9 @@ def _log1p(d: _Doubles, x: Register) -> Register:
 
 
 def _tanh(d: _Doubles, x: Register) -> Register:
-    """t / (t + 2) with t = e²ˣ − 1 of |x|; the sign is that of x.
+    """t / (t + 2) with t = e^(2 |x|) − 1; the sign is that of x.
 
-    In float64 the quotient q is corrected by what rounding took from t and from t + 2.
+    In float64 the quotient is corrected for the rounding errors of t and of t + 2.
     """
     size = d.f.intrinsic("llvm.fabs", x)
     total, rest = _expm1_parts(d, d.mul(size, 2.0))
@@ -227,7 +227,7 @@ FORMULAS: dict[str, Formula] = {
 
 
 def function_of(f: Function, name: str, x: Register) -> Register:
-    """One of these functions of float32 or float64; x is bounded in its own type, where that is cheapest."""
+    """One of these functions of float32 or float64; x is clamped in its own dtype, which is cheapest."""
     size = x.dtype.itemsize
     if name in _ENDS:
         for condition, end in zip(("olt", "ogt"), _ENDS[name][size], strict=True):

@@ -1,10 +1,10 @@
 """The module of a program: its kernels, `step` and `scan`.
 
     step(memory)                               one call
-    scan(memory, rows, index, steps, results)  many, each on the rows that its line of the index names
+    scan(memory, rows, index, steps, results)  many calls, each on the rows that its row of the index names
 
-`memory` is a table of pointers: to the state, to what is held, to the rows of one step, to constants and
-buffers. Kernels that differ in nothing but the memory they are given are one function.
+`memory` is a table of pointers: to the state, the held arguments, the rows of one step, constants and
+buffers. Kernels that differ only in the memory they are given share one function.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from .products import Matrix, Product
 from .reductions import REDUCED, Reduction
 from .rows import rows
 
-Memory = int | str  # the number of the value that owns it; or what a kernel is given beside values
+Memory = int | str  # the number of the value that owns it; or the name of what else a kernel is given
 
 _PACK = "pack"
 _SINGLE: Mapping[str, Callable[[Function, Op, Layouts, Parameter], None]] = {
@@ -38,17 +38,17 @@ _SINGLE: Mapping[str, Callable[[Function, Op, Layouts, Parameter], None]] = {
 
 
 class Place(NamedTuple):
-    """An address: so many bytes into a memory."""
+    """An address: a memory, and an offset in bytes."""
 
     memory: Memory
     offset: int
 
 
 class Call(NamedTuple):
-    """A kernel as it is called.
+    """The call of a kernel.
 
     Attributes:
-        function: its name in the module.
+        function: the function's name in the module.
         kernel: what it computes.
         given: the addresses it is given.
     """
@@ -65,18 +65,18 @@ class Module:
         program: of f(*state, *held, *rows) -> (*new_state, *results).
         donate: how many of its arguments are state.
         hold: how many after them are held.
-        batch: the rows of a step of a scan; None where there are none to be gathered.
+        batch: the batch size of a scan; None for no scan.
         target: what it is written for.
-        gemm: for dtypes of which products can be left to BLAS, the type of its sizes.
+        gemm: for each dtype whose products can be left to BLAS, the integer type of its sizes.
 
     Attributes:
         fused: the program as kernels.
-        calls: its kernels in order.
+        calls: the calls of its kernels, in order.
         constants: arrays that depend on no input, by number of value.
-        tree: of the results beside the state.
+        tree: the tree of the results beside the state.
         where: their layouts.
-        packed: bytes for packed panels.
-        memories: the order of the table.
+        packed: how many bytes packed panels take.
+        memories: the memories in the order of the table.
         text: the IR.
 
     Raises:
@@ -106,7 +106,7 @@ class Module:
         self.tree = self.fused.results
         self.where = [self.layouts[ref.value] for ref in refs(self.tree)]
         self.packed = 0
-        self._functions: dict[str, str] = {}  # their text by what tells them apart
+        self._functions: dict[str, str] = {}  # by parameters and body, the whole text
         self._declared: dict[str, str] = {}
         self.calls = [call for kernel in self.fused.kernels if (call := self._call(kernel)) is not None]
         used = [place.memory for call in self.calls for place in call.given]
@@ -119,13 +119,13 @@ class Module:
         ])  # fmt: skip
 
     def buffers(self) -> dict[int, Any]:
-        """By memory an abstract array: what it needs buffers for, besides those of the rows."""
+        """For each memory it needs a buffer for, besides those of the rows, an abstract array."""
         given = {*self.state, *self.held, *self.rows, *self.constants}
         return {v: self.layouts.values[v] for v in self.memories if isinstance(v, int) and v not in given}
 
     @property
     def multiplications(self) -> int:
-        """Of the largest product."""
+        """How many the largest product has."""
         values, largest = self.layouts.values, 0
         for call in self.calls:
             op = call.kernel.ops[0]
@@ -140,7 +140,7 @@ class Module:
 
     @property
     def declared(self) -> list[str]:
-        """The declarations of what functions call."""
+        """The declarations of the external functions that are called."""
         return sorted(self._declared.values())
 
     # ------------------------------------------------------------ kernels
@@ -193,7 +193,7 @@ class Module:
             raise Unknown(op.name)
 
     def _constant(self, f: Function, op: Op, parameter: Parameter, pointer: Callable[[Place], str]) -> None:
-        """A constant that is changed later: a copy of it."""
+        """Copy a constant that is changed later."""
         values = self.layouts.values
         like = self.layouts[op.out]
         number = -1 - len(self.constants)
@@ -204,7 +204,7 @@ class Module:
     def _product(
         self, f: Function, kernel: Kernel, parameter: Parameter, pointer: Callable[[Place], str]
     ) -> None:
-        """A product with its epilogue, which works on the product in the memory of its own result."""
+        """A product with its epilogue; the product is stored where the epilogue's result goes."""
         op, *epilogue = kernel.ops
         if epilogue and op.out not in kernel.makes:
             self.layouts.lies_in(op.out, epilogue[-1].out)
@@ -229,7 +229,7 @@ class Module:
 
     # ------------------------------------------------------------ calls
     def _pointers(self, f: Function) -> dict[Memory, str]:
-        """The table's pointers."""
+        """Load the pointers of the table."""
         found = {}
         for k, memory in enumerate(self.memories):
             found[memory] = f.let(f"load ptr, ptr {f.pointer('%memory', 8 * k, np.uint8)}, align 8")

@@ -34,12 +34,12 @@ def computed(f: Function, op: Op, values: Sequence[Any], get: Get, lanes: int) -
     Args:
         f: the function being written.
         op: the operation.
-        values: of each number an abstract array.
-        get: the register of a value.
-        lanes: of the registers.
+        values: for each value, by number, an abstract array.
+        get: returns the register of a value.
+        lanes: the lanes of the registers.
 
     Raises:
-        Unknown: there is no code for it.
+        Unknown: there is no machine code for it.
     """
     out, name = values[op.out].dtype, op.name
     args = op.args[:1] if name == "astype" else op.args[1:] if name == ASSIGN else op.args
@@ -66,7 +66,7 @@ def computed(f: Function, op: Op, values: Sequence[Any], get: Get, lanes: int) -
 
 
 def _changed(f: Function, name: str, args: list[Register]) -> Register:
-    """What is changed in place; w ± a b, as in w − η g, is rounded once."""
+    """An operation in place; w ± a b, as in w − η g, is rounded once where there is fused multiply-add."""
     factors = args[-1].factors
     if name not in ("add", "subtract") or not factors or not f.target.fused:
         return _computed(f, name, args)
@@ -75,7 +75,7 @@ def _changed(f: Function, name: str, args: list[Register]) -> Register:
 
 
 def _computed(f: Function, name: str, args: list[Register]) -> Register:
-    """Operations whose arguments and result are of one type."""
+    """An operation whose arguments and result have one dtype."""
     if name in ("maximum", "minimum"):
         return extremum(f, name, *args)
     if name == "square":
@@ -143,7 +143,7 @@ def _of_truth(f: Function, name: str, args: list[Register]) -> Register | None:
 
 
 def converted(f: Function, a: Register, dtype: Any) -> Register:
-    """A register in another type, as `astype` converts; a float beyond an integer type is its last one."""
+    """A register in another dtype; a float out of the range of an integer dtype becomes the nearest end."""
     to = np.dtype(dtype)
     if a.dtype == to:
         return a
@@ -165,7 +165,7 @@ def converted(f: Function, a: Register, dtype: Any) -> Register:
 
 
 def compared(f: Function, name: str, a: Register, b: Register) -> Register:
-    """A comparison; one with NaN is false, but for 'not equal'."""
+    """A comparison; with NaN it is false, except 'not equal', which is true."""
     short, kind = _COMPARISONS[name], a.dtype.kind
     if kind == "f":
         return f.compare(f"fcmp {'u' if short == 'ne' else 'o'}{short}", a, b)
@@ -174,12 +174,12 @@ def compared(f: Function, name: str, a: Register, b: Register) -> Register:
 
 
 def extremum(f: Function, name: str, a: Register, b: Register) -> Register:
-    """The larger or the smaller of two; NaN, of either, wins."""
+    """The larger or the smaller of two; NaN if either is NaN."""
     greater = name == "maximum"
     if a.dtype.kind == "f":
         first = f.compare("fcmp uge" if greater else "fcmp ule", a, b)  # also where one of them is NaN
         found = f.select(first, a, b)
-        if not b.name.startswith("%"):  # a constant, which is a number
+        if not b.name.startswith("%"):  # a constant, which is not NaN
             return found
         return f.select(f.compare("fcmp uno", b, b), b, found)
     kept = compared(f, "greater_equal" if greater else "less_equal", a, b)
@@ -201,7 +201,7 @@ def _test(f: Function, name: str, a: Register) -> Register:
 
 
 def _shifted(f: Function, name: str, a: Register, by: Register) -> Register:
-    """A shift by as many bits as the type has, or more, leaves 0, or −1 of a negative number."""
+    """A shift; by as many bits as the dtype has, or more, it gives 0; −1 for negative ones shifted right."""
     bits = 8 * a.dtype.itemsize
     last = f.constant(bits - 1, a.dtype, a.lanes)
     fits = f.compare("icmp ule", by, last)

@@ -1,8 +1,8 @@
-"""Matrix products, register by register; large ones are left to the BLAS that NumPy has loaded.
+"""Matrix products by register tiles; large ones are left to the BLAS that NumPy has loaded.
 
-C = A B in panels of columns. A panel of B is packed: its rows lie side by side, padded to whole registers;
-where the columns of B are what lies side by side, they are transposed on the way. Then tiles of C are
-computed in registers, each element by one chain of multiplications and additions in the order of k.
+C = A B in panels of columns. A panel of B is packed: its rows are stored one after the other, padded to
+whole registers; a column-major B is transposed on the way. Then tiles of C are computed in registers, each
+element by one chain of multiplications and additions in the order of k.
 """
 
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ import numpy as np
 
 from .function import Function, Index, Register
 
-BLAS_FROM = 4_000_000  # multiplications, from which on BLAS is faster
-_UNPACKED = 4  # rows of A up to which to pack B takes longer than it saves
+BLAS_FROM = 4_000_000  # from so many multiplications on, BLAS is faster
+_UNPACKED = 4  # up to so many rows of A, packing B takes longer than it saves
 _ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112  # of the CBLAS
 
 
@@ -29,11 +29,11 @@ class Product:
 
     Args:
         f: the function.
-        dtype: of all three.
-        shape: m, n and k: C is (m, n), A is (m, k).
+        dtype: the dtype of all three.
+        shape: m, n and k: A is (m, k), B is (k, n), C is (m, n).
         a: A.
         b: B.
-        c: C; each of its rows lies side by side.
+        c: C; each of its rows is contiguous.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Product:
 
     @property
     def packed(self) -> int:
-        """The elements of a packed panel, 0 if none is needed."""
+        """How many elements a packed panel has; 0 if B is not packed."""
         return 0 if self.shape[0] <= _UNPACKED and self.b.across == 1 else self.shape[2] * self.panel
 
     def write(self, pack: str) -> None:
@@ -65,7 +65,7 @@ class Product:
             self._panel(full, n - full, pack)
 
     def _panel(self, start: Index, width: int, pack: str) -> None:
-        """The columns of a panel."""
+        """Compute the columns of C in one panel."""
         m, columns = self.shape[0], -(-width // self.lanes)
         if self.packed:
             self._pack(pack, start, width, columns)
@@ -78,7 +78,7 @@ class Product:
             self._tile(full, m - full, start, width, pack)
 
     def _rows(self, columns: int) -> int:
-        """Rows of a tile: as many as the registers allow, fewer if they then divide m."""
+        """The rows of a tile: as many as the registers allow, or somewhat fewer if these divide m."""
         most = min(8, (self.f.target.registers - columns - 1) // columns)
         m = self.shape[0]
         return next((r for r in range(most, most // 2, -1) if m % r == 0), most)
@@ -104,7 +104,7 @@ class Product:
                 f.store(f.padded(found, lanes), pack, f.plus(f.times(i, stride), q * lanes))
 
     def _transpose(self, pack: str, stride: int, i: Index, rows: int, start: Index, width: int) -> None:
-        """Pack some rows of B whose columns lie side by side: a square at a time, in registers."""
+        """Pack some rows of a column-major B: transpose a square at a time, in registers."""
         f, lanes = self.f, self.lanes
         for first in range(0, width, lanes):
             square = []
@@ -119,7 +119,7 @@ class Product:
 
     # ------------------------------------------------------------ tiles
     def _tile(self, i: Index, rows: int, start: Index, width: int, pack: str) -> None:
-        """Some rows of C, over the columns of a panel."""
+        """Compute a tile: some rows of C, over the columns of a panel."""
         f, lanes, dtype = self.f, self.lanes, self.dtype
         columns = -(-width // lanes)
         own = [min(lanes, width - q * lanes) if not self.packed else lanes for q in range(columns)]
@@ -142,7 +142,7 @@ class Product:
                 f.store(found, self.c.pointer, at)
 
     def _factor(self, k: Index, q: int, lanes: int, columns: int, start: Index, pack: str) -> Register:
-        """Part of row k of B."""
+        """Register q of row k of a panel of B."""
         f = self.f
         if self.packed:
             at = f.plus(f.times(k, columns * self.lanes), q * self.lanes)
@@ -153,7 +153,7 @@ class Product:
     # ------------------------------------------------------------ BLAS
     @property
     def for_blas(self) -> bool:
-        """Whether BLAS is faster, and can read A and B as they lie."""
+        """Whether BLAS is faster, and A and B have strides that it can read."""
         m, n, k = self.shape
         return m * n * k >= BLAS_FROM and all(1 in each[1:] for each in (self.a, self.b))
 
@@ -161,8 +161,8 @@ class Product:
         """Write the product as a call of cblas_sgemm or cblas_dgemm.
 
         Args:
-            gemm: its address.
-            integer: the type of its sizes.
+            gemm: the pointer to it.
+            integer: the integer type of its sizes.
         """
         of = "float" if self.dtype == np.float32 else "double"
         (m, n, k), forms, leading = self.shape, [], []
@@ -180,7 +180,7 @@ class Product:
 
 
 def transposed(f: Function, square: list[Register]) -> list[Register]:
-    """n registers of n lanes, n a power of two: lane i of register j becomes lane j of register i.
+    """The transpose of n registers of n lanes, n a power of two: lane i of register j becomes lane j of i.
 
     Each of log₂ n rounds interleaves register i with register i + n/2.
     """

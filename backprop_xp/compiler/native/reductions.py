@@ -1,4 +1,4 @@
-"""Kernels of a single operation: reductions, gathering, running sums, concatenation."""
+"""Kernels of a single operation: reductions, gathering, cumulative sums, concatenation."""
 
 from math import prod
 from typing import Any
@@ -13,13 +13,13 @@ from .layouts import Layout, Layouts, contiguous
 from .operations import compared, converted
 from .rows import combined, horizontal
 
-_BLOCK = 64  # registers that are added up before their sum joins the total
-_WAYS = 4  # of them at a time, so that none waits for the one before
+_BLOCK = 64  # how many registers are added up before their sum is added to the total
+_WAYS = 4  # independent accumulators, so that no addition waits for the one before
 REDUCED = frozenset({"sum", "mean", "max", "min", "prod", "all", "any"})
 
 
 def axes_of(op: Op, ndim: int) -> tuple[int, ...]:
-    """The axes that an operation is over."""
+    """The axes over which an operation reduces."""
     axis = op.kw.get("axis")
     given = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return tuple(sorted(a % ndim for a in given)) if ndim else ()
@@ -28,14 +28,14 @@ def axes_of(op: Op, ndim: int) -> tuple[int, ...]:
 class Reduction:
     """Sum, mean, max, min, prod, all or any over some axes.
 
-    Where the last axis stays, its elements are the lanes, and the others are added up in order, as NumPy
-    does; else the lanes run along the axes that go, and are added up in pairs at the end.
+    Where the last axis stays, the lanes run along it, and the other axes are reduced in order, as in NumPy;
+    else the lanes run along the reduced axes, and are combined in pairs at the end.
 
     Args:
         f: the function being written.
         op: the operation.
-        layouts: of the program's values.
-        parameter: gives pointers.
+        layouts: the layouts of the program's values.
+        parameter: returns the pointer to a layout's first element.
     """
 
     def __init__(self, f: Function, op: Op, layouts: Layouts, parameter: Parameter) -> None:
@@ -66,7 +66,7 @@ class Reduction:
             f.store(total, self.result, at, beyond)
 
     def _slot(self, lanes: int) -> str:
-        """A slot that holds what the reduction of nothing is."""
+        """A slot that holds the identity of the reduction: 0 for a sum, −∞ for a maximum."""
         first: Any = {"max": -np.inf, "min": np.inf, "prod": 1, "all": 1}.get(self.name, 0)
         if self.name in ("max", "min") and self.out.dtype.kind in "iu":
             ends = np.iinfo(self.out.dtype)
@@ -83,14 +83,14 @@ class Reduction:
         return self.f.load(self.given, at, self.source.dtype, lanes, stride)
 
     def _down(self, base: Index, stride: int, lanes: int) -> Register:
-        """Neighbouring results, each from its elements in order."""
+        """Several results, one in each lane; each combines its elements in order."""
         slot = self._slot(lanes)
         for (offset,), _, _ in nest(self.f, self.over, [self.steps], 1):
             self._join(slot, self._load(self.f.plus(base, offset), lanes, stride))
         return self.f.kept(slot, self.out.dtype, lanes)
 
     def _along(self, base: Index) -> Register:
-        """One result; a long sum is one of blocks, so that rounding errors stay small."""
+        """One result; a long sum is a sum of sums of blocks, so that rounding errors stay small."""
         f, lanes = self.f, self.lanes
         shape, (steps,) = merged(self.over, [self.steps])
         n = shape[-1] if shape else 1
@@ -115,7 +115,7 @@ class Reduction:
 
 
 def take(f: Function, op: Op, layouts: Layouts, parameter: Parameter) -> None:
-    """Write the gathering of entries of one axis; an index beyond it is that of its nearest entry."""
+    """Write the gathering of entries along an axis; an index out of range is clamped to the nearest entry."""
     source, index = (layouts[ref.value] for ref in op.args[:2])
     axis = op.kw.get("axis", 0) % len(source.shape)
     given, at, result = parameter(source), parameter(index), parameter(layouts[op.out])
@@ -159,7 +159,7 @@ def cumulative_sum(f: Function, op: Op, layouts: Layouts, parameter: Parameter) 
 
 
 def concat(f: Function, op: Op, layouts: Layouts, parameter: Parameter) -> None:
-    """Write a concatenation: of a vector, the parts that are not computed in place; else all."""
+    """Write a concatenation; of a vector only the parts that are not computed in place."""
     fused, out = layouts.fused, layouts[op.out]
     if len(out.shape) == 1:
         parts = copied_parts(op, fused.program, fused.aliases)
@@ -174,7 +174,7 @@ def concat(f: Function, op: Op, layouts: Layouts, parameter: Parameter) -> None:
 
 
 def stack(f: Function, op: Op, layouts: Layouts, parameter: Parameter) -> None:
-    """Write arrays side by side along a new axis."""
+    """Write arrays stacked along a new axis."""
     out = layouts[op.out]
     axis = op.kw.get("axis", 0) % len(out.shape)
     for k, part in enumerate(op.args[0]):
@@ -187,7 +187,7 @@ def stack(f: Function, op: Op, layouts: Layouts, parameter: Parameter) -> None:
 
 
 def _part(f: Function, part: Layout, out: Layout, axis: int, start: int, parameter: Parameter) -> None:
-    """Copy an array to where it begins along an axis of another."""
+    """Copy an array into another, from `start` on along an axis."""
     own = contiguous(out.shape)
     target = f.pointer(parameter(out), start * own[axis], out.dtype)
     if part.dtype == out.dtype:
@@ -200,7 +200,7 @@ def _part(f: Function, part: Layout, out: Layout, axis: int, start: int, paramet
 
 
 def arg_extremum(f: Function, op: Op, layouts: Layouts, parameter: Parameter) -> None:
-    """Write the place of the first largest or smallest entry along an axis; NaN counts as such."""
+    """Write the index of the first largest or smallest entry along an axis; NaN counts as either."""
     source, out = layouts[op.args[0].value], layouts[op.out]
     axis = op.kw.get("axis")
     shape, strides = source.shape, source.over(source.shape)

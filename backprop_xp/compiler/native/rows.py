@@ -1,8 +1,8 @@
-"""Kernels that run row by row: as many rows as a register has lanes, side by side.
+"""Kernels that run row by row, with one row in each lane of the registers.
 
-The operations are ordered in phases: one loop over the columns does all that needs no result of a
-reduction that ends with this loop. Numbers of the whole batch (the mean loss, the scalars of an update
-rule) come last. What a row's result is does not depend on the rows beside it.
+The operations are ordered in phases, each a loop over the columns; a reduction's result is used in later
+phases. Scalars of the whole batch (the mean loss, those of an update rule) come last. The result of a row
+does not depend on the rows in the other lanes.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from .function import Function, Index, Register, Unknown
 from .layouts import Layouts
 from .operations import computed, extremum
 
-_UNROLLED = 320  # operations times columns: so many are written one after another, in registers
+_UNROLLED = 320  # up to so many operations times columns, loops over columns are unrolled into registers
 
 Local = dict[int, Register]
 
@@ -29,8 +29,8 @@ def rows(f: Function, kernel: Kernel, layouts: Layouts, parameter: Parameter) ->
     Args:
         f: the function being written.
         kernel: the kernel.
-        layouts: of its values.
-        parameter: gives pointers.
+        layouts: the layouts of the program's values.
+        parameter: returns the pointer to a layout's first element.
     """
     _Rows(f, kernel, layouts, parameter).write()
 
@@ -62,7 +62,7 @@ class _Rows:
 
     # ------------------------------------------------------------ phases
     def _order(self, ops: list[Op]) -> None:
-        """The operations of each phase: before the loop over the columns, and in it."""
+        """Assign the operations to phases: before the loop over the columns, or in it."""
         ready: dict[int, int] = {}
         self.before: list[list[Op]] = []
         self.inside: list[list[Op]] = []
@@ -85,12 +85,12 @@ class _Rows:
         return bool(self.values[v].shape == self.shape)
 
     def crossing(self) -> list[int]:
-        """The values with columns that are used in a later loop than the one that has them first."""
+        """The values with columns that are used in a later phase than the one that computes or loads them."""
         return [v for v, k in self.first.items() if self.last.get(v, 0) > k and self.spans_columns(v)]
 
     # ------------------------------------------------------------ the code
     def write(self) -> None:
-        """All rows, then the numbers of the batch."""
+        """Write all rows, then the scalars of the batch."""
         n, lanes = self.shape[0], self.lanes
         full = n // lanes * lanes
         widths = [w for w in (lanes if full else 0, n - full) if w]
@@ -109,7 +109,7 @@ class _Rows:
         return slot
 
     def _block(self, r: Index, width: int, totals: dict[int, str]) -> None:
-        """Some rows side by side, phase after phase."""
+        """A block of rows, one in each lane, phase after phase."""
         f, values, block = self.f, self.values, _Block(self, r, width)
         for phase, (before, inside) in enumerate(zip(self.before, self.inside, strict=True)):
             for op in before:
@@ -138,7 +138,7 @@ class _Rows:
             f.keep(totals[op.out], f.binary("fadd", total, block.known[op.args[0].value]))
 
     def _columns(self, cells: list[Local]) -> Iterator[tuple[Index, Local]]:
-        """The columns: each on its own, or in a loop."""
+        """The columns: unrolled, or in a loop."""
         if self.unrolled:
             yield from enumerate(cells)
             return
@@ -146,7 +146,7 @@ class _Rows:
             yield j, {}
 
     def strides(self, v: int, ndim: int) -> tuple[int, int]:
-        """Strides from row to row and from column to column, in an operation of so many axes."""
+        """The strides over rows and over columns, in an operation whose result has `ndim` axes."""
         if ndim == 0:
             return 0, 0
         if ndim == 1:
@@ -181,7 +181,7 @@ class _Rows:
         return self.f.binary("fdiv", total, self.f.constant(count, total.dtype, total.lanes))
 
     def _batch(self, widths: list[int], totals: dict[int, list[str]]) -> None:
-        """The numbers of the batch; the lanes of a sum are added up in pairs."""
+        """The scalars of the batch; the lanes of a sum are added up in pairs."""
         f, values, local = self.f, self.values, dict[int, Register]()
 
         def get(v: int) -> Register:
@@ -205,16 +205,17 @@ class _Rows:
 
 
 class _Block:
-    """Some rows side by side: what is known of them.
+    """The registers of a block of rows, one row in each lane.
 
     Args:
         rows: the kernel.
-        r: the first row.
-        width: how many.
+        r: the number of the first row.
+        width: how many rows.
 
     Attributes:
-        known: what is the same in every column, by value; what was loaded, by value and axes.
-        cells: of each column what is known, where columns are written one after another.
+        known: registers that are the same in every column: computed ones by value, loaded ones by value
+            and number of axes.
+        cells: for each column its registers by value, if the columns are unrolled.
     """
 
     def __init__(self, rows: _Rows, r: Index, width: int) -> None:
@@ -241,7 +242,7 @@ class _Block:
         return self.known[key]
 
     def of_column(self, v: int, j: Index, local: Local, phase: int) -> Register:
-        """A value in a column; one of an earlier loop was put aside."""
+        """A value in a column; one of an earlier phase is loaded from the stack."""
         if not self.rows.spans_columns(v):
             return self.of_row(v, 2)
         if v not in local:
@@ -254,7 +255,7 @@ class _Block:
         return local[v]
 
     def made(self, v: int, a: Register, j: Index, local: Local) -> None:
-        """Note a result in a column; put it aside, or store it."""
+        """Keep a result in a column: in a register, on the stack for later phases, in memory if stored."""
         local[v] = a
         if v in self.rooms:
             self.f.keep(self.rooms[v], a, j)
@@ -263,7 +264,7 @@ class _Block:
             self.f.store(a, self.rows.pointers[v], offset, down)
 
     def store_rows(self) -> None:
-        """Store what each row has one of."""
+        """Store the values that have one number in each row."""
         for v in self.rows.stored:
             ndim = self.values[v].ndim
             if ndim and self.values[v].shape != self.rows.shape:
@@ -272,7 +273,7 @@ class _Block:
 
 
 def horizontal(f: Function, name: str, a: Register) -> Register:
-    """The sum or the extremum of all lanes, in pairs."""
+    """The reduction of all lanes, in pairs."""
     lanes = 1 << (a.lanes - 1).bit_length()
     if lanes != a.lanes:
         if name not in ("sum", "mean"):
@@ -294,7 +295,7 @@ def horizontal(f: Function, name: str, a: Register) -> Register:
 
 
 def combined(f: Function, name: str, a: Register, b: Register) -> Register:
-    """Two results of a reduction as one."""
+    """Combine two partial results of a reduction."""
     if name in ("sum", "mean"):
         return f.binary("fadd" if a.dtype.kind == "f" else "add", a, b)
     if name == "prod":

@@ -1,7 +1,7 @@
-"""A program of some hundred numbers as one straight line: each element in a register of its own.
+"""A program of a few hundred numbers as straight-line code: each element in a register of its own.
 
-There a kernel's call costs more than its arithmetic. The state stays in registers from step to step, rows
-are read where they are, and operations are those of the kernels, of one lane.
+For so few, a kernel's call costs more than its arithmetic. The state stays in registers from step to step,
+rows are read in place, and operations are those of the kernels, with one lane.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,28 +19,28 @@ from .operations import computed, converted
 from .reductions import REDUCED, axes_of
 from .rows import combined
 
-MOST = 1000  # instructions of a step; above, kernels are as fast, and sooner compiled
+MOST = 1000  # instructions of a step; beyond that, kernels are as fast and compile faster
 
 Cells = Any  # an array of registers
 
 
 class Unrolled:
-    """A program as LLVM IR in a straight line; it is bound and called as a `Module` is.
+    """A program as straight-line LLVM IR; it is bound and called as a `Module` is.
 
     Args:
         program: of f(*state, *held, *rows) -> (*new_state, *results).
         donate: how many of its arguments are state.
         hold: how many after them are held.
-        batch: the rows of a step of a scan; None where there are none to be gathered.
+        batch: the batch size of a scan; None for no scan.
         target: what it is written for.
 
     Raises:
-        Unknown: it is too long, or has an operation that goes by the numbers in an array.
+        Unknown: it is too long, or has an operation that is not unrolled, such as `take`.
     """
 
     def __init__(self, program: Program, donate: int, hold: int, batch: int | None, target: Target) -> None:
         if sum(like.size for like in program.values) > MOST:
-            msg = "a straight line of so many numbers"
+            msg = "straight-line code of so many numbers"
             raise Unknown(msg)
         self.target, self.program = target, simplify(program)
         program, given = self.program, self.program.inputs
@@ -66,7 +66,7 @@ class Unrolled:
         self.text = "\n\n".join([f'target triple = "{target.triple}"', *declared.values(), *texts, ""])
 
     def buffers(self) -> dict[int, Any]:
-        """By memory an abstract array: what it needs buffers for, besides those of the rows."""
+        """For each memory it needs a buffer for, besides those of the rows, an abstract array."""
         return {each.memory: np.broadcast_to(np.zeros((), each.dtype), each.shape) for each in self.where}
 
     # ------------------------------------------------------------ functions
@@ -120,7 +120,7 @@ class Unrolled:
 
     # ------------------------------------------------------------ operations
     def _line(self, f: Function, cells: dict[int, Cells]) -> tuple[list[Cells], list[Cells]]:
-        """All operations; the new state, and the results beside it."""
+        """Write all operations; return the new state, and the results beside it."""
         before = f.length
         for v, constant in self.program.constants.items():
             a = np.asarray(constant)
@@ -129,13 +129,13 @@ class Unrolled:
             if op.name not in VIEWS:
                 self._do(f, op, cells)
             if f.length - before > MOST:
-                msg = "a straight line of so many instructions"
+                msg = "straight-line code of so many instructions"
                 raise Unknown(msg)
         found = [[self._of(ref.value, cells) for ref in part] for part in (self.new, refs(self.tree))]
         return found[0], found[1]
 
     def _of(self, value: int, cells: dict[int, Cells]) -> Cells:
-        """The registers of a value; those of a view are its source's."""
+        """The registers of a value; a view has those of its source."""
         if value in self.views:
             op = self.views[value]
             return apply(op.name, (self._of(op.args[0].value, cells), *op.args[1:]), op.kw)
@@ -200,7 +200,7 @@ class Unrolled:
 
 
 def _chain(f: Function, row: Cells, column: Cells) -> Register:
-    """A row times a column, one multiplication and addition after the other."""
+    """A row times a column, as one chain of multiplications and additions."""
     total = f.binary("fmul", row[0], column[0])
     for a, b in zip(row[1:], column[1:], strict=True):
         total = f.fma(a, b, total)
@@ -220,7 +220,7 @@ def _store(f: Function, cells: Cells, pointer: str, start: Index) -> None:
 
 
 def _table(f: Function, table: str, keys: Any) -> dict[Any, str]:
-    """The pointers of a table, by what they are of."""
+    """Load the pointers of a table; returned by key."""
     found = {}
     for k, key in enumerate(keys):
         found[key] = f.let(f"load ptr, ptr {f.pointer(table, 8 * k, np.uint8)}, align 8")
