@@ -51,7 +51,7 @@ def split(source: Any, rows: int, seed: int) -> tuple[Part, Part]:
     """
     n, size = source.n, max(1, min(source.block, source.n // _BLOCKS))
     if not 0 < rows < n:
-        msg = f"two rows or more are needed, of which some are held out; got {n}"
+        msg = f"at least 2 rows are needed, to train on some and hold out others; got {n}"
         raise BackpropError(msg)
     host, blocks = backends.get("numpy").xp, n // size
     chosen = (

@@ -252,14 +252,14 @@ def _line(value: Fraction) -> str:
 def told(reader: Reader) -> dict[str, Any]:
     """The metadata of a model file, parsed and checked."""
     if KEY not in reader.header.metadata:
-        reader.refuse(f"its metadata have no '{KEY}', as those of bp.save")
+        reader.refuse(f"its metadata have no '{KEY}', so bp.save did not write it")
     found = parse_unit_json(reader.header.metadata[KEY])
     whole = ("format", "order", "rules")
     if not isinstance(found, dict) or not all(type(found.get(name)) is int for name in whole):
         reader.refuse("its metadata lack the versions")
     if found["format"] != FORMAT:
         now = f"this library reads {FORMAT}: use another version of it"
-        msg = f"{reader.path} is of format {str(found['format'])[:20]}, {now}"
+        msg = f"{reader.path} is of format {str(found['format'])[:20]}, but {now}"
         raise FileError(msg)
     kinds = ("float32", "float64", "rational")
     if found.get("dtype") not in kinds or not isinstance(found.get("learner"), dict):
@@ -286,7 +286,7 @@ def read_arrays(reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Arra
     """
     free = backends.get("numpy").free_memory(None)
     if free is not None and reader.header.size > free:
-        msg = f"{reader.path} holds {in_bytes(reader.header.size)}, and {in_bytes(free)} of memory are free"
+        msg = f"{reader.path} holds {in_bytes(reader.header.size)}, but {in_bytes(free)} of memory are free"
         raise FileError(msg)
     try:
         one = reader.header.tensors["s.rule.count"].shape == ()
@@ -313,7 +313,7 @@ def _check_table(reader: Reader, leaves: list[Leaf]) -> None:
         if name not in (HASH, HISTORY)
     ]
     if len(there) != len(wanted):
-        reader.refuse(f"its learner needs {len(wanted)} tensors, and {len(there)} are there")
+        reader.refuse(f"its learner needs {len(wanted)} tensors, but it has {len(there)}")
     for (name, dtype, shape), (own, kind, size) in zip(wanted, there, strict=True):
         if (name, dtype) != (own, kind) or shape not in (None, size) or (len(size) != 1 and shape is None):
             reader.refuse(

@@ -78,7 +78,8 @@ def encode(value: Any) -> Any:
         raise FileError(msg) from error
     if again != found:
         msg = (
-            "what is saved would not come back as it is: the settings of a class are not what it is made from"
+            "what is saved could not be restored: the attributes of a class differ from the settings that "
+            "its constructor was given"
         )
         raise FileError(msg)
     return found
@@ -97,7 +98,7 @@ def decode(data: Any, known: Mapping[str, type] | None = None) -> Any:
     """
     for name, each in (known or {}).items():
         if not isinstance(each, type) or name in library_units():
-            msg = f"known= gives a class for each name that is not this library's own; got {name!r}: {each!r}"
+            msg = f"known= gives a class for each name, which is not the library's; got {name!r}: {each!r}"
             raise BackpropError(msg)
     return _decoded(data, library_units() | dict(known or {}), 0)
 
@@ -112,7 +113,7 @@ def _encoded(value: Any, own: dict[str, type], depth: int) -> Any:
         return _encoded_number(value)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            msg = f"the names of a mapping that is saved are text, got {listed(value)}"
+            msg = f"the names of a mapping must be text to be saved, got {listed(value)}"
             raise FileError(msg)
         return {"map": [[key, _encoded(each, own, depth + 1)] for key, each in value.items()]}
     if isinstance(value, frozenset):
@@ -154,7 +155,7 @@ def _name(value: Any, own: dict[str, type]) -> str:
     if kind.__module__ == "builtins" or not told or "unit" in _settings(kind):
         msg = (
             f"{str(value)[:60]} cannot be saved, a {name}: units are frozen dataclasses, whose settings are "
-            "numbers, texts, tuples, mappings and other units, none of them named 'unit'"
+            "numbers, strings, tuples, mappings and other units, none of them named 'unit'"
         )
         raise FileError(msg)
     own[name] = kind
@@ -194,7 +195,7 @@ def _unit(data: Mapping[str, Any], known: Mapping[str, type], depth: int) -> Any
     kind = known.get(name) if isinstance(name, str) else None
     if kind is None:
         msg = (
-            f"{str(name)[:60]!r} is none of this library's units: if the class is your own, give it by "
+            f"{str(name)[:60]!r} is none of this library's units: if the class is your own, write "
             f"bp.load(path, known={{{str(name)[:60]!r}: …}})"
         )
         raise FileError(msg)
@@ -243,5 +244,5 @@ def parse_unit_json(text: str) -> Any:
     try:
         return parse_json(text)
     except (ValueError, RecursionError) as error:
-        msg = f"the settings in the file are no JSON of the strict kind ({str(error)[:80]})"
+        msg = f"the settings in the file are not strict JSON ({str(error)[:80]})"
         raise FileError(msg) from error

@@ -157,7 +157,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             classes = backends.host(classes) if xp is HOST else moved(classes, y, y.dtype)
         at = xp.clip(xp.searchsorted(classes, y), 0, classes.shape[0] - 1)
         if not bool(xp.all(xp.take(classes, at, axis=0) == y)):
-            msg = f"y has labels that are none of the classes: {self.classes_!r}"
+            msg = f"y has labels that are not among the classes: {self.classes_!r}"
             raise ValueError(msg)
         return at
 
@@ -165,7 +165,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         xp, kind, n = backends.of(like).xp, self._loss().targets, self.classes_.shape[0]
         if self._several:
             if not type_of_target(y).startswith("multilabel") or y.shape[1] != n:
-                msg = f"y must be zeros and ones in {n} columns, as at the first fit"
+                msg = f"y must be zeros and ones in {n} columns, as in the first fit"
                 raise ValueError(msg)
             t = moved(y, like)
         else:

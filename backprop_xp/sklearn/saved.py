@@ -58,7 +58,7 @@ def load(
         found = about["fitted"]
         estimator._take(learner, *to_backend(tree, dtypes, like, backend, device), found)
     except (KeyError, TypeError, AttributeError) as error:
-        msg = f"{path} does not tell of an estimator as this library writes it: {error}"
+        msg = f"{path} does not describe an estimator as this library writes it: {error}"
         raise FileError(msg) from error
     return estimator
 
