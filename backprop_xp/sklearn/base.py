@@ -1,4 +1,4 @@
-"""What the two estimators share: `fit` is a thin layer over `bp.fit`."""
+"""The base class of the two estimators: `fit` is a thin layer over `bp.fit`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from .settings import batch_size, learner_of, net_of
 from .steps import compiled_step, few_threads
 from .table import Table, categories_of, check_frame, coded, frame_of, moved_table
 
-ROWS = 1 << 14  # that are predicted at a time
+ROWS = 1 << 14  # rows predicted at a time
 
 
 class Batch(NamedTuple):
@@ -36,8 +36,8 @@ class Batch(NamedTuple):
 
     Attributes:
         x: inputs.
-        t: targets as the loss takes them.
-        weight: of rows, None for 1.
+        t: targets in the form that the loss takes.
+        weight: a weight for each row; None for 1.
     """
 
     x: Table
@@ -57,7 +57,7 @@ class Backprop(
     BaseEstimator,  # type: ignore[misc]
     ABC,
 ):
-    """The base of the estimators; see `BackpropRegressor` for the settings."""
+    """The base class of the estimators; see `BackpropRegressor` for the settings."""
 
     learner_: Learner
     weights_: Array
@@ -94,30 +94,30 @@ class Backprop(
         self._set(locals())
 
     def _set(self, given: Mapping[str, Any]) -> None:
-        """The settings as attributes of their names, as scikit-learn wants them."""
+        """Store each setting as an attribute of its name, as scikit-learn requires."""
         for name in self._get_param_names():
             setattr(self, name, given[name])
 
-    # ------------------------------------------------------------ what the two differ in
+    # ------------------------------------------------------------ what a subclass defines
     @abstractmethod
     def _read_targets(self, y: Any, classes: Any = None) -> None:
-        """Learn from y what kind of targets there are."""
+        """Determine the kind of targets, and the classes, from y."""
 
     @abstractmethod
     def _targets(self, y: Any, like: Array) -> tuple[Array, int]:
-        """The targets in y as the loss takes them, where X lies, and how many output units they need."""
+        """The targets in the form that the loss takes, on the device of X, and the number of output units."""
 
     @abstractmethod
     def _loss(self) -> Loss:
-        """The loss, as it was given or as it is usual."""
+        """The loss that was given, or the default."""
 
     def _weights(self, y: Any, weight: Array | None, like: Array) -> Array | None:
-        """The weights of rows, with those of their classes."""
+        """The weights of rows, multiplied by those of their classes."""
         return weight
 
     @property
     def _kept(self) -> tuple[str, ...]:
-        """Names of attributes that a file keeps."""
+        """The names of attributes that are saved in a file."""
         return ("n_features_in_", "n_iter_", "loss_curve_", "validation_curve_")
 
     # ------------------------------------------------------------ fit
@@ -132,14 +132,14 @@ class Backprop(
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
-        """Train on all rows, `max_iter` epochs or until `patience` ends it.
+        """Train on all rows, for `max_iter` epochs or until `patience` ends the training.
 
         Args:
             X: inputs, shape (rows, features).
             y: targets.
             sample_weight: a weight for each row; they are scaled so that their mean is 1. A row of weight 2
-                counts as two such rows, exactly so where a step takes all rows.
-            X_val: rows of one's own for validation, in place of a share of X.
+                counts as two such rows; exactly so if every step uses all rows.
+            X_val: rows for validation, instead of a fraction of X.
             y_val: their targets.
             sample_weight_val: their weights.
         """
@@ -178,7 +178,7 @@ class Backprop(
         return self
 
     def _checked(self, X: Any, y: Any, *, reset: bool, like: Array | None) -> tuple[Table, Any]:
-        """X and y as arrays; X as floats where `like` lies, if that is given."""
+        """X and y, checked, as arrays; X as floats, in the library and on the device of `like`, if given."""
         if like is not None:
             check_same_place(X, like, f"{type(self).__name__}.fit")
         if y is None:
@@ -195,11 +195,11 @@ class Backprop(
         return (found if like is None else moved_table(found, like)), y
 
     def _coded(self, X: Any, *, reset: bool) -> Table | None:
-        """The numbers, unchecked, and codes of a frame that has categories; None for other inputs.
+        """The numbers, not yet checked, and the codes of a frame with categories; None for other inputs.
 
         Args:
             X: the inputs.
-            reset: whether it is a frame that says what categories there are.
+            reset: whether to determine the categories from X.
         """
         if reset:
             frame = frame_of(X)
@@ -240,7 +240,7 @@ class Backprop(
         return Batch(x, t, weight)
 
     def _share(self, whole: Batch, seed: int) -> tuple[Batch, Batch]:
-        """The rows to train on, and those set aside for validation."""
+        """The rows to train on, and those held out for validation."""
         n, share = whole.x.n, self.validation_fraction
         if not 0 < share < 1 or n < 2:
             msg = (
@@ -253,7 +253,7 @@ class Backprop(
         return whole.split(order[k:]), whole.split(order[:k])
 
     def _set_scale(self, train: Batch) -> None:
-        """Mean and standard deviation of each column, where inputs are to be standardised."""
+        """Compute the mean and standard deviation of each column, if inputs are to be standardized."""
         for name in ("mean_", "scale_"):
             self.__dict__.pop(name, None)
         if not self.standardize or not train.x.numbers.shape[1]:
@@ -273,7 +273,7 @@ class Backprop(
         return x._replace(scale=(self.mean_, self.scale_)) if hasattr(self, "mean_") else x
 
     def _begin(self, train: Batch, units: int, seed: int, *, again: bool) -> None:
-        """The learner, and its first weights and state; those of before on a warm start."""
+        """Make the learner and its initial weights and state; on a warm start, keep the present ones."""
         features, counts = train.x.numbers.shape[1], [len(known) for known in self.categories_.values()]
         net = net_of(self.hidden, self.activation, self.dropout, features, units, counts)
         learner = learner_of(net, self._loss(), self.get_params(deep=False), train.x.n)
@@ -294,7 +294,7 @@ class Backprop(
         self._n_features_out = learner.net.outputs[-2][-1]
 
     def _forget_unknown(self, learner: Learner) -> None:
-        """The last row of each table of categories, that of unknown ones, begins as zeros."""
+        """Set the last row of each embedding, that of unknown categories, to zeros."""
         blocks = learner.weights(self.weights_)
         for node in learner.net.nodes:
             if isinstance(node.layer, Embedding):
@@ -331,7 +331,7 @@ class Backprop(
     def _source(self, batch: Batch) -> Any:
         return self._scaled(batch.x).source(batch.t, batch.weight, self._units)
 
-    # ------------------------------------------------------------ what it has learnt
+    # ------------------------------------------------------------ predictions
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
@@ -354,12 +354,12 @@ class Backprop(
         return self._by_piece(X, method, predicted)
 
     def _by_piece(self, X: Any, method: str, function: Callable[[Any], Array]) -> Array:
-        """A function of what the net takes, called on all rows; of sparse ones on a few at a time."""
+        """Call a function on the net's inputs, for all rows at once, or for sparse ones a few at a time."""
         found = [function(piece.x) for piece in self._inputs(X, method).pieces()]
         return found[0] if len(found) == 1 else HOST.concat(found)
 
     def transform(self, X: Any) -> Array:
-        """The outputs of the last hidden layer, shape (rows, units): what the net has made of X.
+        """The outputs of the last hidden layer, shape (rows, units): the features that the net has learnt.
 
         Args:
             X: inputs, shape (rows, features).
@@ -372,12 +372,12 @@ class Backprop(
         return self._by_piece(X, "transform", hidden)
 
     def explain(self, X: Any, y: Any, **settings: Any) -> Explanation:
-        """Why each weight would move if the net learnt from these rows now; nothing is changed.
+        """Explain how each weight would change if the net learnt from these rows now; nothing is changed.
 
         Args:
             X: a few rows, shape (rows, features).
             y: their targets.
-            settings: as for `bp.explain`, such as batch_size=8 or language="de".
+            settings: further arguments of `bp.explain`, such as batch_size=8 or language="de".
         """
         x = self._inputs(X, "explain")
         _, y = self._checked(X, y, reset=False, like=self.weights_)
@@ -395,27 +395,27 @@ class Backprop(
 
     # ------------------------------------------------------------ files
     def save(self, path: str | Path) -> None:
-        """Save the fitted estimator in a safetensors file, which holds no code; `bp.load` reads it too.
+        """Save the fitted estimator in a safetensors file, which contains no code; `bp.load` reads it too.
 
         Callbacks, `random_state` and `verbose` are not saved.
 
         Args:
-            path: of the file; a regular file that is there already is replaced.
+            path: the path of the file; an existing regular file is replaced.
 
         Raises:
-            FileError: it cannot be written, or a setting cannot be written as data.
+            FileError: the file cannot be written, or a setting cannot be written as data.
         """
         check_is_fitted(self)
         saved.save(self, path)
 
     def to_onnx(self, *, opset: int = 17) -> Any:
-        """What the net predicts as an `onnx.ModelProto`; `onnx.save(model, path)` writes it.
+        """The net's predictions as an `onnx.ModelProto`; `onnx.save(model, path)` writes it.
 
-        Its input takes the columns of X as they are: it standardises, if the estimator does. Where there
-        are categories the input "numbers" takes the other columns, and "category1", … the code of each: its
-        place in `categories_`, or the number of them for one that is missing or unknown. The output is that
-        of `bp.to_onnx`: probabilities of classes, of two that of the second alone. Classes, names of columns
-        and categories stand in the model's metadata as JSON.
+        Its input takes the columns of X as they are: it standardizes them if the estimator does. With
+        categories, the input "numbers" takes the other columns, and "category1", … the code of each category:
+        its index in `categories_`, or the number of categories if it is missing or unknown. The output is
+        that of `bp.to_onnx`: the probabilities of the classes; of two classes, that of the second alone.
+        Classes, column names and categories are in the model's metadata, as JSON.
 
         Args:
             opset: the version of ONNX's operators, from 17 to 21.
@@ -436,11 +436,11 @@ class Backprop(
         """The estimator in a file that `save` wrote.
 
         Args:
-            path: of the file.
-            known: classes of your own that it uses, by name.
+            path: the path of the file.
+            known: classes of your own that the estimator uses, by name.
             like: an array whose library and device are used.
-            backend: else this library, by name; else NumPy.
-            device: of that library.
+            backend: without `like`, the name of the library; None for NumPy.
+            device: a device of that library.
 
         Raises:
             FileError: the file cannot be read, or holds no such estimator.
@@ -448,7 +448,7 @@ class Backprop(
         return saved.load(cls, path, known, like, backend, device)  # type: ignore[no-any-return]
 
     def _adopt(self, coefs: Any, intercepts: Any, n_iter: int, curve: list[float]) -> None:
-        """Take over NumPy's matrices and biases of all layers, and what is known of their training."""
+        """Use these weight matrices and biases of all layers, and this history of their training."""
         net = net_of(self.hidden, self.activation, 0, self.n_features_in_, coefs[-1].shape[1])
         self.learner_ = learner_of(net, self._loss(), self.get_params(deep=False), 200)
         values = [each for pair in zip(coefs, intercepts, strict=True) for each in pair]
@@ -458,7 +458,7 @@ class Backprop(
         self.n_iter_, self.loss_curve_, self.validation_curve_, self.categories_ = n_iter, curve, [], {}
 
     def _take(self, learner: Learner, w: Array, s: Any, found: Mapping[str, Any]) -> None:
-        """Take over what was learnt: a learner, its weights and state, and attributes by name."""
+        """Use what was read from a file: a learner, its weights and state, and attributes by name."""
         self.learner_, self.weights_, self.state_ = learner, w, s
         self._n_features_out, self._units = learner.net.outputs[-2][-1], learner.net.outputs[-1][-1]
         for name in self._kept:

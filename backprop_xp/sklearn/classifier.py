@@ -1,4 +1,4 @@
-"""The estimator of classes."""
+"""The classifier."""
 
 from typing import Any, Self
 
@@ -27,47 +27,48 @@ def _has_probabilities(self: Any) -> bool:
 class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
     """A net that predicts classes, as an estimator of scikit-learn.
 
-    Two classes, many, or several at once (y of zeros and ones, a column for each). Labels may be numbers or
-    texts. X is as for `BackpropRegressor`.
+    The task may be binary, multiclass or multilabel (y of zeros and ones, a column for each label). Labels
+    may be numbers or text. X is as for `BackpropRegressor`, which also describes the settings in more
+    detail.
 
     Args:
         hidden: the widths of the hidden layers; or layers, or both, as for `bp.chain`.
-        class_weight: a weight for each class, by label; "balanced" for weights that are inverse to how often
-            they come; None for 1.
-        activation: as for `BackpropRegressor`, as all that follows.
-        loss: "softmax_cross_entropy", "sigmoid_cross_entropy" or "hinge"; or as it is, such as
-            bp.losses.SoftmaxCrossEntropy(smoothing=0.1). None for the second with two classes and with
-            several at once, else the first. There are no probabilities with "hinge".
-        update: the update rule, by name or as it is.
-        rate: of a rule by name.
-        schedule: of the rate over all steps.
-        dropout: the share that is left out after each hidden layer that is given by its width.
+        class_weight: a dict with a weight for each label; "balanced" for weights inversely proportional to
+            the classes' frequencies; None for 1. Multilabel targets ignore it.
+        activation: the activation of hidden layers given by their widths.
+        loss: "softmax_cross_entropy", "sigmoid_cross_entropy" or "hinge"; or a loss, such as
+            bp.losses.SoftmaxCrossEntropy(smoothing=0.1). None for softmax cross entropy if multiclass, else
+            sigmoid cross entropy. With "hinge" there are no probabilities.
+        update: the update rule, by name or as a rule.
+        rate: the learning rate of a rule given by name.
+        schedule: how that rate changes over the steps.
+        dropout: the fraction of units dropped after each hidden layer given by its width.
         penalty: on the weights.
         clip: a bound on the gradient.
-        batch_size: rows of a step; "auto" is min(200, rows).
-        max_iter: epochs, at most.
-        patience: epochs without a lower loss after which the training ends.
-        tol: a loss is lower if it is so by more than this.
-        early_stopping: set a share of the rows aside for validation.
-        validation_fraction: this share.
+        batch_size: rows in each step; "auto" is min(200, rows).
+        max_iter: the number of epochs, at most.
+        patience: the number of epochs without a lower loss after which training ends.
+        tol: a loss must be lower by more than this to count as lower.
+        early_stopping: hold out a fraction of the rows for validation.
+        validation_fraction: this fraction.
         standardize: scale each column of X to mean 0 and standard deviation 1.
-        warm_start: `fit` goes on with weights and state of the last one.
+        warm_start: `fit` continues with the weights and state of the last `fit`.
         callbacks: functions of a `bp.train.Record`, called after each epoch.
-        random_state: of all that is random.
+        random_state: determines everything that is random.
         verbose: show progress on standard error.
 
     Attributes:
-        classes_: the labels in order, in the library of y.
-        learner_: the `bp.Learner`, as all that follows as for `BackpropRegressor`.
+        classes_: the labels in ascending order, in the library of y.
+        learner_: the `bp.Learner`; with `weights_` and `state_`, all functions of `backprop_xp` can be used.
         weights_: the vector w of all weights.
         state_: the state s.
-        n_iter_: epochs so far.
-        loss_curve_: the loss of each.
-        validation_curve_: the loss of validation after each; empty where there was none.
-        n_features_in_: the columns of X.
-        feature_names_in_: their names, where X was a frame.
-        categories_: of the columns of text, by name.
-        mean_, scale_: of the columns, where they are standardised.
+        n_iter_: the number of epochs so far.
+        loss_curve_: the mean loss of each epoch.
+        validation_curve_: the validation loss after each epoch; empty without validation.
+        n_features_in_: the number of columns of X.
+        feature_names_in_: their names, if X was a data frame.
+        categories_: the categories of each column of text, by its name.
+        mean_, scale_: the mean and standard deviation of each column, if `standardize`.
 
     >>> from backprop_xp.sklearn import BackpropClassifier
     >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
@@ -112,12 +113,12 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         classes: Any = None,
         sample_weight: Any = None,
     ) -> Self:
-        """One epoch on these rows; the first call begins.
+        """Train for one epoch on these rows; the first call draws the initial weights.
 
         Args:
             X: inputs, shape (rows, features).
             y: labels.
-            classes: all there will be, at the first call; None for those of y.
+            classes: all labels that any call will have, given to the first call; None for those of y.
             sample_weight: a weight for each row.
         """
         if self.class_weight == "balanced":
@@ -144,10 +145,10 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             raise ValueError(msg)
 
     def _codes(self, y: Any) -> Array:
-        """The number of each label among the classes, in the library of y.
+        """The index of each label among the classes, in the library of y.
 
         Raises:
-            ValueError: there is a label that is none of them.
+            ValueError: a label is not among the classes.
         """
         check_classification_targets(y)
         y = y if y.ndim == 1 else column_or_1d(y, warn=True)
@@ -156,7 +157,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             classes = backends.host(classes) if xp is HOST else moved(classes, y, y.dtype)
         at = xp.clip(xp.searchsorted(classes, y), 0, classes.shape[0] - 1)
         if not bool(xp.all(xp.take(classes, at, axis=0) == y)):
-            msg = f"y has labels that are none of the classes: {self.classes_!r}"
+            msg = f"y has labels that are not among the classes: {self.classes_!r}"
             raise ValueError(msg)
         return at
 
@@ -164,7 +165,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         xp, kind, n = backends.of(like).xp, self._loss().targets, self.classes_.shape[0]
         if self._several:
             if not type_of_target(y).startswith("multilabel") or y.shape[1] != n:
-                msg = f"y must be zeros and ones in {n} columns, as at the first fit"
+                msg = f"y must be zeros and ones in {n} columns, as in the first fit"
                 raise ValueError(msg)
             t = moved(y, like)
         else:
@@ -202,7 +203,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
 
     # ------------------------------------------------------------ predictions
     def predict(self, X: Any) -> Any:
-        """The label of each row; with several at once zeros and ones, shape (rows, classes).
+        """The label of each row, shape (rows,); if multilabel, zeros and ones, shape (rows, classes).
 
         Args:
             X: inputs, shape (rows, features).
@@ -215,7 +216,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return self._labels(codes)
 
     def _labels(self, codes: Array) -> Any:
-        """Labels by their numbers: where the numbers lie, or NumPy's where that library lacks their dtype."""
+        """Labels by their indices: in the indices' library, or in NumPy if that library lacks their dtype."""
         classes, to = self.classes_, backends.of(codes)
         if isinstance(classes, HOST.ndarray):
             if to.name == "numpy" or not hasattr(to.xp, str(classes.dtype)):
@@ -227,7 +228,10 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return to.xp.take(classes, codes, axis=0)
 
     def decision_function(self, X: Any) -> Array:
-        """What decides, shape (rows,) for two classes, above 0 for the second; else (rows, classes).
+        """The net inputs that predictions follow from: (rows,) for two classes, else (rows, classes).
+
+        Of two classes, a value above 0 predicts the second; of several, the largest value wins; multilabel
+        targets have each label whose value is above 0.
 
         Args:
             X: inputs, shape (rows, features).
@@ -251,7 +255,9 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Array:
-        """The logarithm of the probability of each class, shape (rows, classes); it has no ln 0.
+        """The logarithm of the probability of each class, shape (rows, classes).
+
+        It is computed from the net input, so probabilities that round to 0 have a finite logarithm.
 
         Args:
             X: inputs, shape (rows, features).
@@ -268,7 +274,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             return yes
         if o.shape[1] == 1:
             return xp.concat([-softplus(o, xp=xp), yes], axis=1)
-        return log_softmax(yes, xp=xp)  # of one class against all others
+        return log_softmax(yes, xp=xp)  # one-vs-rest
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""scikit-learn's own MLPs as estimators of this library, and back."""
+"""Convert scikit-learn's own MLPs to estimators of this library, and back."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ RULES = {"adam": "adam", "sgd": "momentum", "lbfgs": "adam"}
 def from_sklearn(mlp: Any) -> Any:
     """A fitted `MLPClassifier` or `MLPRegressor` as an estimator of this library with the same weights.
 
-    It predicts the same, and can be looked into, saved, and trained further; the moments of its update rule
-    begin at 0.
+    It predicts the same, and can be explained, saved, and trained further with `warm_start` or
+    `partial_fit`; the moments of its update rule begin at 0.
 
     Args:
         mlp: the estimator.
 
     Raises:
-        BackpropError: it is another one, or has a loss of its own.
+        BackpropError: it is another kind of estimator.
         NotFittedError: it is not fitted.
 
     >>> from sklearn.neural_network import MLPRegressor
@@ -78,10 +78,11 @@ def from_sklearn(mlp: Any) -> Any:
 def to_sklearn(estimator: Backprop) -> Any:
     """A fitted estimator as an `MLPClassifier` or `MLPRegressor` with the same weights.
 
-    It predicts the same. It cannot go on training where this one was: `fit` begins anew.
+    It predicts the same, but cannot continue the training: its `fit` begins anew.
 
     Args:
-        estimator: whose hidden layers all are Dense, with biases and one activation that scikit-learn has.
+        estimator: a fitted estimator whose hidden layers are all Dense, with biases and the same activation,
+            one that scikit-learn has.
 
     Raises:
         BackpropError: scikit-learn has no such net.
@@ -120,7 +121,7 @@ def to_sklearn(estimator: Backprop) -> Any:
 
 
 def _plain(estimator: Backprop) -> list[Dense]:
-    """The hidden layers, all of them Dense; Dropout is left out, as nothing is dropped in predictions."""
+    """The hidden layers, all of them Dense; Dropout is ignored, as it does nothing in predictions."""
     nodes = estimator.learner_.net.nodes
     layers = [node.layer for node in nodes if not isinstance(node.layer, (Dropout, Input))]
     dense = [each for each in layers if isinstance(each, Dense) and each.bias]
@@ -131,7 +132,7 @@ def _plain(estimator: Backprop) -> list[Dense]:
 
 
 def _check_outputs(estimator: BackpropClassifier) -> None:
-    """Check that the last layer has the units that scikit-learn's would have."""
+    """Check that the last layer has as many units as that of scikit-learn's MLP."""
     n, kind = estimator.classes_.shape[0], estimator.learner_.loss.targets
     fits = kind == ("probabilities" if estimator._several or n == 2 else "distribution")
     if not fits:

@@ -1,4 +1,4 @@
-"""Where arrays lie: what is fitted stays in the library and on the device of X, and all else follows it."""
+"""Move arrays to the library and device of X, where everything that is fitted stays."""
 
 from typing import Any
 
@@ -13,15 +13,14 @@ HOST = backends.get("numpy").xp
 
 
 def namespace(a: Any) -> Any:
-    """The namespace of an array; NumPy's also for arrays of text and of objects."""
+    """The namespace of an array; NumPy arrays may be of text or objects."""
     return HOST if isinstance(a, HOST.ndarray) else backends.of(a).xp
 
 
 def floats(a: Array) -> Array:
-    """An array as numbers with a point: float32 and float64 stay, all others become float64.
+    """An array, or sparse matrix, of floats: float32 and float64 stay, all other dtypes become float64.
 
-    So bytes (uint8) are numbers from 0 to 255 here, as scikit-learn has them; a net by itself reads them
-    as x / 255. So with a sparse matrix.
+    So bytes (uint8) are numbers from 0 to 255, as in scikit-learn, whereas a net reads them as x / 255.
     """
     if hasattr(a, "tocsr"):
         return a if a.dtype in (HOST.float32, HOST.float64) else a.astype("float64")
@@ -31,7 +30,7 @@ def floats(a: Array) -> Array:
 
 
 def moved(a: Any, like: Array, dtype: Any = None) -> Array:
-    """An array in the library and on the device of `like`, in its dtype or another one."""
+    """An array in the library and on the device of `like`, with its dtype, or the one given."""
     to, dtype = backends.of(like), like.dtype if dtype is None else dtype
     device = to.device_of(like)
     if backends.of(a) is to and to.device_of(a) == device:
@@ -40,7 +39,7 @@ def moved(a: Any, like: Array, dtype: Any = None) -> Array:
 
 
 def rows(a: Any, index: Any) -> Any:
-    """Some rows of an array, by a NumPy array of their numbers."""
+    """Some rows of an array, by a NumPy array of their indices."""
     if isinstance(a, HOST.ndarray):
         return a[index]
     to = backends.of(a)
@@ -48,15 +47,15 @@ def rows(a: Any, index: Any) -> Any:
 
 
 def check_same_place(X: Any, like: Array, method: str) -> None:
-    """Check that X lies where the weights do, where scikit-learn takes arrays of any library.
+    """Check that X is in the library and on the device of the weights, if array API dispatch is on.
 
     Args:
-        X: inputs, an array or what becomes one of NumPy.
+        X: inputs, an array or what scikit-learn converts to a NumPy array.
         like: the weights.
         method: the estimator's class and method, for the message.
 
     Raises:
-        ValueError: it lies elsewhere.
+        ValueError: it is elsewhere.
     """
     if not get_config()["array_api_dispatch"]:
         return
@@ -71,7 +70,7 @@ def check_same_place(X: Any, like: Array, method: str) -> None:
 
 
 def backend_of(a: Any) -> Backend:
-    """The backend of an array; NumPy's for what scikit-learn makes one of NumPy of."""
+    """The backend of an array; NumPy's for what scikit-learn converts to a NumPy array."""
     try:
         return backends.of(a)
     except BackpropError:  # lists, frames, objects

@@ -1,4 +1,4 @@
-"""The estimator of numbers."""
+"""The regressor."""
 
 from typing import Any, Self
 
@@ -15,53 +15,55 @@ from .settings import loss_of
 class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ignore[misc]
     """A net that predicts numbers, as an estimator of scikit-learn.
 
-    X is a list, a frame, a NumPy array; or, with `sklearn.config_context(array_api_dispatch=True)` and
-    the environment variable SCIPY_ARRAY_API=1, an array of Torch, JAX, CuPy: all that is fitted then
+    X is a list, a data frame or a NumPy array; or, with `sklearn.config_context(array_api_dispatch=True)`
+    and the environment variable SCIPY_ARRAY_API=1, an array of Torch, JAX or CuPy: then everything fitted
     stays in its library and on its device, and so do predictions. float32 stays float32; bytes (uint8)
-    count as numbers from 0 to 255. Sparse matrices of SciPy are made dense a few rows at a time. In frames
-    columns of text are categories, each with a table of learnt vectors; unknown and missing ones share its
+    count as numbers from 0 to 255. Sparse matrices of SciPy are made dense a few rows at a time. In data
+    frames, columns of text are categories, each with an embedding; unknown and missing categories share its
     last row, which begins as zeros.
 
     Args:
         hidden: the widths of the hidden layers; or layers, or both, as for `bp.chain`: (64,
             bp.layers.LayerNorm(), bp.Dense(32, bp.tanh)).
-        activation: of the widths, one of `bp.activations.ALL` by name or as it is; or one for each.
-        loss: one of `bp.losses.ALL` by name, such as "huber", "poisson" or "quantile" (the median); or as it
-            is, such as bp.losses.Quantile(0.9). None for half the squared error.
-        update: the update rule, one of `bp.updates.ALL` by name; or as it is, such as
-            bp.updates.AdamW(0.01).
-        rate: of a rule by name, a number or one of `bp.schedules`.
-        schedule: of the rate over all steps, "cosine", "one_cycle"; or "plateau". None for none.
-        dropout: the share that is left out after each hidden layer that is given by its width.
-        penalty: a number is that of `bp.updates.L2` on all weights but biases; or as for `bp.Learner`.
+        activation: the activation of hidden layers given by their widths: a name in `bp.activations.ALL`, or
+            an activation; or a list with one for each of them.
+        loss: a name in `bp.losses.ALL`, such as "huber", "poisson" or "quantile" (the median); or a loss,
+            such as bp.losses.Quantile(0.9). None for half the squared error.
+        update: the update rule: a name in `bp.updates.ALL`; or a rule, such as bp.updates.AdamW(0.01).
+        rate: the learning rate of a rule given by name, a number or one of `bp.schedules`.
+        schedule: how that rate changes: "cosine" or "one_cycle", over all steps, or "plateau". None: it
+            does not.
+        dropout: the fraction of units dropped after each hidden layer given by its width.
+        penalty: a number for `bp.updates.L2` on all weights but biases; or as for `bp.Learner`.
         clip: a bound on the gradient, such as bp.updates.ClipByNorm(1).
-        batch_size: rows of a step; "auto" is min(200, rows).
-        max_iter: epochs, at most.
-        patience: the training ends after so many epochs without a lower loss, that of validation where
-            there is one; and the best weights are taken. None: it does not.
-        tol: a loss is lower if it is so by more than this.
-        early_stopping: set a share of the rows aside for validation; `fit` takes rows of your own as X_val.
-        validation_fraction: this share.
-        standardize: scale each column of X to mean 0 and standard deviation 1, those of the rows of `fit`, or
-            of the first `partial_fit`.
-        warm_start: `fit` goes on with weights and state (such as Adam's moments) of the last one.
+        batch_size: rows in each step; "auto" is min(200, rows).
+        max_iter: the number of epochs, at most.
+        patience: the number of epochs without a lower loss (the validation loss, if there is one) after
+            which training ends; the best weights are kept. None: train for `max_iter` epochs.
+        tol: a loss must be lower by more than this to count as lower.
+        early_stopping: hold out a fraction of the rows for validation; or give rows of your own as X_val to
+            `fit`.
+        validation_fraction: this fraction.
+        standardize: scale each column of X to mean 0 and standard deviation 1, by the rows of `fit`, or of
+            the first `partial_fit`.
+        warm_start: `fit` continues with the weights and state (such as Adam's moments) of the last `fit`.
         callbacks: functions of a `bp.train.Record`, called after each epoch; one that returns False ends
             the training. scikit-learn's own callbacks are set by `set_callbacks`.
-        random_state: of first weights (in Glorot's bounds before any activation), order of rows, dropout and
-            the rows that are set aside.
+        random_state: determines the initial weights (Glorot's uniform, for any activation), the order of
+            rows, dropout and the rows held out.
         verbose: show progress on standard error.
 
     Attributes:
-        learner_: the `bp.Learner`; with `weights_` and `state_` it is what all of `backprop_xp` works on.
+        learner_: the `bp.Learner`; with `weights_` and `state_`, all functions of `backprop_xp` can be used.
         weights_: the vector w of all weights.
         state_: the state s.
-        n_iter_: epochs so far.
-        loss_curve_: the loss of each.
-        validation_curve_: the loss of validation after each; empty where there was none.
-        n_features_in_: the columns of X.
-        feature_names_in_: their names, where X was a frame.
-        categories_: of the columns of text, by name.
-        mean_, scale_: of the columns, where they are standardised.
+        n_iter_: the number of epochs so far.
+        loss_curve_: the mean loss of each epoch.
+        validation_curve_: the validation loss after each epoch; empty without validation.
+        n_features_in_: the number of columns of X.
+        feature_names_in_: their names, if X was a data frame.
+        categories_: the categories of each column of text, by its name.
+        mean_, scale_: the mean and standard deviation of each column, if `standardize`.
 
     >>> from backprop_xp.sklearn import BackpropRegressor
     >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0]
@@ -73,7 +75,7 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
     _numeric = True
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """One epoch on these rows; the first call begins.
+        """Train for one epoch on these rows; the first call draws the initial weights.
 
         Args:
             X: inputs, shape (rows, features).
@@ -83,7 +85,7 @@ class BackpropRegressor(MultiOutputMixin, RegressorMixin, Backprop):  # type: ig
         return self._partial_fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> Array:
-        """What is predicted, shape (rows,), or (rows, outputs) where y had columns.
+        """Predictions, shape (rows,), or (rows, outputs) if y had two axes.
 
         Args:
             X: inputs, shape (rows, features).

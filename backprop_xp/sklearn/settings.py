@@ -1,4 +1,4 @@
-"""A learner from the settings of an estimator."""
+"""Make a learner from the settings of an estimator."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
@@ -16,12 +16,12 @@ from ..net import Net, chain, concat, named
 from ..number import is_number
 from .table import NUMBERS
 
-WIDEST = 50  # vector of a category; narrower ones have a number for every two categories, and one more
+WIDEST = 50  # the largest embedding; with n categories it has n // 2 + 1 numbers, if that is less
 SCHEDULES = ("cosine", "one_cycle", "plateau")
 
 
 def batch_size(given: Any, n: int) -> int:
-    """The rows of a step: as many as asked for and there are; "auto" is min(200, n)."""
+    """The rows of a step: as many as asked for, but at most n; "auto" is min(200, n)."""
     if given == "auto":
         return min(200, n)
     size = as_integer(given)
@@ -32,16 +32,16 @@ def batch_size(given: Any, n: int) -> int:
 
 
 def loss_of(given: Any, usual: Loss, kinds: Sequence[str], refused: tuple[type, ...] = ()) -> Loss:
-    """A loss by name or as it is; `usual` where there is none.
+    """The loss that the user gave, by name or as a loss; `usual` for None.
 
     Args:
-        given: by the user.
-        usual: the loss where nothing is given.
-        kinds: of targets that are there.
-        refused: classes of losses for which the last layer is not made.
+        given: the user's setting.
+        usual: the default.
+        kinds: the kinds of targets that a loss may be for.
+        refused: classes of losses that do not fit the estimator's last layer.
 
     Raises:
-        BackpropError: no such loss, or one for other targets.
+        BackpropError: there is no such loss, or it is for other targets.
     """
     known = {name: each for name, each in losses.ALL.items() if _fits(each, kinds, refused)}
     found = usual if given is None else known.get(given) if isinstance(given, str) else given
@@ -58,15 +58,15 @@ def _fits(loss: Loss, kinds: Sequence[str], refused: tuple[type, ...]) -> bool:
 def net_of(
     hidden: Any, activation: Any, dropout: Any, features: int, units: int, categories: Sequence[int] = ()
 ) -> Net:
-    """A net: hidden layers by their widths, or as layers, and a last layer without an activation.
+    """A net with these hidden layers, and a last layer without an activation.
 
     Args:
-        hidden: widths, and whatever `bp.chain` takes; one width may stand alone.
-        activation: of the widths, by name or as it is; or one for each of them.
-        dropout: the share that is left out after each of the widths.
-        features: the columns of numbers in X.
-        units: of the output.
-        categories: how many each column of categories has, unknown ones not counted.
+        hidden: widths, and layers as for `bp.chain`; or a single width.
+        activation: the activation for all widths, by name or as an activation; or a list with one for each.
+        dropout: the fraction of units dropped after each layer given by its width.
+        features: the number of numeric columns in X.
+        units: the number of output units.
+        categories: the number of categories in each column of text, not counting unknown ones.
     """
     layers = [hidden] if isinstance(hidden, Integral) or not isinstance(hidden, Iterable) else list(hidden)
     widths = [k for k, each in enumerate(layers) if isinstance(each, Integral)]
@@ -81,7 +81,7 @@ def net_of(
 
 
 def _first(features: int, categories: Sequence[int]) -> list[Any]:
-    """Inputs: numbers, and a table of vectors for each column of categories, side by side."""
+    """The inputs: numbers, and an embedding for each column of categories, concatenated."""
     found: list[Any] = [named(NUMBERS, Input(features))] if features and categories else [features]
     found, sources = (found, [NUMBERS]) if features else ([], [])
     for k, count in enumerate(categories, 1):
@@ -104,8 +104,8 @@ def learner_of(net: Net, loss: Loss, settings: Mapping[str, Any], n: int) -> Lea
     Args:
         net: the net.
         loss: the loss.
-        settings: of the estimator, by name.
-        n: rows to train on, for a schedule over all steps.
+        settings: the estimator's settings, by name.
+        n: the number of rows to train on, for a schedule over all steps.
     """
     penalty = settings["penalty"]
     if is_number(penalty):
