@@ -139,14 +139,14 @@ def check_targets(t: Array, w: Array, n: int, output: Shape, loss: Loss) -> None
 
 
 def check_weights(weight: Array, w: Array, n: int) -> None:
-    """Check the weights of rows: one number per row, in the dtype of w."""
+    """Check the sample weights: one number per row, in the dtype of w."""
     to = backends.of(w)
     refuse_half(getattr(weight, "dtype", None))
-    want = f"weights of rows must be {_a(to.name)} array of shape ({n},) and dtype {w.dtype}"
+    want = f"sample weights must be {_a(to.name)} array of shape ({n},) and dtype {w.dtype}"
     if not _same_library(weight, to) or tuple(weight.shape) != (n,) or weight.dtype != w.dtype:
         msg = f"{want}, got {described(weight)}: write bp.asarray(weight, like=w)"
         raise BackpropError(msg)
-    _check_device(weight, w, to, "weights of rows")
+    _check_device(weight, w, to, "sample weights")
 
 
 def check_batch(batch: tuple[Any, ...], w: Array, net: Net, loss: Loss) -> Backend:
@@ -290,13 +290,13 @@ def check_categories(x: Array, categories: int, what: str, first: int = 0) -> No
 
 
 def check_row_weights(weight: Array, first: int = 0) -> None:
-    """Check that weights of rows are finite and not negative; this reads them."""
-    check_finite(weight, "weights of rows", first)
+    """Check that sample weights are finite and not negative; this reads them."""
+    check_finite(weight, "sample weights", first)
     xp = backends.of(weight).xp
     if bool(xp.any(weight < 0)):
         row = first + _first_row(weight < 0)
         msg = (
-            f"weights of rows must be 0 or more, got {float(xp.min(weight))}, the first below 0 in row "
+            f"sample weights must be 0 or more, got {float(xp.min(weight))}, the first below 0 in row "
             f"{row}: fix them; a row of weight 0 does not count"
         )
         raise BackpropError(msg)

@@ -189,7 +189,7 @@ def test_a_net_learns_ones_own_classes_and_says_what_it_did(tmp_path, capsys):
     assert "1 → 8 → 3 units" in told
     assert "180 rows of flowers.csv: 1 feature, target 'name', 3 classes (a, b, c)" in told
     assert "20 other rows are held out; inputs are standardized" in told
-    assert "right 100.0% of the answers speed" in told
+    assert "accuracy 100.0% speed" in told
     assert cli.main([*command, "--quiet", "--json", "--rows", "100", "--backend", "numpy"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["floor"], found["settings"]["rows"], found["history"][0]["rows"]) == (None, 100, 100)

@@ -1,4 +1,4 @@
-"""Losses against Torch, at their extremes and kinks; their settings; weights of rows with each of them."""
+"""Losses against Torch, at their extremes and kinks; their settings; sample weights with each of them."""
 
 import pickle
 from dataclasses import replace
@@ -348,7 +348,7 @@ def test_a_floor_is_known_for_losses_without_settings_alone():
         teacher.floor(SoftmaxCrossEntropy(0.1))
 
 
-# ---------------------------------------------------------------- weights of rows
+# ---------------------------------------------------------------- sample weights
 TIMES = [1, 0, 2, 1]  # how often each of four rows counts
 
 

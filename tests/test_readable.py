@@ -390,7 +390,7 @@ HALVES = {
     "weights": lambda w, s, x, t: LEARNER.step(w.astype("f2"), s, x.astype("f4"), t.astype("f4")),
     "inputs": lambda w, s, x, t: LEARNER.step(w, s, x, t.astype("f4")),
     "targets": lambda w, s, x, t: LEARNER.step(w, s, x.astype("f4"), t),
-    "weights of rows": lambda w, s, x, t: LEARNER.step(w, s, x.astype("f4"), t.astype("f4"), t[:, 0]),
+    "sample weights": lambda w, s, x, t: LEARNER.step(w, s, x.astype("f4"), t.astype("f4"), t[:, 0]),
     "inputs of a compiled step": lambda w, s, x, t: LEARNER.compile(w)(w, s, x, t.astype("f4")),
     "inputs of a prediction": lambda w, s, x, t: LEARNER.predict(w, s, x),
     "inputs of a source": lambda w, s, x, t: bp.data.Stored(x, t.astype("f4")),

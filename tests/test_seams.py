@@ -336,7 +336,7 @@ def test_shards_are_refused_where_a_batch_must_be_whole():
         refused(lambda shards=shards: bp.Learner(SMALL, shards=shards), "positive integer", repr(shards))
 
 
-# ---------------------------------------------------------------- weights of rows
+# ---------------------------------------------------------------- sample weights
 TIMES = [1, 0, 2, 1]  # how often each of four rows counts
 
 
@@ -451,7 +451,7 @@ def test_weights_of_rows_that_do_not_fit_are_refused_in_words(library, call):
         [1.0] * 4,
         2.0,
     ):
-        refused(lambda weight=weight: act(w, s, *rows, weight), "weights of rows must be", "(4,)")
+        refused(lambda weight=weight: act(w, s, *rows, weight), "sample weights must be", "(4,)")
     refused(lambda: act(w, s, *rows, library.array(ones), library.array(ones)), "got 4 arguments")
     assert bits((w, s)) == before
 
@@ -465,7 +465,7 @@ def test_weights_of_stored_rows_are_checked_once():
         (np.asarray([1, np.nan, 1]), "finite"),
         (np.asarray([1, -1.0, 1]), "0 or more, got -1.0"),
     ):
-        refused(lambda weight=weight: bp.data.Stored(x, t, weight=weight), "weights of rows", word)
+        refused(lambda weight=weight: bp.data.Stored(x, t, weight=weight), "sample weights", word)
 
 
 # ---------------------------------------------------------------- groups

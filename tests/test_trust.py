@@ -116,7 +116,7 @@ def test_training_refuses_weights_of_rows_below_0():
     weight[150] = -1
     source = Stream(np.ones((200, 3)), np.ones((200, 3)), 64, weight)
     refused(
-        lambda: bp.fit(NUMBERS, w, s, source, shuffle=False), "weights of rows must be 0 or more", "row 150"
+        lambda: bp.fit(NUMBERS, w, s, source, shuffle=False), "sample weights must be 0 or more", "row 150"
     )
 
 

@@ -202,7 +202,7 @@ def _trained(args: argparse.Namespace, workers: Exchange | None, out: Any) -> in
         finally:
             if run:
                 run.close()
-    found["loss"], found["right"] = _evaluated(learner, w, s, *unseen)
+    found["loss"], found["accuracy"] = _evaluated(learner, w, s, *unseen)
     found["seconds"] = sum(epoch.seconds for epoch in history)
     found["rows_per_second"] = sum(epoch.rows for epoch in history) / found["seconds"]
     found |= data_options.explained(learner, w, s, data)
@@ -359,13 +359,13 @@ def _counted(n: int, what: str) -> str:
 
 
 def _evaluated(learner: Learner, w: Any, s: Any, x: Any, t: Any) -> tuple[float, float | None]:
-    """The mean loss on rows, and for labels the accuracy, the share of right answers; else None."""
+    """The mean loss on rows, and for labels the accuracy; else None."""
     xp = backends.of(w).xp
     loss = float(xp.mean(learner.losses(w, s, x, t)))
     if t.ndim > 1:
         return loss, None
-    right = xp.argmax(learner.predict(w, s, x), axis=1) == t
-    return loss, float(xp.mean(xp.astype(right, w.dtype)))
+    correct = xp.argmax(learner.predict(w, s, x), axis=1) == t
+    return loss, float(xp.mean(xp.astype(correct, w.dtype)))
 
 
 def _summary(data: data_options.Given, found: dict[str, Any]) -> str:
@@ -382,9 +382,9 @@ def _summary(data: data_options.Given, found: dict[str, Any]) -> str:
     ]
     if chose:
         lines.insert(1, f"epochs   {found['epochs']}; the weights are those of epoch {found['best_epoch']}")
-    if found["right"] is not None:
+    if found["accuracy"] is not None:
         best = f"; with this noise at most {data.best:.1%} are possible" if data.best not in (None, 1) else ""
-        lines.insert(1, f"right    {found['right']:.1%} of the answers{best}")
+        lines.insert(1, f"accuracy {found['accuracy']:.1%}{best}")
     if "r2" in found:
         off = f"predictions are off by {found['root_mean_square_error']:.4g}, as a root mean square"
         lines.insert(1, f"target   {off}; R² is {found['r2']:.1%}")

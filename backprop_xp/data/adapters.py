@@ -95,7 +95,7 @@ class Slices(Adapter):
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> tuple[Any, ...]:
-        """Inputs, targets and, if there are any, weights of rows start, …, stop - 1, not yet converted."""
+        """Inputs, targets and any sample weights of rows start, …, stop - 1, not yet converted."""
 
     def _arrays(self, start: int, stop: int) -> tuple[Array, ...]:
         x, t, *weight = self._read(start, stop)

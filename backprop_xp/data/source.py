@@ -161,7 +161,7 @@ def _checked(weight: Array, n: int) -> Array:
     xp = backends.of(weight).xp
     refuse_half(weight.dtype)
     if tuple(weight.shape) != (n,) or not xp.isdtype(weight.dtype, "real floating"):
-        msg = f"weights of rows must be numbers of shape ({n},), got {described(weight)}"
+        msg = f"sample weights must be numbers of shape ({n},), got {described(weight)}"
         raise BackpropError(msg)
     check_row_weights(weight)
     return weight

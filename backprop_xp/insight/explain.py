@@ -152,7 +152,7 @@ def explain(
         learner: makes the steps.
         w: the weights.
         s: the state.
-        batch: x, t and, if wanted, weights of rows.
+        batch: x, t and, if wanted, sample weights.
         batch_size: rows of a step; with 1, each sample is explained by itself, with more, the samples vote.
         epochs: passes over the rows.
         labels: names of "inputs", "outputs" and "samples", each a list.

@@ -53,7 +53,7 @@ def check_gradient(learner: Learner, w: Array, s: State, *batch: Any, most: int 
         learner: has the net and the loss.
         w: the weights.
         s: the state.
-        batch: x, t and, if wanted, weights of rows.
+        batch: x, t and, if wanted, sample weights.
         most: weights that are checked, spread over all of them.
 
     Raises:

@@ -71,7 +71,7 @@ def shares(learner: Learner, w: Array, w_after: Array, s: State, *batch: Any) ->
         w: the weights before.
         w_after: the weights after.
         s: the state before the step, whose random masks both passes use.
-        batch: x, t and, if wanted, weights of rows; they may differ from what the step learnt from.
+        batch: x, t and, if wanted, sample weights; they may differ from what the step learnt from.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.layers.Linear(1, bias=False)))

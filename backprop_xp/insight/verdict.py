@@ -44,7 +44,7 @@ def verdict(learner: Learner, w: Array, s: State, *batch: Any) -> Json:
         learner: has the net and the loss.
         w: the weights, fractions.
         s: the state.
-        batch: x, t and, if wanted, weights of rows.
+        batch: x, t and, if wanted, sample weights.
     """
     if backends.of(w).name != "exact" or trains_otherwise(learner):
         return {}

@@ -112,7 +112,7 @@ class Backprop(
         """The loss that was given, or the default."""
 
     def _weights(self, y: Any, weight: Array | None, like: Array) -> Array | None:
-        """The weights of rows, multiplied by those of their classes."""
+        """The sample weights, multiplied by those of their classes."""
         return weight
 
     @property
