@@ -129,7 +129,7 @@ def test_ctrl_c_in_a_terminal_saves_says_how_to_go_on_and_costs_no_bit(tmp_path,
     told, status = typed([*words, "--run", stopped, "--every", "500 steps"], b"saved", b"\x03")
     assert status == 130, told
     assert "Traceback" not in told
-    assert f"saved; go on with: backprop-xp resume {stopped}" in " ".join(told.split())
+    assert f"saved; resume with: backprop-xp resume {stopped}" in " ".join(told.split())
     assert cli.main(["resume", stopped, "--quiet"]) == 0
     assert cli.main([*words, "--run", whole, "--quiet"]) == 0
     assert cli.main(["resume", whole]) == 0

@@ -201,7 +201,7 @@ def test_where_no_checkpoint_verifies_nothing_begins_anew(tmp_path):
 
 def test_checkpoints_that_were_not_restored_are_not_written_over(tmp_path):
     train(tmp_path, every="1 epoch")
-    with bp.RunDir(tmp_path) as run, pytest.raises(FileError, match="holds checkpoints already: go on with"):
+    with bp.RunDir(tmp_path) as run, pytest.raises(FileError, match="holds checkpoints already: resume with"):
         bp.fit(LEARNER, *LEARNER.init(7), SOURCE, run=run)
     with bp.RunDir(tmp_path) as run:
         run.restore(LEARNER)
@@ -339,7 +339,7 @@ def test_a_signal_ends_the_step_saves_and_tells_how_to_go_on(number, tmp_path, i
     assert last.startswith(
         f"backprop-xp: stopped after step {steps[-1]:,} of 63,000, in epoch 1 of 1000; saved; "
     )
-    assert last.endswith(f"go on with: backprop-xp resume {tmp_path / 'a'}")
+    assert last.endswith(f"resume with: backprop-xp resume {tmp_path / 'a'}")
     assert max(step_files(tmp_path / "a")).name == f"step-{steps[-1]:012}.safetensors"
 
 

@@ -505,7 +505,7 @@ def test_the_command_says_the_last_word_for_its_workers(number, tmp_path, capsys
     assert time.monotonic() - began < 20
     last = [line for line in err.splitlines() if line.startswith("backprop-xp: ")]
     assert len(last) == 1
-    assert f"go on with: backprop-xp resume {folder}" in last[0]
+    assert f"resume with: backprop-xp resume {folder}" in last[0]
     if number == signal.SIGTERM:
         assert process.returncode == 128 + number
         step = max(step_files(Path(folder))).name[5:17]

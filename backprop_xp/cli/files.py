@@ -41,7 +41,7 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
         found.set_defaults(run=run)
         return found.add_argument
 
-    add = parser("resume", resume, "go on with a training that was stopped")
+    add = parser("resume", resume, "resume a training that was stopped")
     add("folder", metavar="DIR", help="the folder given to train --run")
     add("--epochs", type=int, metavar="N", help="passes over all rows, those already made included")
     add("--data", metavar="FILE", help="the file, for a run that trained on one")
@@ -73,7 +73,7 @@ def add_parsers(commands: Any, formatter: Any, resume: Callable[[argparse.Namesp
 
 
 def other_bits_option(add: Any) -> None:
-    """The option `--allow-other-bits`, of all commands that go on with a run."""
+    """The option `--allow-other-bits`, of all commands that resume a run."""
     add("--allow-other-bits", action="store_true",
         help="go on although other kernels run now than before, so that last bits may differ")  # fmt: skip
 
@@ -95,7 +95,7 @@ def command_of(folder: str, other: Mapping[str, Any]) -> list[str]:
     """
     command = read_settings(_run(folder)).get("command")
     if not isinstance(command, dict):
-        msg = f"the run in {folder} was not begun by backprop-xp train: go on with bp.fit(..., run=run)"
+        msg = f"the run in {folder} was not begun by backprop-xp train: resume it with bp.fit(..., run=run)"
         raise FileError(msg)
     if command.get("data") is None:  # a file, which says itself how many features and outputs there are
         command = {name: each for name, each in command.items() if name not in ("features", "outputs")}

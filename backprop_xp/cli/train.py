@@ -315,7 +315,7 @@ def _how_far(args: argparse.Namespace, error: KeyboardInterrupt) -> str:
     epoch = min(step // steps + 1, args.epochs)
     told = f"after step {step:,} of {args.epochs * steps:,}, in epoch {epoch} of {args.epochs}"
     saved = "saved; " if hasattr(error, "signal") else ""
-    return told if args.folder is None else f"{told}; {saved}go on with: backprop-xp resume {args.folder}"
+    return told if args.folder is None else f"{told}; {saved}resume with: backprop-xp resume {args.folder}"
 
 
 def _outputs(args: argparse.Namespace) -> int:

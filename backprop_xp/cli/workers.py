@@ -80,7 +80,7 @@ def launch(words: Sequence[str], number: int, folder: str | None) -> int:
             signal.signal(each, handler)
     status = status if status >= 0 else 128 - status
     if status not in (0, 2, *(128 + each for each in came)):  # which a worker has explained
-        lost = f"the last checkpoint is good, go on with: backprop-xp resume {folder} --workers {number}"
+        lost = f"the last checkpoint is good, resume with: backprop-xp resume {folder} --workers {number}"
         how = lost if folder else "nothing was saved: use --run DIR"
         print(f"backprop-xp: the workers ended with status {status}; {how}", file=sys.stderr, flush=True)
     return status

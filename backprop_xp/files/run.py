@@ -271,7 +271,7 @@ class RunDir:
     def _begin_anew(self, w: Array, began: int, settings: dict[str, Any]) -> None:
         if step_files(self.path) or (self.path / BEST).exists():
             msg = (
-                f"{self.path} holds checkpoints already: go on with w, s = run.restore(learner), or use "
+                f"{self.path} holds checkpoints already: resume with w, s = run.restore(learner), or use "
                 "another folder"
             )
             raise FileError(msg)
@@ -413,7 +413,7 @@ class RunDir:
     def stopped(self, step: int) -> str:
         """For a message: where the checkpoint was saved, and how to resume from it."""
         how = f"backprop-xp resume {self.path}" if self._command else "w, s = run.restore(learner)"
-        return f"saved in {self.path}, go on with: {how}"
+        return f"saved in {self.path}, resume with: {how}"
 
     def finish(self, step: int) -> None:
         """Note in the log that the training has ended: all its epochs are made, or early stopping said so."""
