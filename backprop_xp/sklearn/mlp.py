@@ -1,4 +1,4 @@
-"""scikit-learn's own MLPs as estimators of this library, and back."""
+"""Convert scikit-learn's own MLPs to estimators of this library, and back."""
 
 from typing import Any
 
@@ -19,16 +19,20 @@ RULES = {"adam": "adam", "sgd": "momentum", "lbfgs": "adam"}
 
 
 def from_sklearn(mlp: Any) -> Any:
-    """A fitted `MLPClassifier` or `MLPRegressor` as an estimator of this library with the same weights.
+    """Convert a fitted `MLPClassifier` or `MLPRegressor` to an estimator of this library, weights included.
 
-    It predicts the same, and can be looked into, saved, and trained further; the moments of its update rule
-    begin at 0.
+    It makes the same predictions, and can be inspected, explained, saved and trained further. The moments of
+    its update rule begin at 0; the solver 'sgd' becomes momentum, and 'lbfgs' Adam. The penalty `alpha` and
+    the schedule of the learning rate are not taken over.
 
     Args:
-        mlp: the estimator.
+        mlp: the fitted MLP.
+
+    Returns:
+        A `BackpropClassifier` or `BackpropRegressor`.
 
     Raises:
-        BackpropError: it is another one, or has a loss of its own.
+        BackpropError: it is not an MLP of scikit-learn, or its loss has no counterpart here.
         NotFittedError: it is not fitted.
 
     >>> from sklearn.neural_network import MLPRegressor
@@ -76,15 +80,20 @@ def from_sklearn(mlp: Any) -> Any:
 
 
 def to_sklearn(estimator: Backprop) -> Any:
-    """A fitted estimator as an `MLPClassifier` or `MLPRegressor` with the same weights.
+    """Convert a fitted estimator to an `MLPClassifier` or `MLPRegressor` with the same weights.
 
-    It predicts the same. It cannot go on training where this one was: `fit` begins anew.
+    It makes the same predictions. It has no state of the training: its `fit` begins anew.
 
     Args:
-        estimator: whose hidden layers all are Dense, with biases and one activation that scikit-learn has.
+        estimator: a fitted `BackpropClassifier` or `BackpropRegressor`, whose hidden layers are all Dense,
+            with biases and one activation that scikit-learn has.
+
+    Returns:
+        An `MLPClassifier` or `MLPRegressor`.
 
     Raises:
-        BackpropError: scikit-learn has no such net.
+        BackpropError: an MLP of scikit-learn cannot have these layers, activations, standardisation or loss.
+        NotFittedError: it is not fitted.
     """
     check_is_fitted(estimator)
     hidden, names = _plain(estimator), {own: name for name, own in ACTIVATIONS.items()}
@@ -120,7 +129,7 @@ def to_sklearn(estimator: Backprop) -> Any:
 
 
 def _plain(estimator: Backprop) -> list[Dense]:
-    """The hidden layers, all of them Dense; Dropout is left out, as nothing is dropped in predictions."""
+    """The hidden layers, all of them Dense, without Dropout, which does nothing in predictions."""
     nodes = estimator.learner_.net.nodes
     layers = [node.layer for node in nodes if not isinstance(node.layer, (Dropout, Input))]
     dense = [each for each in layers if isinstance(each, Dense) and each.bias]
@@ -131,7 +140,7 @@ def _plain(estimator: Backprop) -> list[Dense]:
 
 
 def _check_outputs(estimator: BackpropClassifier) -> None:
-    """Check that the last layer has the units that scikit-learn's would have."""
+    """Check that the loss is the one of scikit-learn's MLP, which decides about units and activation."""
     n, kind = estimator.classes_.shape[0], estimator.learner_.loss.targets
     fits = kind == ("probabilities" if estimator._several or n == 2 else "distribution")
     if not fits:
