@@ -135,7 +135,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             BackpropError: a setting is out of range.
         """
         if self.class_weight == "balanced":
-            msg = "class_weight='balanced' needs all rows at once: set it to a dict of weights for partial_fit"
+            msg = "class_weight='balanced' needs all rows at once: set it to a dict for partial_fit"
             raise ValueError(msg)
         return self._partial_fit(X, y, sample_weight, classes)
 
