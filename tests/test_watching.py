@@ -187,12 +187,12 @@ def test_a_rate_that_waits_on_a_plateau_is_told_of_validations_alone():
         ({"validate": lambda: bp.train.Validate(HELD_OUT, [metrics.r2])}, "by name"),
         ({"validate": lambda: bp.train.Validate(HELD_OUT, every=0)}, "every= of Validate"),
         ({"validate": lambda: bp.train.Validate(3)}, "a source of data"),
-        ({"stop": lambda: 5}, "stop must be one such as"),
-        ({"stop": lambda: bp.train.EarlyStop("r2")}, r"waits for 'r2', and validate= has 'loss'"),
+        ({"stop": lambda: 5}, "stop must be such as"),
+        ({"stop": lambda: bp.train.EarlyStop("r2")}, r"watches 'r2', but validate= has only 'loss'"),
         ({"stop": lambda: bp.train.EarlyStop(patience=0)}, "the patience"),
         ({"stop": lambda: bp.train.EarlyStop(min_delta=-1)}, "min_delta"),
         ({"stop": lambda: bp.train.EarlyStop(3)}, "the figure"),
-        ({"callbacks": lambda: [3]}, "callbacks are functions"),
+        ({"callbacks": lambda: [3]}, "callbacks must be functions"),
     ],
 )
 def test_what_watches_is_checked_before_training(settings, why):
@@ -204,7 +204,7 @@ def test_a_matrix_is_refused_as_a_figure_of_an_epoch():
     learner = bp.Learner(bp.chain(3, bp.Dense(2)), bp.softmax_cross_entropy)
     data = bp.data.Stored(np.zeros((4, 3), "float32"), np.zeros(4, int), units=2)
     validate = bp.train.Validate(data, {"taken": metrics.confusion_matrix})
-    with pytest.raises(BackpropError, match=r"'taken' is no single number"):
+    with pytest.raises(BackpropError, match=r"'taken' is not a single number"):
         bp.fit(learner, *learner.init(), data, validate=validate)
 
 
@@ -347,7 +347,7 @@ def test_a_run_that_was_stopped_by_another_figure_is_refused(tmp_path):
     settings = SETTINGS | {"epochs": 2, "validate": VALIDATE}
     with bp.RunDir(tmp_path) as run:
         bp.fit(LEARNER, *LEARNER.init(7), SOURCE, **settings, run=run, stop=bp.train.EarlyStop("r2"))
-    for note, why in ((None, "stopped early by 'r2', not by 'loss'"), ({"figure": "loss"}, "is damaged")):
+    for note, why in ((None, "early stopping watches 'r2', not 'loss'"), ({"figure": "loss"}, "is damaged")):
         with bp.RunDir(tmp_path) as run:
             state = run.restore(LEARNER)
             run.notes |= {} if note is None else {"early_stop": note}
@@ -364,7 +364,7 @@ def test_where_the_best_checkpoint_is_gone_that_is_said(tmp_path, judged):
     with bp.RunDir(tmp_path) as run:
         assert run.best(LEARNER) is None
         state = run.restore(LEARNER)
-        with pytest.warns(UserWarning, match="of epoch 1, are not in the run's folder any more"):
+        with pytest.warns(UserWarning, match="of epoch 1, are no longer in the run's folder"):
             s = bp.fit(LEARNER, *state, SOURCE, **settings | {"epochs": 3}, run=run).s
     assert int(s.step) == 39
 

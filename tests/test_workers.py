@@ -170,8 +170,8 @@ def test_a_worker_reads_its_own_part_of_a_window_and_has_the_same_bits():
     [
         (lambda: workers.Alone(shards=0), "the number of shards must be a positive integer"),
         (lambda: workers.mpi(patience=0), "patience must be a number of seconds above 0"),
-        (lambda: fitted(small(), workers=2), "workers must be such as bp.workers.mpi"),
-        (lambda: fitted(small(), workers=workers.Mpi), "workers must be such as bp.workers.mpi"),
+        (lambda: fitted(small(), workers=2), "workers must be what bp.workers.mpi"),
+        (lambda: fitted(small(), workers=workers.Mpi), "workers must be what bp.workers.mpi"),
         (
             lambda: fitted(small(), workers=workers.Alone(), step=small().compile(np.zeros(1))),
             "step= is compiled for one process alone",
@@ -187,7 +187,7 @@ def test_a_worker_reads_its_own_part_of_a_window_and_has_the_same_bits():
             lambda: fitted(
                 bp.Learner(bp.chain(3, bp.layers.BatchNorm(), bp.Dense(1))), workers=workers.Alone()
             ),
-            "such as BatchNorm, see whole batches alone: leave workers= out",
+            "such as BatchNorm, need whole batches: leave workers= out",
         ),
         (
             lambda: fitted(small(shards=2), workers=Pretended(1, 3)),
@@ -216,7 +216,7 @@ def test_workers_that_compute_otherwise_are_refused(name):
     def other(value):
         return value | {name: "another"} if isinstance(value, dict) else value
 
-    with pytest.raises(bp.BackpropError, match=f"workers 1 and worker 0 have another {name}"):
+    with pytest.raises(bp.BackpropError, match=f"workers 1 and worker 0 differ in their {name}"):
         fitted(small(), workers=Pretended(other=other))
 
 

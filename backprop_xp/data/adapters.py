@@ -1,4 +1,4 @@
-"""Sources that read a slice at a time: of anything sliceable, of data sets of items, of streams."""
+"""Sources that read a slice at a time, from arrays on disk, sparse matrices, data sets of items, streams."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ _HELP = "give x of shape (rows, features) and t of shape (rows, units), or (rows
 
 
 class Adapter(ABC):
-    """The base of sources that read: rows become NumPy arrays of one dtype, in memory slice by slice.
+    """The base class of sources that read rows on demand, as NumPy arrays of one dtype.
 
-    An adapter calls `_begin` when it can read. Inputs of more than two axes are laid flat, and become
-    `dtype` unless they are bytes (uint8). Integers in one axis are labels, other numbers in one axis one
-    column. Values are checked while the first epoch reads them.
+    An adapter calls `_begin` once it is ready to read. Inputs of more than two axes are flattened, and are
+    converted to `dtype` unless they are bytes (uint8). Integer targets of one axis are labels; other targets
+    of one axis are a single column. Values are checked while the first epoch reads them.
     """
 
     n: int
@@ -30,17 +30,17 @@ class Adapter(ABC):
 
     @abstractmethod
     def _arrays(self, start: int, stop: int) -> tuple[Array, ...]:
-        """The rows start, …, stop - 1, in the form in which they are trained on."""
+        """The rows start, …, stop - 1, in the shapes and dtypes used for training."""
 
     def _classes(self) -> int:
-        """The number of classes where targets are labels and nobody told it."""
+        """The number of classes, for labels without `units`."""
         msg = "targets are labels: say how many classes there are, with units="
         raise BackpropError(msg)
 
     def _begin(
         self, n: Any, units: int | None = None, dtype: Any = None, window: Any = None, block: Any = None
     ) -> None:
-        """Learn the shapes from the first row; `block` is what is cheap to read together, if known."""
+        """Determine the shapes from the first row; `block` is the number of rows cheap to read together."""
         self.n = check_count(n, "the number of rows")
         self._host = backends.get("numpy").xp
         self._dtype = backends.get("numpy").dtype(dtype)
@@ -48,7 +48,7 @@ class Adapter(ABC):
         self.features = x.shape[1]
         self.window = rows_of_window(self.n, self.features + t[0:1].size, asked=window)
         self.block = min(self.n, block or rows_of_block(self.window))
-        if block and window is None:  # what is read together anyway
+        if block and window is None:  # a block is in memory as a whole anyway
             self.window = min(self.n, max(self.window, block))
         columns = t.shape[1] if t.ndim == 2 else units or self._classes()
         self.outputs = check_count(columns, "the number of units")
@@ -91,11 +91,11 @@ class Adapter(ABC):
 
 
 class Slices(Adapter):
-    """The base of adapters of which any slice can be read."""
+    """The base class of adapters that can read any slice."""
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> tuple[Any, ...]:
-        """Inputs, targets and, if there are some, weights of the rows start, …, stop - 1, as they come."""
+        """Inputs, targets and, if there are any, weights of rows start, …, stop - 1, not yet converted."""
 
     def _arrays(self, start: int, stop: int) -> tuple[Array, ...]:
         x, t, *weight = self._read(start, stop)
@@ -106,20 +106,21 @@ class Sliced(Slices):
     """Rows of anything that can be sliced: memory-mapped files, h5py data sets, zarr arrays, and the like.
 
     Args:
-        x: inputs, shape (rows, features); more axes are laid flat.
+        x: inputs, shape (rows, features); further axes are flattened.
         t: targets: shape (rows, units), or (rows,) for integer labels or for one column of numbers.
-        target: without t: the number of the column of x that is the target; negative numbers count from
-            the end.
+        target: without t, the index of the column of x that is the target; a negative one counts from the
+            end.
         weight: a weight for each row, shape (rows,); None for 1.
-        units: output units; without it the columns of t, or the largest label + 1, for which all labels
-            are read.
-        dtype: that numbers get as they are read.
-        window: rows that are in memory, and shuffled, together: as many as take up 32 MiB, or 65,536.
-        block: rows that are cheap to read together; without it a chunk, where x has chunks. Chunks of some
-            thousand rows take less memory, and mix better, than some of a million.
+        units: the number of output units; None for the number of columns of t, or the largest label + 1,
+            for which all labels are read.
+        dtype: the dtype to which numbers are converted.
+        window: the number of rows that are in memory, and shuffled, together; None for 65,536, or fewer if
+            they would take more than 32 MiB.
+        block: the number of rows that are cheap to read together; None for a chunk of x, if it has chunks.
+            Chunks of a few thousand rows take less memory, and are shuffled better, than chunks of a million.
 
     Raises:
-        BackpropError: shapes that do not fit, or what is no number.
+        BackpropError: shapes that do not fit, or values that are not numbers.
 
     >>> import numpy as np
     >>> source = Sliced(np.arange(12).reshape(4, 3), target=-1, dtype="float64")
@@ -165,7 +166,7 @@ class Sliced(Slices):
         return part
 
     def _classes(self) -> int:
-        """The largest label + 1, found by reading all."""
+        """The largest label + 1, found by reading all labels."""
         starts = range(0, self.n, self.window)
         return 1 + max(
             int(self._arrays(start, min(start + self.window, self.n))[1].max()) for start in starts
@@ -173,7 +174,7 @@ class Sliced(Slices):
 
 
 def _chunk(x: Any) -> int | None:
-    """The rows of a chunk, as h5py, zarr and dask tell them."""
+    """The rows of a chunk, from the attribute `chunks` of h5py, zarr and dask."""
     rows = (getattr(x, "chunks", None) or (None,))[0]
     return max(rows) if isinstance(rows, tuple) else rows
 
@@ -182,8 +183,8 @@ class Sparse(Sliced):
     """Rows of a SciPy sparse matrix; each slice is made dense when it is read.
 
     Args:
-        x: inputs, shape (rows, features), turned into compressed rows (CSR) if it is not.
-        t: and what follows it as for `Sliced`; targets are dense.
+        x: inputs, shape (rows, features); converted to compressed rows (CSR).
+        t: dense targets. All further arguments are those of `Sliced`.
     """
 
     def __init__(self, x: Any, t: Any, **settings: Any) -> None:
@@ -197,22 +198,22 @@ class Sparse(Sliced):
 
 
 class Rows(Slices):
-    """Rows of a data set that gives its items by number: of Hugging Face, Torch, or your own.
+    """Rows of a map-style data set, of Hugging Face, Torch or your own: `len(items)` and `items[k]`.
 
-    An item is a tuple (inputs, target), or a mapping of names. Items are asked for many at a time where
-    the set can (`__getitems__`), else one by one.
+    An item is a tuple (inputs, target), or a mapping of names to values. Many items are read in one call if
+    the set has `__getitems__`, else one by one.
 
     Args:
-        items: has a length, and items[k].
-        x: the place or name of the inputs in an item.
-        t: the place or name of the target.
-        units: output units, which labels need, since finding the largest would read every item.
-        dtype: that numbers get as they are read.
-        window: rows that are in memory, and shuffled, together.
-        block: rows that are cheap to read together.
+        items: the data set.
+        x: the index or name of the inputs in an item.
+        t: the index or name of the target.
+        units: the number of output units; needed for labels, since finding the largest would read all items.
+        dtype: the dtype to which numbers are converted.
+        window: the number of rows that are in memory, and shuffled, together.
+        block: the number of rows that are cheap to read together.
 
     Raises:
-        BackpropError: items without x and t, or of another form.
+        BackpropError: `items` is no data set, or its items lack x or t or differ in shape.
 
     >>> source = Rows([([0.5, 1.0], 1), ([1.5, 2.0], 0)], units=2)
     >>> [a.tolist() for a in source.rows(0, 2)]
@@ -252,19 +253,19 @@ class Rows(Slices):
 class Stream(Adapter):
     """Rows that can only be read forwards, from an iterator of batches (x, t) or (x, t, weight).
 
-    Windows come in the order of the stream; only the rows of a window are shuffled.
+    Windows come in the order of the stream; only the rows within a window are shuffled.
 
     Args:
-        factory: makes the iterator, anew for each epoch. If it needs an argument, that is the row at which
-            it begins; only then can a training that was stopped within an epoch be resumed.
-        n: how many rows are read; the stream may have more.
-        units: output units, which labels need.
-        dtype: that numbers get as they are read.
-        window: rows that are in memory, and shuffled, together.
+        factory: a function that makes a new iterator for each epoch. If it needs an argument, that is the
+            row at which to begin; only then can a training that was stopped within an epoch be resumed.
+        n: the number of rows to read; the stream may have more.
+        units: the number of output units; needed for labels.
+        dtype: the dtype to which numbers are converted.
+        window: the number of rows that are in memory, and shuffled, together.
 
     Raises:
-        BackpropError: batches of another form; while reading: fewer than n rows, or a row before the last
-            one read, without a factory that can begin there.
+        BackpropError: batches of another form; while reading, fewer than n rows, or rows that are not the
+            next ones, if the factory cannot begin at a row.
 
     >>> import numpy as np
     >>> def batches():
@@ -278,7 +279,7 @@ class Stream(Adapter):
     ([[0.0], [0.0], [0.0]], [[0.0], [1.0], [1.0]])
     """
 
-    forwards = True  # windows are read in their own order
+    forwards = True  # windows are read in the order of the stream
 
     def __init__(
         self,
@@ -304,7 +305,7 @@ class Stream(Adapter):
         self._batches, self._at, self._left = made, start, ()
 
     def _arrays(self, start: int, stop: int) -> tuple[Array, ...]:
-        peek = (start, stop) == (0, 1) and not hasattr(self, "features")  # the row stays the next one
+        peek = (start, stop) == (0, 1) and not hasattr(self, "features")  # keep the first row
         if start != self._at:
             if start and not self._begins_anywhere:
                 msg = (
@@ -313,7 +314,7 @@ class Stream(Adapter):
                 )
                 raise BackpropError(msg)
             self._open(start)
-        self._at = -1  # nowhere, until all is read
+        self._at = -1  # no known row, in case reading fails
         parts, wanted = [], stop - start
         while wanted:
             batch = self._left or self._next(stop - wanted)

@@ -1,4 +1,4 @@
-"""A person's own file: CSV, Parquet, .npy or .npz as a table."""
+"""Tables in files: CSV, Parquet, .npy and .npz."""
 
 import csv
 from array import array
@@ -20,7 +20,7 @@ _MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 
 
 class Columns(Table):
-    """A table of columns that are in memory, or mapped from a file.
+    """A table of columns that are in memory, or memory-mapped from a file.
 
     >>> import numpy as np
     >>> Columns({"a": np.asarray([1.0, 2.0]), "b": np.asarray(["yes", "no"])}, "b")
@@ -43,24 +43,24 @@ def open_table(
     task: Task | None = None,
     dtype: Any = None,
 ) -> Table:
-    """The table in a file, by its ending.
+    """The table in a file, whose format is told by its ending.
 
-    - .csv, .tsv, .txt, with cells between commas, semicolons, tabs or bars: the first line names the columns,
-      unless there is a number in it; else they are named 0, 1, 2, …
+    - .csv, .tsv, .txt, separated by commas, semicolons, tabs or bars: the first line names the columns,
+      unless it contains a number; then they are named 0, 1, 2, …
     - .parquet
-    - .npy: two axes; columns are named 0, 1, 2, …
+    - .npy: an array of two axes; columns are named 0, 1, 2, …
     - .npz: arrays x and t, or X and y; columns of x are named x0, x1, …
 
     Args:
-        path: of the file.
+        path: the path of the file.
         target: the name of the column to predict; None for the last one.
         drop: names of columns that are not used.
-        task: 'classification', 'regression', or None, as for `bp.data.Frame`; numbers that are all whole
-            count as integers.
-        dtype: of the inputs and numeric targets.
+        task: 'classification', 'regression', or None, as for `bp.data.Frame`; a target column whose numbers
+            are all whole counts as integers.
+        dtype: the dtype of the inputs and numeric targets.
 
     Raises:
-        BackpropError: the file cannot be read, or not be used.
+        BackpropError: the file cannot be read, or is no table that can be trained on.
     """
     settings: dict[str, Any] = {"task": task, "dtype": dtype}
     if _kind(path) == ".parquet":
@@ -74,12 +74,14 @@ def open_table(
 
 
 def open_features(path: str, features: Sequence[str], dtype: Any = None) -> Table:
-    """The inputs in a file, in this order; other columns may be there. The first one is the targets too.
+    """The inputs in a file, in the order of `features`; other columns are ignored.
+
+    A table needs a target, so the first feature serves as one.
 
     Args:
-        path: of the file, as for `open_table`; an .npz file needs no t.
+        path: the path of the file, as for `open_table`; an .npz file needs no t.
         features: the names of the columns.
-        dtype: of the inputs.
+        dtype: the dtype of the inputs.
 
     Raises:
         BackpropError: the file cannot be read, or lacks a column, or has text in one.
@@ -98,7 +100,7 @@ def open_features(path: str, features: Sequence[str], dtype: Any = None) -> Tabl
 
 
 def _kind(path: str) -> str:
-    """The ending of a file that is there."""
+    """The ending of a file; an error if it is not one of `KINDS`, or there is no such file."""
     kind = Path(path).suffix.lower()
     if kind not in KINDS:
         msg = f"a file of data ends in {listed(KINDS)}, got {path!r}"
@@ -135,7 +137,7 @@ def _chosen(names: Sequence[str], target: str | None, drop: Sequence[str]) -> tu
 
 
 def _whole(column: Array) -> Array:
-    """A column of numbers as integers, if all are whole."""
+    """A column of numbers, as integers if all are whole."""
     host = backends.get("numpy").xp
     if column.dtype.kind != "f" or not bool(host.all(host.abs(column) < 1 << 31)):
         return column
@@ -151,7 +153,7 @@ def _npy(path: str) -> dict[str, Array]:
 
 
 def _npz(path: str, *, needed: bool) -> dict[str, Array]:
-    with Path(path).open("rb") as raw:  # which load leaves open where it fails
+    with Path(path).open("rb") as raw:  # numpy.load leaves a file open if it fails
         file = backends.get("numpy").xp.load(raw, allow_pickle=False)
         if not hasattr(file, "files"):
             msg = "it is a single array: name it .npy"
@@ -208,7 +210,7 @@ def _csv(path: str) -> dict[str, Array]:
 
 
 def _lines(path: str, headed: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each line that is not empty, with its number; without the first if that names them."""
+    """The number and the cells of each line that is not empty, except the first if it is a header."""
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         start = next((line for line in file if line.strip()), "")
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Data that are generated: every row is a function of (seed, index), and nothing is stored."""
+"""Generated data: every row is a function of (seed, index), and nothing is stored."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from .source import check_slice, rows_of_window
 
 Task = Literal["regression", "classification"]
 INPUTS, NOISE, SETTINGS = ((1 << 25) + 2, (1 << 25) + 3, (1 << 25) + 4)  # random streams
-_LOUDEST = 1e15  # noise whose squares are still finite in float32
+_LOUDEST = 1e15  # the largest noise; its squares are still finite in float32
 _PAIRS = 1 << 15  # pairs of random numbers generated in one call: fastest from 8k to 50k
 
 
 class Where(NamedTuple):
-    """Where numbers are generated: the library's namespace, and its own dtype and device."""
+    """Where numbers are generated: the library's namespace, and a dtype and a device of it."""
 
     xp: Namespace
     dtype: Any
@@ -31,7 +31,7 @@ class Where(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Generated(ABC):
-    """The base of generated data: any slice of any number of rows, without storage.
+    """The base class of generated data: any slice of any number of rows, without storage.
 
     Rows are always generated in the same blocks, so on one backend a slice equals the same rows of the
     whole, bit for bit, and a longer set begins with the rows of a shorter one. A data set adds its
@@ -41,9 +41,9 @@ class Generated(ABC):
         seed: 0 <= seed < 2³²; another seed gives other rows.
         n: the number of rows.
         like: an array whose library, device and dtype are used.
-        backend: else this library, by name.
-        device: of that library.
-        dtype: of the inputs and numeric targets.
+        backend: without `like`, the name of the library.
+        device: a device of that library.
+        dtype: the dtype of the inputs and numeric targets.
         window: the number of rows that are generated, and shuffled, together.
 
     Raises:
@@ -59,7 +59,7 @@ class Generated(ABC):
     dtype: Any = None
     window: Any = None
 
-    rational: ClassVar[bool] = False  # whether all of it can be computed with fractions
+    rational: ClassVar[bool] = False  # whether its formula can be computed with fractions
     block: ClassVar[int]
     where: ClassVar[Where]
     _to: ClassVar[Any]
@@ -98,7 +98,7 @@ class Generated(ABC):
         return f"{type(self).__name__}({', '.join([str(self.seed), str(self.n), *own])}) on {self._to.name}"
 
     def __reduce__(self) -> Any:
-        """A pickle holds the settings, and an array of the library, device and dtype; all else follows."""
+        """A pickle holds the settings, and an array for library, device and dtype; the rest is recomputed."""
         settings = {each.name: getattr(self, each.name) for each in fields(self)}
         settings |= {"like": self._array([[0.0]]), "backend": None, "device": None, "dtype": None}
         return partial(type(self), **settings), ()
@@ -115,7 +115,7 @@ class Generated(ABC):
 
     @abstractmethod
     def rows_of_block(self, start: int) -> tuple[Array, Array]:
-        """The `block` rows from `start` on, where a block begins; those past the last row are not used."""
+        """The `block` rows from `start` on, the first row of a block; rows past the last one are not used."""
 
     # ------------------------------------------------------------ what is known
     def floor(self, loss: Loss) -> float:
@@ -154,12 +154,12 @@ class Generated(ABC):
 
     @property
     def bayes_error(self) -> float:
-        """The lowest share of wrong answers any classifier can reach on unseen rows.
+        """The lowest error rate any classifier can reach on unseen rows.
 
-        Where a label is wrong with probability ε: ε, or 1 − ε / (K − 1) where that is less.
+        If labels are wrong with probability ε, it is ε, or 1 − ε / (K − 1) if that is less.
 
         Raises:
-            BackpropError: the targets are no classes.
+            BackpropError: the targets are not classes.
         """
         own: Any = self
         if own.task != "classification":
@@ -171,7 +171,7 @@ class Generated(ABC):
         own: Any = self
         return float(min(own.noise, 1 - own.noise / (own.outputs - 1)))
 
-    # ------------------------------------------------------------ what formulas are made of
+    # ------------------------------------------------------------ helpers for the formulas
     def _array(self, data: Any) -> Array:
         return backends.convert(data, self._to, self.where.dtype, self.where.device)
 
@@ -222,18 +222,18 @@ def normals(seed: int, stream: int, start: int, n: int, columns: int, where: Whe
 
 
 def on_host() -> Where:
-    """Where settings are drawn: the host, in float64, so that they are alike for every backend."""
+    """Where a set's random constants are drawn: the host, in float64, so that all backends have the same."""
     host = backends.get("numpy").xp
     return Where(host, host.float64, None)
 
 
 def setting(seed: int, rows: int, columns: int) -> Array:
-    """Standard normal numbers (rows, columns) on the host, of which a set makes its own constants."""
+    """Standard normal numbers (rows, columns) on the host, for the random constants of a set."""
     return normals(seed, SETTINGS, 0, rows, columns, on_host())
 
 
 def normal_below(u: float) -> float:
-    """Φ(u), the probability that a standard normal number is less."""
+    """Φ(u), the probability that a standard normal number is less than u."""
     return (1 + erf(u / sqrt(2))) / 2
 
 
@@ -256,7 +256,8 @@ def integral(f: Callable[[float], float], low: float, high: float, parts: int = 
 def error_of_two_normals(distance: float, prior: float = 0.5) -> float:
     """The Bayes error of two normal distributions of variance 1, the second with probability `prior`.
 
-    The second is chosen above c = d/2 + ln((1 − π) / π) / d: the error is (1 − π) Φ(−c) + π Φ(c − d).
+    Their means are d apart and π is the prior. The best classifier chooses the second above
+    c = d/2 + ln((1 − π) / π) / d; its error is (1 − π) Φ(−c) + π Φ(c − d).
     """
     if not distance:
         return min(prior, 1 - prior)

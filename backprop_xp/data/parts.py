@@ -1,4 +1,4 @@
-"""Parts of a source: some rows held out, and columns standardized, all block by block."""
+"""Parts of a source: rows held out for validation, and standardized columns, read block by block."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from ..errors import BackpropError
 from .source import check_slice
 
 _SPLIT = (1 << 25) + 16  # the stream of random bits
-_BLOCKS = 1000  # at least, of which some are held out, where there are as many rows
+_BLOCKS = 1000  # the least number of blocks to choose from, where there are as many rows
 
 
 class Part:
-    """Some ranges of rows of a source, one after the other.
+    """A source made of some ranges of another one's rows, one after the other.
 
     >>> import numpy as np
     >>> from backprop_xp.data import Stored
@@ -45,9 +45,9 @@ class Part:
 
 
 def split(source: Any, rows: int, seed: int) -> tuple[Part, Part]:
-    """Two parts of a source: what is trained on, and about so many rows at random places that are not.
+    """Split a source at random: the part to train on, and about `rows` rows that are held out.
 
-    Whole blocks are held out, of a thousandth of the rows or less; single rows of small data.
+    Whole blocks are held out, each of at most a thousandth of the rows; in small data, single rows.
     """
     n, size = source.n, max(1, min(source.block, source.n // _BLOCKS))
     if not 0 < rows < n:
@@ -76,10 +76,10 @@ def _joined_ranges(ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class Standardized:
-    """A source with inputs, and numeric targets, shifted and scaled to the mean and spread given.
+    """A source whose inputs and numeric targets are standardized: (value − mean) / spread.
 
     Attributes:
-        mean: of each input, and of each numeric target: two arrays.
+        mean: the mean of each input, and of each numeric target: two arrays.
         spread: their standard deviations, 1 where a column is constant.
     """
 
@@ -102,7 +102,7 @@ def statistics(part: Part) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """The mean and the standard deviation of inputs and numeric targets, in float64, in one pass.
 
     Raises:
-        BackpropError: NaN or infinity; which row of the source is the first.
+        BackpropError: a value is NaN or infinite; the message names the first such row.
     """
     host, shift, n = backends.get("numpy").xp, None, 0
     for first, last in part.ranges:
@@ -111,7 +111,7 @@ def statistics(part: Part) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
             check_finite(rows[0], "inputs", start)
             check_finite(rows[1], "targets", start)
             columns = [a.astype("float64") for a in rows if a.ndim == 2]
-            if shift is None:  # near the mean, so that squares lose nothing
+            if shift is None:  # near the mean, so that differences of squares do not cancel
                 shift = [a.mean(axis=0) for a in columns]
                 sums, squares = [[host.zeros_like(a) for a in shift] for _ in range(2)]
             away = [a - b for a, b in zip(columns, shift, strict=True)]

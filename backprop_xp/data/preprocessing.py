@@ -1,4 +1,4 @@
-"""What a training on a file did to the columns, so that other rows can be predicted by the same scales."""
+"""How a training prepared the columns of a file, so that the same is done to rows that are predicted."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .files import open_features
 from .parts import Standardized
 from .tables import Table
 
-_ROUNDING = 1e-6  # of a scale: by so much the statistics of the same rows may differ between machines
+_ROUNDING = 1e-6  # by this share of a scale the statistics of the same rows may differ between machines
 
 
 class Preprocessing(NamedTuple):
@@ -22,7 +22,7 @@ class Preprocessing(NamedTuple):
         features: the names of the columns, in the order of the net's inputs.
         target: the name of the column that is predicted.
         classes: the values that labels 0, 1, … stand for; empty where the target is a number.
-        mean: of each feature; of a target that is a number as the last one.
+        mean: the mean of each feature, and last of a numeric target.
         scale: their standard deviations, 1 where a column is constant.
 
     >>> import numpy as np
@@ -43,12 +43,12 @@ class Preprocessing(NamedTuple):
 
     @classmethod
     def of(cls, table: Table, mean: Sequence[Array], scale: Sequence[Array]) -> "Preprocessing":
-        """That of a table that was standardized.
+        """The preprocessing of a table that was standardized.
 
         Args:
-            table: the one that is trained on.
-            mean: of the inputs, and of a numeric target, as `statistics` gives them.
-            scale: likewise.
+            table: the table to train on.
+            mean: the means of the inputs, and of a numeric target, as returned by `statistics`.
+            scale: their standard deviations, likewise.
         """
         classes = [each if isinstance(each, (str, int, float)) else str(each) for each in table.classes]
         numbers = [[float(value) for part in parts for value in part] for parts in (mean, scale)]
@@ -56,10 +56,10 @@ class Preprocessing(NamedTuple):
 
     @classmethod
     def parsed(cls, data: Any) -> "Preprocessing":
-        """What a file says, where that is whole.
+        """A `Preprocessing` from the data in a file.
 
         Raises:
-            FileError: it is not.
+            FileError: they are damaged.
         """
         if not isinstance(data, dict) or data.keys() != set(cls._fields) or not _is_whole(**data):
             msg = "what the file says of the columns of its table is damaged"
@@ -67,7 +67,7 @@ class Preprocessing(NamedTuple):
         return cls(**data)
 
     def agrees(self, other: "Preprocessing") -> bool:
-        """Whether another table has the same columns, classes and, but for rounding, scales."""
+        """Whether another table has the same columns and classes and, up to rounding, the same scales."""
         near = (
             abs(a - b) <= _ROUNDING * s and isclose(s, t, rel_tol=_ROUNDING)
             for a, b, s, t in zip(self.mean, other.mean, self.scale, other.scale, strict=False)
@@ -75,10 +75,10 @@ class Preprocessing(NamedTuple):
         return self[:3] == other[:3] and all(near)
 
     def inputs(self, path: str, dtype: Any) -> Standardized:
-        """The columns of a file that the net was trained on, standardized as they were then.
+        """The columns of a file that the net needs as inputs, standardized as in training.
 
         Raises:
-            BackpropError: the file cannot be read, or lacks one of them.
+            BackpropError: the file cannot be read, or lacks one of these columns.
         """
         host = backends.get("numpy").xp
         parts = (host.asarray(each[: len(self.features)]) for each in (self.mean, self.scale))
@@ -86,7 +86,7 @@ class Preprocessing(NamedTuple):
         return Standardized(open_features(path, self.features, dtype), mean, scale)
 
     def standardized(self, x: Array, t: Array) -> tuple[Array, Array]:
-        """Rows in the units of the table as the net takes them; targets that are numbers likewise."""
+        """Rows in the units of the table, standardized as the net needs them; numeric targets likewise."""
         n = len(self.features)
         if x.ndim != 2 or x.shape[1] != n:
             msg = f"a row has {n} numbers, {listed(self.features)}; got {x.shape[-1]}"
@@ -95,7 +95,7 @@ class Preprocessing(NamedTuple):
         return (x - mean[:n]) / scale[:n], t if self.classes else (t - mean[n:]) / scale[n:]
 
     def labels_of(self, names: Sequence[str]) -> list[int]:
-        """The labels of classes that are named as `predict` prints them, numbers also in another way.
+        """The labels of classes, from their names as `predict` prints them; "2" and "2.0" are one number.
 
         Raises:
             BackpropError: there is no such class.
@@ -116,17 +116,17 @@ class Preprocessing(NamedTuple):
         return {"inputs": self.features, "outputs": [str(name) for name in self.classes] or [self.target]}
 
     def for_onnx(self, name: str) -> dict[str, Any]:
-        """The keywords of `bp.to_onnx` for a net with an input of this name: it takes the table's numbers."""
+        """Keyword arguments of `bp.to_onnx` for a model whose input `name` takes the table's own numbers."""
         n = len(self.features)
         told = {key: json.dumps(value) for key, value in self._asdict().items()}
         mean, scale = (backends.get("numpy").xp.asarray(each[:n]) for each in (self.mean, self.scale))
         return {"scale": {name: (mean, scale)}, "metadata": told}
 
     def answers(self, y: Array) -> list[list[Any]]:
-        """A row of the answer for each prediction: the class and its probability, or the number in its unit.
+        """A list for each prediction: the class and its probability, or the number in the table's unit.
 
         Args:
-            y: what the net predicts, probabilities or one number a row.
+            y: what the net predicts, probabilities or one number for each row.
         """
         y = backends.host(y)
         if not self.classes:
@@ -136,7 +136,7 @@ class Preprocessing(NamedTuple):
 
     @property
     def header(self) -> list[str]:
-        """The names of what `answers` gives."""
+        """The column names of what `answers` returns."""
         return [self.target, "probability"] if self.classes else [self.target]
 
 
@@ -148,7 +148,7 @@ def _number(text: str) -> float | None:
 
 
 def _is_whole(features: Any, target: Any, classes: Any, mean: Any, scale: Any) -> bool:
-    """Whether data read from a file are those of a `Preprocessing`."""
+    """Whether data read from a file have the types, lengths and ranges of a `Preprocessing`."""
     many = ((features, (str,)), (classes, (str, int, float)), (mean, (float,)), (scale, (float,)))
     if not isinstance(target, str) or not all(_is_list(values, kinds) for values, kinds in many):
         return False

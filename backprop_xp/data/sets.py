@@ -1,4 +1,4 @@
-"""Synthetic data sets: a formula each, and what is known about the best possible net."""
+"""Synthetic data sets: the formula of each, and the best possible loss and error where they are known."""
 
 from dataclasses import KW_ONLY, dataclass
 from math import pi, sqrt
@@ -28,19 +28,19 @@ from .teacher import HiddenManifold, Teacher
 class GaussianMixture(Generated):
     """Classes that are normal distributions of variance 1, their means all at the same distance d.
 
-    A label k is drawn, each of the K with the same probability, and x = μ_k + z, z standard normal. The
-    means are μ_k = d/√2 h_k with rows h_k of a random reflection.
+    A label k is drawn, each of the K with the same probability, and x = μ_k + z with z standard normal. The
+    means are μ_k = d/√2 h_k, where the h_k are rows of a random reflection matrix.
 
-    Known: `bayes_error` = 1 − ∫ φ(u − d/√2) Φ(u)^(K−1) du, Φ(−d/2) for two classes; for these also the
-    `floor`, by quadrature. Labels are equal on all backends; inputs differ by a few ulps.
+    `bayes_error` is 1 − ∫ φ(u − d/√2) Φ(u)^(K−1) du, which is Φ(−d/2) for two classes; for two classes the
+    `floor` is known too, by quadrature. Labels are equal on all backends; inputs differ by a few ulps.
 
     Args:
         seed: another seed gives other means and rows.
         n: the number of rows.
         features: the columns of x, at least as many as classes.
-        outputs: classes.
-        distance: d, between any two means.
-        like: and what follows it as for `Teacher`.
+        outputs: K, the number of classes.
+        distance: d, the distance between any two means.
+        like: this and all further arguments are those of `Teacher`.
 
     >>> round(GaussianMixture(0, 100, distance=2.0).bayes_error, 4)
     0.1587
@@ -83,18 +83,18 @@ class GaussianMixture(Generated):
 class TwoSpirals(Generated):
     """Two spirals, each wound around the other (Lang and Witbrock: Learning to tell two spirals apart, 1988).
 
-    With u and the side k ∈ {0, 1} random: x = u · (cos a, sin a), a = 2π · turns · u + π k; the label is k,
-    and wrong with probability `noise`.
+    x = u · (cos a, sin a) with a = 2π · turns · u + π k, where u is uniform in [0, 1) and k is 0 or 1. The
+    label is k, or with probability `noise` the other one.
 
-    Known: `floor` and `bayes_error`, those of wrong labels. Labels are equal on all backends; inputs
-    differ by an ulp or two.
+    `floor` and `bayes_error` are those of the wrong labels. Labels are equal on all backends; inputs differ
+    by an ulp or two.
 
     Args:
         seed: another seed gives other points.
         n: the number of rows.
-        turns: of a spiral.
+        turns: the number of turns of a spiral.
         noise: the probability of a wrong label.
-        like: and what follows it as for `Teacher`.
+        like: this and all further arguments are those of `Teacher`.
 
     >>> TwoSpirals(0, 1000).rows(0, 3)[0].shape
     (3, 2)
@@ -113,7 +113,7 @@ class TwoSpirals(Generated):
         _check_number("turns", self.turns, 0, 1000)
 
     def rows_of_block(self, start: int) -> tuple[Array, Array]:
-        """Points of both spirals, and which it is."""
+        """Points of both spirals, and which spiral each is on."""
         xp, both = self.where.xp, self._uniforms(start, 2)
         u, k = both[:, 0], self._integers(2 * both[:, 1])
         angle = 2 * pi * self.turns * u + pi * xp.astype(k, u.dtype)
@@ -125,16 +125,16 @@ class TwoSpirals(Generated):
 class Checkerboard(Generated):
     """A board of black and white squares: u uniform in [0, 1), x = 2u − 1, label Σ ⌊squares · u⌋ mod 2.
 
-    Known: `floor` and `bayes_error`, those of wrong labels. Inputs and labels are equal on all backends,
-    bit for bit.
+    `floor` and `bayes_error` are those of the wrong labels. Inputs and labels are equal on all backends, bit
+    for bit.
 
     Args:
         seed: another seed gives other points.
         n: the number of rows.
-        features: the dimensions of the board.
-        squares: along each of them.
+        features: the number of dimensions of the board.
+        squares: the number of squares along each dimension.
         noise: the probability of a wrong label.
-        like: and what follows it as for `Teacher`.
+        like: this and all further arguments are those of `Teacher`.
 
     >>> x, t = Checkerboard(0, 1000, squares=2).rows(0, 1000)
     >>> bool(((x[:, 0] * x[:, 1] < 0) == t).all())
@@ -162,21 +162,21 @@ class Checkerboard(Generated):
 
 @dataclass(frozen=True, repr=False)
 class Parity(Generated):
-    """Random signs, x ∈ {−1, 1}; the label says whether an odd number of the first few are 1.
+    """Random signs, x ∈ {−1, 1}; the label is 1 if an odd number of the first `relevant` features are 1.
 
-    No single feature, and no sum of fewer than `relevant`, tells anything (Minsky and Papert: Perceptrons,
+    Fewer than `relevant` features together say nothing about the label (Minsky and Papert: Perceptrons,
     1969). With two relevant features it is XOR.
 
-    Known: `floor` and `bayes_error`, those of wrong labels. Inputs and labels are equal on all backends,
-    bit for bit.
+    `floor` and `bayes_error` are those of the wrong labels. Inputs and labels are equal on all backends, bit
+    for bit.
 
     Args:
         seed: another seed gives other rows.
         n: the number of rows.
         features: the columns of x.
-        relevant: how many of them decide, from the first on.
+        relevant: how many of them, from the first on, determine the label.
         noise: the probability of a wrong label.
-        like: and what follows it as for `Teacher`.
+        like: this and all further arguments are those of `Teacher`.
 
     >>> x, t = Parity(0, 1000, features=2, relevant=2).rows(0, 1000)
     >>> bool(((x[:, 0] * x[:, 1] < 0) == t).all())
@@ -210,9 +210,10 @@ class Parity(Generated):
 class Friedman1(Generated):
     """t = 10 sin(π x₁ x₂) + 20 (x₃ − ½)² + 10 x₄ + 5 x₅ + noise · z, inputs uniform in [0, 1).
 
-    Features after the fifth tell nothing (Friedman: Multivariate adaptive regression splines, 1991).
+    Targets do not depend on features after the fifth (Friedman: Multivariate adaptive regression splines,
+    1991).
 
-    Known: the `floor` of losses. Inputs are equal on all backends, bit for bit; targets differ by a few
+    The `floor` of losses is known. Inputs are equal on all backends, bit for bit; targets differ by a few
     ulps.
 
     Args:
@@ -220,7 +221,7 @@ class Friedman1(Generated):
         n: the number of rows.
         features: the columns of x, 5 or more.
         noise: the standard deviation of the noise.
-        like: and what follows it as for `Teacher`.
+        like: this and all further arguments are those of `Teacher`.
 
     >>> x, t = Friedman1(0, 1000, noise=0).rows(0, 1000)
     >>> x.shape, t.shape, round(float(t.mean()))
@@ -253,21 +254,21 @@ class Sinusoids(Generated):
     """A sum of waves in random directions: t = √(2/m) Σ_j sin(x·ω_j + φ_j) + noise · z, j = 1, …, m.
 
     Inputs are uniform in [−1, 1); ω is normal with standard deviation `frequency`, φ uniform in [0, 2π).
-    With many terms this is a draw of a Gaussian process (Rahimi and Recht: Random features for large-scale
-    kernel machines, 2007); the higher the frequency, the harder to learn.
+    With many terms this approaches a draw from a Gaussian process (Rahimi and Recht: Random features for
+    large-scale kernel machines, 2007); the higher the frequency, the harder it is to learn.
 
-    Known: the `floor` of losses. Inputs are equal on all backends, bit for bit; targets differ by a few
+    The `floor` of losses is known. Inputs are equal on all backends, bit for bit; targets differ by a few
     ulps.
 
     Args:
         seed: another seed gives other waves and rows.
         n: the number of rows.
         features: the columns of x.
-        outputs: sums to predict, each of waves of its own.
-        terms: m, the waves of a sum.
+        outputs: the number of sums to predict, each with its own waves.
+        terms: m, the number of waves in a sum.
         frequency: the standard deviation of ω.
         noise: the standard deviation of the noise.
-        like: and what follows it as for `Teacher`.
+        like: this and all further arguments are those of `Teacher`.
 
     >>> Sinusoids(0, 1000, 3).rows(0, 4)[1].shape
     (4, 1)
@@ -303,23 +304,23 @@ class Sinusoids(Generated):
 
 @dataclass(frozen=True, repr=False)
 class HiggsShaped(Generated):
-    """Rows of the shape of HIGGS: 28 features, 11 million rows, two classes, 53 % of them signal.
+    """Synthetic rows shaped like HIGGS: 28 features, 11 million rows, two classes, 53 % of them signal.
 
-    HIGGS itself is 21 measured and 7 derived features of simulated collisions, on which nets come to an
-    area under the curve of 0.88 (Baldi, Sadowski and Whiteson, 2014), as the best possible one does here.
-    z is standard normal (21 numbers), s the label:
+    HIGGS itself has 21 measured and 7 derived features of simulated collisions; nets reach an area under
+    the ROC curve of 0.88 on it (Baldi, Sadowski and Whiteson, 2014), which is the best possible one here.
+    With z standard normal (21 numbers) and s the label, x is:
 
     - 14 energies E_i = exp(z_i / 2),
     - 7 derived masses m_j = √(E_2j E_2j+1),
-    - 7 momenta p_j = z_14+j + s d/√7 + 2 sin(8 ln m_j), the only ones that tell of s.
+    - 7 momenta p_j = z_14+j + s d/√7 + 2 sin(8 ln m_j), the only ones that depend on s.
 
-    Known: z + s d/√7 follows from x, so `bayes_error` and `floor` are those of two normal distributions at
-    the distance d = 1.66. Labels are equal on all backends; inputs differ by a few ulps.
+    z_14+j + s d/√7 can be computed from x, so `bayes_error` and `floor` are those of two normal
+    distributions at the distance d = 1.66. Labels are equal on all backends; inputs differ by a few ulps.
 
     Args:
         seed: another seed gives other rows.
         n: the number of rows.
-        like: and what follows it as for `Teacher`.
+        like: this and all further arguments are those of `Teacher`.
 
     >>> HiggsShaped(0).rows(10_999_998, 11_000_000)[0].shape
     (2, 28)
@@ -357,8 +358,8 @@ class ThreeRows(Generated):
     """The three rows of the article "The Gradient Descent Algorithm", over and over.
 
     (100, 2000, 100) → 0, (200, 0, 0) → 1 and (0, 2000, 3000) → 1: amounts of three foods, and whether the
-    meal is eaten. The seed changes nothing. A linear net meets all three, so every `floor` is 0. Equal on
-    all backends, bit for bit, fractions included.
+    meal is eaten. The seed changes nothing. A linear net can fit all three, so every `floor` is 0. Rows are
+    equal on all backends, bit for bit, including exact fractions.
 
     >>> x, t = ThreeRows(0, 3).rows(0, 3)
     >>> x.tolist(), t.tolist()
@@ -375,7 +376,7 @@ class ThreeRows(Generated):
     rational: ClassVar[bool] = True
 
     def rows_of_block(self, start: int) -> tuple[Array, Array]:
-        """Three rows, from the one on whose turn it is."""
+        """The three rows in turn, beginning with the one that row `start` has."""
         x, t = [[100, 2000, 100], [200, 0, 0], [0, 2000, 3000]], [[0], [1], [1]]
         turn = [(start + k) % 3 for k in range(self.block)]
         return self._array([x[k] for k in turn]), self._array([t[k] for k in turn])

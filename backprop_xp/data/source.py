@@ -10,14 +10,14 @@ from ..layers import check_count
 from ..losses import Loss
 from ..printed import short
 
-WINDOW = 1 << 16  # rows that are in memory, and shuffled, together, where not all are
-_NUMBERS = 1 << 23  # and numbers, 32 MiB of float32: of rows that are long there are fewer in a window
-_BLOCKS = 64  # of a window, at random places
-BLOCK = 1024  # rows that are read together, unless a source knows better
+WINDOW = 1 << 16  # rows in a window, at most: they are in memory, and shuffled, together
+_NUMBERS = 1 << 23  # numbers in a window, at most: 32 MiB of float32
+_BLOCKS = 64  # blocks in a window, at random places of the source
+BLOCK = 1024  # rows in a block, at most: they are read together
 
 
 class Source(Protocol):
-    """Rows of inputs x and targets t, of which any slice can be read, as arrays of one backend."""
+    """The protocol of a data source: any slice of its rows can be read, as arrays of one backend."""
 
     @property
     def n(self) -> int:
@@ -29,7 +29,7 @@ class Source(Protocol):
 
     @property
     def outputs(self) -> int:
-        """The number of output units a net needs for the targets."""
+        """The number of output units that a net needs for the targets."""
 
     @property
     def window(self) -> int:
@@ -40,14 +40,14 @@ class Source(Protocol):
         """The number of rows that are cheap to read together: a window is made of many such blocks."""
 
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
-        """The rows start, …, stop - 1: inputs, targets and, if there are some, weights of rows.
+        """The rows start, …, stop - 1: inputs, targets and, if there are any, row weights.
 
         Their shapes are (rows, features), (rows, outputs) or (rows,) for labels, and (rows,).
 
-        Training and evaluation check the values of the rows they read. A source that answers for its
-        values has a method `check_for(loss, units)`, as `Stored` has, which is called in place of that.
-        Rows of NumPy arrays are asked for by another thread while steps run, never by two at once. A source
-        that can only be read forwards has an attribute `forwards` that is true.
+        Training and evaluation check the values of the rows they read. If a source has a method
+        `check_for(loss, units)`, as `Stored` has, they call that instead, and rely on its checks.
+        If rows are NumPy arrays, `rows` is called in another thread while steps run, but never in two
+        threads at once. A source that can only be read forwards has an attribute `forwards = True`.
         """
 
 
@@ -60,12 +60,12 @@ def check_slice(start: int, stop: int, n: int) -> None:
 
 
 def rows_of_window(n: int, numbers: int, *, asked: Any = None) -> int:
-    """The rows of a window: as many as asked for, else 65,536, or as many as take up 32 MiB in float32.
+    """The rows of a window: as many as asked for, else 65,536, or fewer if they exceed 32 MiB in float32.
 
     Args:
         n: rows of the source.
-        numbers: in a row.
-        asked: rows; None for as many as are good.
+        numbers: numbers in a row.
+        asked: the rows asked for; None for the default.
 
     >>> rows_of_window(1_000_000, 10), rows_of_window(1_000_000, 1000), rows_of_window(10, 1000)
     (65536, 8388, 10)
@@ -76,7 +76,7 @@ def rows_of_window(n: int, numbers: int, *, asked: Any = None) -> int:
 
 
 def rows_of_block(window: int) -> int:
-    """The rows of a block, of which there are many in a window.
+    """The rows of a block: 1,024, or fewer so that a window has 64 blocks.
 
     >>> rows_of_block(65536), rows_of_block(8388)
     (1024, 131)
@@ -85,18 +85,18 @@ def rows_of_block(window: int) -> int:
 
 
 class Stored:
-    """Data in arrays, on any device. Their values are checked once: here, and targets for each loss.
+    """Data in arrays, on any device. Values are checked once, here; the range of targets once for each loss.
 
     Args:
         x: inputs, shape (rows, features), of any backend (`bp.asarray` converts lists). Bytes (uint8)
-            stay bytes: a net reads them as x / 255. For a net with several inputs a dict of such arrays.
+            stay bytes: a net reads them as x / 255. For a net with several inputs, a dict of such arrays.
         t: targets, shape (rows, units), or integer labels (rows,).
-        loss: the loss they are meant for; with it the range of the targets is checked here, else when
-            the source is first used with a loss.
-        units: the number of output units. Without it: the columns of t, or the largest label + 1.
+        loss: the loss that the targets are for: their range is checked here. None: it is checked when the
+            source is first used with a loss.
+        units: the number of output units; None for the number of columns of t, or the largest label + 1.
         weight: a weight for each row, shape (rows,), in the dtype of x; None for 1.
 
-    Arrays that are mapped from a file (np.load(..., mmap_mode="r")) are read a window at a time.
+    Arrays that are mapped from a file (np.load(..., mmap_mode="r")) are read one window at a time.
 
     Raises:
         BackpropError: shapes that do not fit, NaN or infinity, targets out of the loss's range.
@@ -130,11 +130,11 @@ class Stored:
         self.block = rows_of_block(self.window) if mapped_from_file else BLOCK
         self.outputs = _outputs(t, loss, None if units is None else check_count(units, "the number of units"))
         check_data(x, t, loss, self.outputs)
-        self._fits: set[tuple[Any, ...]] = set()  # kinds of losses and units the targets were found to fit
+        self._fits: set[tuple[Any, ...]] = set()  # what the targets were checked for: kind of loss, units
         self._batch = (x, t) if weight is None else (x, t, _checked(weight, self.n))
 
     def check_for(self, loss: Loss, units: int) -> None:
-        """Check, once, that the targets are in the range of a loss on so many output units.
+        """Check, once, that the targets are in the range of a loss with this number of output units.
 
         Raises:
             BackpropError: labels or probabilities out of range.
@@ -150,7 +150,7 @@ class Stored:
         return f"Stored({parts} on {backends.of(self._batch[1]).name}, for {self.outputs} output units)"
 
     def rows(self, start: int, stop: int) -> tuple[Array, ...]:
-        """The rows start, …, stop - 1; for all rows the arrays themselves, not copies."""
+        """The rows start, …, stop - 1; all rows are the arrays themselves, not copies."""
         check_slice(start, stop, self.n)
         if (start, stop) == (0, self.n):
             return self._batch

@@ -12,28 +12,28 @@ from ..errors import BackpropError, listed, unavailable
 from .adapters import Slices
 from .generated import Task
 
-_CLASSES = 20  # at most, of integers that nobody called classes
+_CLASSES = 20  # integers of at most so many different values are taken for classes
 _MOST_CLASSES = 100_000
 _NARWHALS = "narwhals, which reads data frames,"
 _PYARROW = "pyarrow, which reads Parquet files,"
 
 
 class Table(Slices):
-    """The base of sources with named columns: all become numbers of one dtype, targets perhaps labels.
+    """The base class of sources with named columns, which become numbers of one dtype, or labels.
 
     Args:
-        data: what has the columns.
+        data: the data frame or file that has the columns.
         target: the name of the column to predict.
         features: the names of the columns to predict it from; None for all others.
-        task: 'classification' turns the target's values into labels in ascending order; 'regression'
-            takes them as numbers. None: classes where they are text, truth values, or integers of at most
-            20 different values.
-        dtype: of the inputs and numeric targets.
-        window: rows that are shuffled together, and in memory besides.
+        task: 'classification' turns the target's values into labels 0, 1, 2, … in ascending order;
+            'regression' takes them as numbers. None: classification if they are text, booleans, or integers
+            of at most 20 different values, else regression.
+        dtype: the dtype of the inputs and numeric targets.
+        window: the number of rows that are in memory, and shuffled, together.
 
     Attributes:
         target: the name of the target's column.
-        names: of the features' columns, in the order of the inputs.
+        names: the names of the features' columns, in the order of the inputs.
         task: 'classification' or 'regression'.
         classes: the values that labels 0, 1, 2, … stand for, in ascending order; () for regression.
 
@@ -43,11 +43,11 @@ class Table(Slices):
 
     @abstractmethod
     def _open(self, data: Any) -> tuple[int, Sequence[str], int | None]:
-        """Keep the data: how many rows there are, the names of all columns, the rows of a block if known."""
+        """Open the data; return the number of rows, the names of all columns, and the rows of a block."""
 
     @abstractmethod
     def _columns(self, names: Sequence[str], start: int, stop: int) -> list[Array]:
-        """These columns of rows start, …, stop - 1, each an array of NumPy."""
+        """These columns of rows start, …, stop - 1, each as a NumPy array."""
 
     def __init__(
         self,
@@ -124,11 +124,11 @@ class Table(Slices):
 
 
 class Frame(Table):
-    """Rows of a data frame of pandas, polars, pyarrow, or what else narwhals knows.
+    """Rows of a data frame of pandas, polars, pyarrow, or another library that narwhals supports.
 
     Args:
         data: the data frame.
-        target: and what follows it as for `Table`.
+        target: the name of the column to predict. This and all further arguments are those of `Table`.
 
     Raises:
         BackpropError: unknown columns, or columns that hold no numbers.
@@ -153,18 +153,18 @@ class Frame(Table):
 
 
 class Parquet(Table):
-    """Rows of a Parquet file, a row group at a time.
+    """Rows of a Parquet file, read one row group at a time.
 
-    A row group is in memory as a whole, and is what is shuffled as a block: a file with row groups of some
-    thousand rows (`row_group_size=` when it is written) takes less memory and mixes better than one with a
-    million.
+    A row group is in memory as a whole, and is shuffled as one block: a file with row groups of a few
+    thousand rows (`row_group_size=` when it is written) takes less memory, and is shuffled better, than one
+    with row groups of a million.
 
     Args:
         data: the path of the file.
-        target: and what follows it as for `Table`.
+        target: the name of the column to predict. This and all further arguments are those of `Table`.
 
     Raises:
-        BackpropError: unknown columns, columns that hold no numbers, or no such file.
+        BackpropError: unknown columns, columns that hold no numbers, or a file that cannot be read.
         BackendUnavailable: pyarrow is not installed.
     """
 
@@ -190,7 +190,7 @@ class Parquet(Table):
         return [each[0] if len(each) == 1 else host.concat(each) for each in zip(*parts, strict=True)]
 
     def _read_group(self, k: int, names: Sequence[str]) -> dict[str, Array]:
-        """The columns of a row group, decoded; the last one read is kept."""
+        """The columns of a row group, decoded; the group that was read last is kept."""
         if self._group[0] != (k, tuple(names)):
             self._group = (None, {})
             table = self._file.read_row_group(k, columns=list(names))

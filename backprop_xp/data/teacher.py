@@ -1,4 +1,4 @@
-"""Data labelled by a random net, the teacher: the best possible loss is known."""
+"""Data labelled by a random net, the teacher, so that the best possible loss is known."""
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -27,7 +27,7 @@ class Teacher(Generated):
     Classification: t = argmax y, int32 of shape (rows,), replaced with probability `noise` by one of
     the other labels.
 
-    Known: the `floor` of losses, and the `bayes_error`. All backends use the same random bits; the
+    The `floor` of losses and the `bayes_error` are known. All backends use the same random bits; the
     numbers differ by a few ulps.
 
     Args:
@@ -35,13 +35,13 @@ class Teacher(Generated):
         n: the number of rows.
         features: the number of features, the columns of x.
         outputs: how many numbers, or classes, to predict.
-        hidden: units of the teacher's hidden layers.
+        hidden: the widths of the teacher's hidden layers.
         task: 'regression' or 'classification'.
         noise: the standard deviation of the noise, or the probability of a wrong label.
         like: an array whose library, device and dtype are used.
-        backend: else this library, by name.
-        device: of that library.
-        dtype: of the inputs and numeric targets.
+        backend: without `like`, the name of the library.
+        device: a device of that library.
+        dtype: the dtype of the inputs and numeric targets.
         window: the number of rows that are generated, and shuffled, together.
 
     Raises:
@@ -93,13 +93,13 @@ class Teacher(Generated):
 
 @dataclass(frozen=True, repr=False)
 class HiddenManifold(Generated):
-    """Inputs on a curved surface of few dimensions: x = tanh(c F), and a teacher that knows c.
+    """Inputs on a curved surface of few dimensions, x = tanh(c F), and targets that depend on c.
 
     c is standard normal, shape (rows, latent); F is normal with variance 1 / latent, shape (latent,
-    features). Targets are those of a `Teacher` for c (Goldt, Mézard, Krzakala and Zdeborová: Modeling the
-    influence of data structure on learning in neural networks, 2020).
+    features). Targets are those of a `Teacher` whose input is c (Goldt, Mézard, Krzakala and Zdeborová:
+    Modeling the influence of data structure on learning in neural networks, 2020).
 
-    Known: c follows from x, as F has full rank, so `floor` and `bayes_error` are those of the teacher.
+    `floor` and `bayes_error` are those of the teacher, since F has full rank and c can be computed from x.
     All backends use the same random bits; the numbers differ by a few ulps.
 
     Args:
@@ -107,8 +107,8 @@ class HiddenManifold(Generated):
         n: the number of rows.
         features: the columns of x, at least as many as `latent`.
         outputs: how many numbers, or classes, to predict.
-        latent: dimensions of the surface.
-        hidden: units of the teacher's hidden layers.
+        latent: the number of dimensions of the surface.
+        hidden: the widths of the teacher's hidden layers.
         task: 'regression' or 'classification'.
         noise: the standard deviation of the noise, or the probability of a wrong label.
         like: and what follows it as for `Teacher`.
@@ -144,7 +144,7 @@ class HiddenManifold(Generated):
         self._set(_teacher=teacher, _surface=self._array(surface), block=teacher.block)
 
     def rows_of_block(self, start: int) -> tuple[Array, Array]:
-        """Points of the surface, and the teacher's answers."""
+        """Points of the surface, and the teacher's outputs as targets."""
         c, t = self._teacher.rows_of_block(start)
         return self.where.xp.tanh(c @ self._surface), t
 

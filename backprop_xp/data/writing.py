@@ -1,4 +1,4 @@
-"""Rows of a source, written to a file block by block, so that memory stays flat."""
+"""Write the rows of a source to a file, block by block, so that little memory is needed."""
 
 import os
 import zipfile
@@ -14,17 +14,17 @@ _ROWS = 1 << 14  # written together; the row group of a Parquet file
 
 
 def write(source: Any, path: str) -> None:
-    """Write all rows of a source: to .npy, .npz or .parquet, by the ending of the name.
+    """Write all rows of a source to a .npy, .npz or .parquet file, chosen by the ending of the name.
 
-    - .npy: one array (rows, features + targets); labels are numbers in the last column.
+    - .npy: one array (rows, features + targets); labels are in the last column, as numbers.
     - .npz: two arrays, x and t.
     - .parquet: columns x0, x1, … and t, or t0, t1, …; in row groups of 16,384 rows.
 
-    The file appears under its name when it is complete.
+    The file appears under its name only once it is complete.
 
     Raises:
-        BackpropError: another ending.
-        BackendUnavailable: .parquet without pyarrow.
+        BackpropError: the name has another ending.
+        BackendUnavailable: it ends in .parquet, and pyarrow is not installed.
     """
     writers: dict[str, Callable[[Any, Any], None]] = {".npy": _npy, ".npz": _npz, ".parquet": _parquet}
     kind = Path(path).suffix.lower()
@@ -61,7 +61,7 @@ def _npy(source: Any, file: Any) -> None:
 
 def _npz(source: Any, file: Any) -> None:
     with zipfile.ZipFile(file, "w") as archive:
-        for k, name in enumerate(("x", "t")):  # each in a pass of its own
+        for k, name in enumerate(("x", "t")):  # in two passes: an archive has one open entry at a time
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 for number, rows in enumerate(_blocks(source)):
                     if not number:

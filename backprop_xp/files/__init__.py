@@ -1,4 +1,4 @@
-"""Files: models in safetensors, and the folders of runs that can be stopped at any moment."""
+"""Files: models in safetensors, and run directories, from which a stopped training resumes."""
 
 from .model import load as load
 from .model import save as save

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process or the machine stops."""
+"""Write files atomically: whole or not at all, whenever the process or the machine stops."""
 
 import errno
 import os
@@ -15,15 +15,15 @@ SUFFIX = ".tmp"  # of a temporary file, whose name begins with a dot
 
 
 def write_whole(path: Path, chunks: Iterable[Any]) -> None:
-    """Write a file: to a temporary one beside it, to the disk, and only then under its name.
+    """Write a temporary file beside the path, flush it to the disk, and only then rename it to the path.
 
     Args:
-        path: of the file; what is there already is replaced, if it is a regular file.
-        chunks: bytes, or what has their buffer.
+        path: the path of the file; an existing regular file is replaced.
+        chunks: bytes, or objects with a buffer.
 
     Raises:
-        FileError: it cannot be written, and what was there before is still there; or there is
-            something else than a regular file. The temporary file is removed.
+        FileError: the file cannot be written, or the path exists and is not a regular file. What was
+            there before is still there, and the temporary file is removed.
     """
     check_regular(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}{SUFFIX}")
@@ -49,14 +49,14 @@ def write_whole(path: Path, chunks: Iterable[Any]) -> None:
 
 
 _CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
-_KIND = _CLOSED_ON_EXEC | getattr(os, "O_BINARY", 0)  # else Windows writes two bytes for a line feed
+_KIND = _CLOSED_ON_EXEC | getattr(os, "O_BINARY", 0)  # without it Windows writes \n as \r\n
 
 
 def check_regular(path: Path) -> None:
-    """Check that nothing is under this name, or a regular file.
+    """Check that a path does not exist, or is a regular file.
 
     Raises:
-        FileError: there is something else, such as a folder, a link or a device.
+        FileError: it is something else, such as a folder, a link or a device.
     """
     with suppress(FileNotFoundError):
         try:
@@ -71,14 +71,14 @@ def check_regular(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk, where the system can do that; Windows opens no folder."""
+    """Flush the entries of a folder to the disk, if the system can; on Windows folders cannot be opened."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY | _CLOSED_ON_EXEC)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of file systems that do it by themselves
+        if error.errno != errno.EINVAL:  # the file system does not support it
             raise
     finally:
         os.close(descriptor)

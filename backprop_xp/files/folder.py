@@ -1,6 +1,6 @@
-"""What lies in the folder of a run, as anybody may look at it: checkpoints, the log and the settings.
+"""Read the folder of a run, without its lock: checkpoints, the log and the settings.
 
-A checkpoint is step-000000000400.safetensors; best.safetensors is the best one's second name.
+A checkpoint is step-000000000400.safetensors; best.safetensors is a second name of the best one.
 """
 
 import json
@@ -31,7 +31,7 @@ def step_files(folder: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """The step after which a checkpoint was saved, by its name."""
+    """The step after which a checkpoint was saved, from its name."""
     return int(path.name[5:17])
 
 
@@ -62,10 +62,10 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What run.json says.
+    """The contents of run.json.
 
     Raises:
-        FileError: it is not there, or no JSON.
+        FileError: the file is missing, or not a JSON object.
     """
     found = parse_unit_json(read_text(folder / "run.json", _LARGEST_TEXT))
     if not isinstance(found, dict):

@@ -1,7 +1,6 @@
-"""A lock on an open file: held by one process, and given back however that ends.
+"""A lock on an open file: held by one process, and released however that process ends.
 
-By `flock` where the system has it, else by `msvcrt.locking`, which is Windows' own. Both are of the standard
-library, so no package is needed for them.
+It uses `flock`, or on Windows `msvcrt.locking`. Both are in the standard library.
 """
 
 import os
@@ -9,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-_SECONDS = 0.3  # someone who only looks holds it for a moment
+_SECONDS = 0.3  # how long to try, since `is_locked` in another process holds the lock for a moment
 
 
 def _by_flock() -> tuple[Any, Any]:
@@ -31,7 +30,7 @@ def _by_msvcrt() -> tuple[Any, Any]:
 
     def lock(descriptor: int) -> None:
         try:
-            windows.locking(descriptor, windows.LK_NBLCK, 1)  # the first byte; it need not be there
+            windows.locking(descriptor, windows.LK_NBLCK, 1)  # the first byte, even of an empty file
         except OSError as error:
             raise BlockingIOError from error
 
@@ -46,7 +45,7 @@ _lock, _look = _by_msvcrt() if os.name == "nt" else _by_flock()
 
 
 def locked(descriptor: int) -> bool:
-    """Lock a file for this process; whether that could be done.
+    """Lock a file for this process; return whether that succeeded.
 
     Raises:
         OSError: the file system has no locks.
@@ -64,7 +63,7 @@ def locked(descriptor: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file; False where there is no file, or nobody can know."""
+    """Whether a process holds the lock of a file; False if there is no file, or it cannot be determined."""
     try:
         with path.open("rb") as file:
             _look(file.fileno())

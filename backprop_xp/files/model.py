@@ -1,9 +1,9 @@
 """Model files: a learner as data, its weights and its state, in one safetensors file.
 
-Weights lie under the names of their blocks ("dense1.w"), so that any program finds the matrices of a
-layer; what else a training carries begins with "s." and lies as the state has it ("s.step",
-"s.rule.moments.0.dense1.w"). Fractions are lines of hexadecimal text, "n/d". The metadata is one text of
-JSON, under the key `backprop_xp`.
+Weights are stored under the names of their blocks ("dense1.w"), so that any program can find the matrices
+of a layer. The names of the state's arrays begin with "s." and follow its structure ("s.step",
+"s.rule.moments.0.dense1.w"). Fractions are lines of hexadecimal text, "n/d". The metadata has one entry,
+`backprop_xp`, which is JSON.
 """
 
 import json
@@ -25,17 +25,17 @@ from ..train.batches import ORDER
 from .safetensors import HASH, SIZES, Reader, opened, write
 from .units import decode, encode, parse_unit_json
 
-FORMAT = 1  # of what is in the metadata
-RULES = 1  # the version of the arithmetic of steps: another one goes on with no run, bit for bit
+FORMAT = 1  # the version of the metadata
+RULES = 1  # the version of the arithmetic of steps: runs of another version cannot be resumed bit for bit
 KEY = "backprop_xp"
-HISTORY = "~history"  # of a checkpoint: its epochs, a row each
+HISTORY = "~history"  # in a checkpoint, the tensor of its epochs, a row each
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "U32": "<u4"}
 _NAMES = {"float32": "F32", "float64": "F64", "int32": "I32", "uint32": "U32"}
-_DIGITS = 1 << 14  # hexadecimal, of a numerator or a denominator
+_DIGITS = 1 << 14  # characters of a fraction's line, at most
 
 
 class Leaf(NamedTuple):
-    """An array of w or s in a file: its dtype, and the tensors that lie there one after the other."""
+    """An array of w or s in a file: its dtype and shape, and the consecutive tensors it is stored in."""
 
     dtype: str
     shape: Shape
@@ -43,21 +43,21 @@ class Leaf(NamedTuple):
 
 
 def save(path: str | Path, learner: Learner, w: Array, s: State) -> None:
-    """Save a learner, its weights and its state in a safetensors file, whole or not at all.
+    """Save a learner, its weights and its state in a safetensors file, atomically.
 
-    The file holds no code. Every number comes back bit for bit, from any backend on any other that has
-    its dtype; fractions too.
+    The file contains no code. Every number, fractions included, is restored bit for bit, on any backend that
+    has its dtype.
 
     Args:
-        path: of the file; a regular file that is there already is replaced.
+        path: the path of the file; an existing regular file is replaced.
         learner: the net, its loss and its update rule.
         w: the weights.
         s: the state.
 
     Raises:
-        BackpropError: w and s that do not belong to the learner.
-        FileError: it cannot be written; or the learner has a part that its settings do not describe, such
-            as a schedule that is a function.
+        BackpropError: w and s do not belong to the learner.
+        FileError: the file cannot be written, or a part of the learner cannot be described by its settings,
+            such as a schedule that is a function.
 
     >>> import tempfile, backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -80,22 +80,23 @@ def load(
     device: Any = None,
     dtype: Any = None,
 ) -> tuple[Learner, Array, State]:
-    """The learner, weights and state in a file that `save` or a run wrote.
+    """Load the learner, weights and state from a file that `save` or a run wrote.
 
-    Nothing in the file is run or imported: units are looked up by name in this library's lists and in
-    `known`. All that the file says is checked before memory is taken for it.
+    Nothing in the file is executed or imported: layers and other units are looked up by name in this
+    library's lists and in `known`. The header is checked before memory is allocated for the tensors.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         known: classes of your own that the learner uses, by name, as in {"Swish": Swish}.
         like: an array whose library and device are used.
-        backend: else this library, by name; else the one chosen by `with bp.backend(...)`, or NumPy.
-        device: of that library.
-        dtype: else that of the file; another one rounds.
+        backend: without `like`, the name of the library; None for the one chosen by
+            `with bp.backend(...)`, or NumPy.
+        device: a device of that library.
+        dtype: the dtype of the weights; None for that of the file. Another one may round.
 
     Raises:
-        FileError: the file cannot be read, is damaged, is of a newer version, or names a unit that is
-            not known.
+        FileError: the file cannot be read, is damaged, has another format version, or names a unit that
+            is not known.
         BackpropError: the library lacks the dtype.
     """
     with opened(checked_path(path)) as reader:
@@ -105,10 +106,10 @@ def load(
 
 
 def checked_path(path: Any) -> Path:
-    """A path, if it is one.
+    """The argument as a `Path`.
 
     Raises:
-        BackpropError: it is something else, or empty text, as an unset variable of a shell gives.
+        BackpropError: it is no path, or is empty, as from an unset shell variable.
     """
     if path == "":
         msg = "the path of a file must not be empty text"
@@ -135,13 +136,13 @@ def write_model(
     """Write a model file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         learner: the net, its loss and its update rule.
-        data: the learner as data.
+        data: the learner as data, from `encode`.
         w: the weights.
         s: the state.
-        run: of a checkpoint, what its run needs to go on.
-        estimator: of an estimator, what it is besides its learner.
+        run: for a checkpoint, what its run needs to resume.
+        estimator: for an estimator, its settings and fitted attributes besides the learner.
         more: tensors besides those of w and s.
     """
     learner.weights(w)
@@ -171,12 +172,12 @@ def write_model(
 
 
 def table(learner: Learner, kind: str, *, one_count: bool) -> list[Leaf]:
-    """What a file of this learner holds, in the order of the arrays in w and s.
+    """The arrays in a file of this learner, in the order in which w and s have them.
 
     Args:
         learner: the net, its loss and its update rule.
-        kind: the dtype of weights, by its name.
-        one_count: whether the rule has one count, not one for each weight as after thawing.
+        kind: the name of the dtype of the weights.
+        one_count: whether the rule has a single step count, not one for each weight as after thawing.
     """
     w, s = learner.abstract("float64" if kind == "rational" else kind)
     layout, size = learner.net.layout, sum(b.stop - b.start for b in learner.net.layout.learning)
@@ -214,12 +215,12 @@ def _walk(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _order(leaf: Leaf) -> int:
-    """Numbers of many bytes lie first, so that all are aligned."""
+    """Dtypes of more bytes come first, so that all tensors are aligned."""
     return -SIZES.get(leaf.dtype, 0)
 
 
 def _tensors(a: Array, leaf: Leaf) -> Iterator[tuple[str, str, Shape, Any]]:
-    """The tensors of an array."""
+    """The tensors in which an array is stored."""
     start = 0
     if leaf.dtype == "text":
         values = backends.of(a).xp.reshape(a, (-1,)).tolist()
@@ -231,7 +232,7 @@ def _tensors(a: Array, leaf: Leaf) -> Iterator[tuple[str, str, Shape, Any]]:
         return
     values = backends.host(a)
     if leaf.dtype == "U32":
-        values = values.astype("int64") & 0xFFFFFFFF  # from a library whose words have a sign
+        values = values.astype("int64") & 0xFFFFFFFF  # some libraries have signed words only
     values = memoryview(values.reshape(-1).astype(_DTYPES[leaf.dtype]).tobytes())
     for name, shape in leaf.parts:
         stop = start + SIZES[leaf.dtype] * prod(shape)
@@ -249,7 +250,7 @@ def _line(value: Fraction) -> str:
 
 # ---------------------------------------------------------------- reading
 def told(reader: Reader) -> dict[str, Any]:
-    """The metadata of a model file, as data."""
+    """The metadata of a model file, parsed and checked."""
     if KEY not in reader.header.metadata:
         reader.refuse(f"its metadata have no '{KEY}', as those of bp.save")
     found = parse_unit_json(reader.header.metadata[KEY])
@@ -267,7 +268,7 @@ def told(reader: Reader) -> dict[str, Any]:
 
 
 def content(reader: Reader, known: Mapping[str, type] | None = None) -> tuple[Learner, str]:
-    """The learner in a file and the dtype of its weights; no tensor is read."""
+    """The learner in a file, and the dtype of its weights; no tensors are read."""
     found = told(reader)
     learner = decode(found["learner"], known)
     if not isinstance(learner, Learner):
@@ -276,12 +277,12 @@ def content(reader: Reader, known: Mapping[str, type] | None = None) -> tuple[Le
 
 
 def read_arrays(reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Array, State], bytearray]:
-    """Weights and state on the host, and the bytes they came from; the hash is checked.
+    """Weights and state on the host, and the bytes they were read from; the hash is checked.
 
     Args:
-        reader: of the file.
-        learner: whose tensors must be there.
-        kind: the dtype of weights, by its name.
+        reader: the open file.
+        learner: the learner, whose tensors the file must have.
+        kind: the name of the dtype of the weights.
     """
     free = backends.get("numpy").free_memory(None)
     if free is not None and reader.header.size > free:
@@ -291,7 +292,7 @@ def read_arrays(reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Arra
         one = reader.header.tensors["s.rule.count"].shape == ()
         leaves = table(learner, kind, one_count=one)
         like = learner.abstract("float32")
-    except Exception as error:  # whatever a net of shapes that nobody checked leads to
+    except Exception as error:  # the shapes in the file may be anything, and so may the error
         reader.refuse(f"its table is not that of its learner ({str(error)[:80] or type(error).__name__})")
     _check_table(reader, leaves)
     data = reader.read()
@@ -300,7 +301,7 @@ def read_arrays(reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Arra
 
 
 def _check_table(reader: Reader, leaves: list[Leaf]) -> None:
-    """Check that a file holds the tensors of its learner, in the order in which they are written."""
+    """Check that a file has the tensors of its learner, in the order in which `save` writes them."""
     wanted = [
         (name, "U8" if leaf.dtype == "text" else leaf.dtype, None if leaf.dtype == "text" else shape)
         for leaf in sorted(leaves, key=_order)
@@ -321,7 +322,7 @@ def _check_table(reader: Reader, leaves: list[Leaf]) -> None:
 
 
 def _array(reader: Reader, data: bytearray, leaf: Leaf) -> Array:
-    """An array on the host, of memory of its own."""
+    """An array on the host, copied from the file's bytes."""
     host = backends.get("numpy").xp
     tensors = reader.header.tensors
     if leaf.dtype == "text":
@@ -364,7 +365,7 @@ def _fractions(reader: Reader, name: str, text: bytearray, count: int) -> list[F
 def to_backend(
     tree: tuple[Array, State], own: str, like: Array, backend: str | None, device: Any, dtype: Any = None
 ) -> tuple[Array, State]:
-    """Weights and state, sent from the host to a backend; `own` is the name of their dtype there."""
+    """Weights and state, sent from the host to a backend; `own` is the name of their dtype in the file."""
     if own == "rational" and like is None and dtype is None:
         backend = backend or "exact"
     to, where, kind = backends.resolve(like, backend, device, own if dtype is None else dtype)
@@ -388,7 +389,7 @@ def read_text(path: Path, most: int) -> str:
     """The text of a small file.
 
     Raises:
-        FileError: it cannot be read, or has more bytes than expected.
+        FileError: it cannot be read, or has more than `most` bytes.
     """
     try:
         with path.open("rb") as file:

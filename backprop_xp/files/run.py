@@ -1,10 +1,10 @@
-"""The folder of a run: checkpoints from which a training goes on, whenever and however it was stopped.
+"""The folder of a run: checkpoints from which a training resumes, whenever and however it was stopped.
 
     lock  run.json  log.jsonl  step-000000000400.safetensors …  best.safetensors
 
-A checkpoint is a model file that holds besides what the run needs to go on: where it began, its epochs,
-and what is done of the epoch under way. It is on the disk, whole, before an older one is removed. There is no
-pointer to the latest: the newest file that verifies is the one.
+A checkpoint is a model file that also holds what the run needs to resume: the step at which it began, the
+figures of its epochs, and what is done of the epoch in progress. It is on the disk, whole, before an older
+one is removed. No file points to the latest checkpoint: it is the newest one that verifies.
 """
 
 import json
@@ -41,35 +41,34 @@ from .safetensors import Reader, opened
 from .units import encode
 
 _UNITS = {"s": 1, "min": 60, "h": 3600}
-_FIGURES = len(Epoch._fields) - 1  # of an epoch, besides its metrics
+_FIGURES = len(Epoch._fields) - 1  # the fields of an epoch, without its metrics
 
 
 class RunDir:
-    """A folder that keeps the checkpoints of one training, of which the newest that verifies is resumed.
+    """A folder that keeps the checkpoints of one training, which resumes from the newest that verifies.
 
-    One process at a time may train in it: it is locked until
-    `close`, the end of a `with` block, or that of the process. Temporary files that an earlier process left
-    are removed.
+    One process at a time may train in it: the folder is locked until `close`, the end of a `with` block, or
+    the end of the process. Temporary files that an earlier process left are removed.
 
     Args:
-        path: of the folder; it is made where it is not there.
-        keep: checkpoints that are kept, the newest; the best one besides.
-        every: time between two, "60 s", "5 min" or "2 h", within epochs too; or "500 steps", about; or
-            "1 epoch".
-        saved: is called with the step of each checkpoint, once that is on the disk.
+        path: the path of the folder, which is created if needed.
+        keep: the number of newest checkpoints to keep; the best one is kept as well.
+        every: the time between checkpoints, "60 s", "5 min" or "2 h", within epochs too; or about
+            "500 steps"; or "1 epoch".
+        saved: a function, called with the step of each checkpoint once that is on the disk.
         command: settings of the command that trains, to be kept in run.json.
-        workers: those who train together, as for `bp.fit`. Worker 0 alone locks, reads and writes; the
-            others get what it restores, and their RunDir does nothing else.
-        allow_other_bits: go on although other kernels run now than before (with or without machine code, or
-            on a processor with other registers), which round otherwise in the last bits.
+        workers: the workers that train together, as for `bp.fit`. Only worker 0 locks, reads and writes; the
+            RunDir of the others only hands them what worker 0 restores.
+        allow_other_bits: resume even if other kernels run now than before (with or without machine code, or
+            on a processor with other registers), which may differ in the last bits.
 
     Attributes:
         damaged: checkpoints that did not verify when `restore` looked for the newest, and why.
-        notes: what else is to be saved with each checkpoint and restored: texts and numbers by name.
+        notes: further strings and numbers, by name, to be saved with each checkpoint and restored.
 
     Raises:
-        FileError: another process trains in the folder, or it cannot be made.
-        BackpropError: settings out of range.
+        FileError: another process trains in the folder, or it cannot be created.
+        BackpropError: settings are out of range.
 
     >>> import tempfile, backprop_xp as bp
     >>> learner, source = bp.Learner(bp.chain(2, bp.Dense(1))), bp.data.Teacher(seed=1, n=100, features=2)
@@ -128,7 +127,7 @@ class RunDir:
         self.close = weakref.finalize(self, os.close, descriptor)
         try:
             alone = locked(descriptor)
-        except OSError as error:  # of a file system that has no locks
+        except OSError as error:  # the file system has no locks
             self.close()
             raise not_written(self.path / "lock", error) from error
         if not alone:
@@ -149,30 +148,30 @@ class RunDir:
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r}, keep={self.keep})"
 
-    # ------------------------------------------------------------ going on
+    # ------------------------------------------------------------ resuming
     def restore(
         self, learner: Learner, *, like: Array = None, backend: str | None = None, device: Any = None
     ) -> tuple[Array, State] | None:
-        """The weights and state of the newest checkpoint that verifies; None where there is none yet.
+        """The weights and state of the newest checkpoint that verifies; None if there are no checkpoints.
 
         Args:
-            learner: the one that was trained.
+            learner: the learner that was trained.
             like: an array whose library and device are used.
-            backend: else this library, by name.
-            device: of that library.
+            backend: without `like`, the name of the library.
+            device: a device of that library.
 
         Raises:
-            FileError: no checkpoint verifies; or the newest is of another learner or another version of
-                orders or rules, and which difference there is.
+            FileError: no checkpoint verifies; or the newest is of another learner, or of another version
+                of the order of rows or of the rules' arithmetic; the message names the difference.
 
         Warns:
-            UserWarning: checkpoints that are damaged, and why.
+            UserWarning: newer checkpoints are damaged; with the reasons.
         """
         found = None if self._follows else self._restored(learner, like, backend, device)
         return self._of_all(found, learner, like=like, backend=backend, device=device)
 
     def _of_all(self, found: Any, learner: Learner, **place: Any) -> tuple[Array, State] | None:
-        """Worker 0's weights and state on all workers; None where it has none."""
+        """Worker 0's weights and state, on all workers; None if it has none."""
         if self.workers is None:
             return found  # type: ignore[no-any-return]
         there, kind = self.workers.gather([found is not None, self._kind])[0]
@@ -226,10 +225,10 @@ class RunDir:
         return tree, found["dtype"]
 
     def begin(self, learner: Learner, w: Array, s: State, settings: Mapping[str, Any]) -> Resumed:
-        """The training begins or goes on; `fit` calls this.
+        """Begin or resume the training; `fit` calls this.
 
         Raises:
-            FileError: what is there is of other settings, which are named; or was not restored.
+            FileError: the folder's checkpoints have other settings, which are named, or were not restored.
         """
         if not self.close.alive:
             msg = f"this RunDir is closed: open another one, bp.RunDir({str(self.path)!r})"
@@ -247,7 +246,7 @@ class RunDir:
             self._begin_anew(w, at if began is None else began, given)
             return Resumed(self._began)
         old = (self._settings if self._run is None else self._run["settings"]) or {}
-        old = {"kernels": Compiled.code} | old  # before there was machine code, nothing was written down
+        old = {"kernels": Compiled.code} | old  # of old checkpoints: no machine code
         if self._other_bits:
             old["kernels"] = given["kernels"]
         _refuse_other(self.path, old, given)
@@ -261,7 +260,7 @@ class RunDir:
         if self._run is not None:
             partial, self._run = self._run["partial"], None
             for path in step_files(self.path):
-                if step_of(path) > at:  # which did not verify
+                if step_of(path) > at:  # it did not verify
                     path.replace(path.with_name(f"{path.name}.damaged"))
             self._link_best()
             self._rewrite_log(at)
@@ -290,9 +289,9 @@ class RunDir:
         self._log("began", began, versions=_versions(w))
         self._last = time.monotonic()
 
-    # ------------------------------------------------------------ keeping
+    # ------------------------------------------------------------ saving
     def due(self, step: int, *, epoch: int | None = None) -> bool:
-        """Whether it is time for a checkpoint: within an epoch, or at the end of one."""
+        """Whether a checkpoint is due: at the end of this epoch, or (None) within one."""
         if self._follows:
             return False
         if self._unit == "epoch":
@@ -302,12 +301,13 @@ class RunDir:
         return time.monotonic() - self._last >= self._count
 
     def record(self, epoch: Epoch, step: int, *, best: bool | None = None) -> bool:
-        """Note an epoch that ended after this step; whether it is the best so far.
+        """Record an epoch; return whether it is the best so far.
 
         Args:
             epoch: its figures.
             step: the step after which it ended.
-            best: whether it is, as early stopping says; None for the one of the smallest validation loss.
+            best: whether it is the best, if early stopping decides that; None to decide by the smallest
+                validation loss.
         """
         if self._follows:
             return False
@@ -322,14 +322,14 @@ class RunDir:
         return best
 
     def best(self, learner: Learner, *, like: Array = None) -> tuple[Array, State] | None:
-        """The weights and state of the best epoch, by its validation loss or as early stopping says.
+        """The weights and state of the best epoch, by its validation loss or by early stopping.
 
         Args:
-            learner: the one that is trained.
+            learner: the learner that is trained.
             like: an array whose library and device are used.
 
         Returns:
-            They; None where no epoch was validated, or the file is gone or damaged.
+            w and s; None if no epoch was the best yet, or the file is missing or damaged.
 
         Raises:
             FileError: they are of another learner.
@@ -349,15 +349,15 @@ class RunDir:
         return to_backend(tree, found["dtype"], like, None, None)
 
     def save(self, w: Array, s: State, partial: Partial | None = None) -> None:
-        """Keep a checkpoint, and remove those that are one too many once it is on the disk.
+        """Save a checkpoint; once it is on the disk, remove older ones beyond `keep`.
 
         Args:
             w: the weights.
             s: the state.
-            partial: what is done of the epoch under way, None at the end of one.
+            partial: what is done of the epoch in progress; None at the end of one.
 
         Raises:
-            FileError: it cannot be written; those that were there still are.
+            FileError: it cannot be written; earlier checkpoints are unharmed.
         """
         step = as_int(s.step)
         if step == self._step or self._follows:
@@ -393,7 +393,7 @@ class RunDir:
         self._tell(step)
 
     def _link_best(self) -> None:
-        """Give the best checkpoint its second name, where the file of its step is there."""
+        """Give the best checkpoint its second name, if the file of its step exists."""
         path = self.path / f"step-{self._best['step']:012}.safetensors" if self._best else None
         if path is None or not path.exists():
             return
@@ -408,10 +408,10 @@ class RunDir:
         except OSError as error:
             raise not_written(self.path / BEST, error) from error
         finally:
-            temporary.unlink(missing_ok=True)  # which is still there where both were one file
+            temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
 
     def stopped(self, step: int) -> str:
-        """How to go on after this step."""
+        """For a message: where the checkpoint was saved, and how to resume from it."""
         how = f"backprop-xp resume {self.path}" if self._command else "w, s = run.restore(learner)"
         return f"saved in {self.path}, go on with: {how}"
 
@@ -426,16 +426,16 @@ class RunDir:
             raise not_written(self.path / "log.jsonl", error) from error
 
     def _rewrite_log(self, step: int) -> None:
-        """Leave out what came after this step, which is done again, and a line that was not finished."""
+        """Drop lines after this step, since those steps are done again, and lines that cannot be read."""
         kept = [json.dumps(each) for each in read_log(self.path) if each["step"] <= step]
         write_whole(self.path / "log.jsonl", ["".join(f"{line}\n" for line in kept).encode("utf-8")])
 
 
 def parse_every(every: Any) -> tuple[float, str]:
-    """The time between checkpoints: a count, and 's', 'step' or 'epoch'.
+    """Parse the time between checkpoints: a number, and its unit 's', 'step' or 'epoch'.
 
     Raises:
-        FileError: it is none.
+        FileError: it has another form.
 
     >>> parse_every("5 min"), parse_every("500 steps"), parse_every("1 epoch")
     ((300.0, 's'), (500.0, 'step'), (1.0, 'epoch'))
@@ -452,10 +452,10 @@ def parse_every(every: Any) -> tuple[float, str]:
 
 
 def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Check that settings are those of before.
+    """Check that settings are the same as before.
 
     Raises:
-        FileError: some differ, and how.
+        FileError: some differ; the message names them.
     """
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if names:
@@ -475,7 +475,7 @@ def _short(value: Any) -> str:
 
 
 def _row(epoch: Epoch, names: Sequence[str]) -> list[float]:
-    """An epoch as numbers; NaN for what it does not have."""
+    """An epoch as a row of numbers, NaN for missing ones."""
     figures: list[Any] = [*epoch[:_FIGURES], *(epoch.metrics.get(name) for name in names)]
     return [float("nan") if each is None else each for each in figures]
 
@@ -495,7 +495,7 @@ def _history(reader: Reader, data: bytearray, names: Any) -> list[Epoch]:
 
 
 def _epoch(row: Sequence[float], names: Sequence[str]) -> Epoch:
-    """An epoch from numbers; metrics that are NaN are left out where there was no validation."""
+    """An epoch from a row of numbers; without validation, metrics that are NaN are left out."""
     epoch, rows, loss, seconds, speed, judged = row[:_FIGURES]
     metrics = dict(zip(names, row[_FIGURES:], strict=True))
     if isnan(judged):

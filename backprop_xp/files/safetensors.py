@@ -1,9 +1,9 @@
-"""The safetensors format, written whole and read strictly.
+"""The safetensors format, written atomically and read strictly.
 
-A file is the length of its header (8 bytes, little-endian), the header (JSON: the dtype, shape and
-place of each tensor, and texts as metadata), and the bytes of the tensors, without gaps
+A file consists of the length of its header (8 bytes, little-endian), the header (JSON: the dtype, shape and
+offsets of each tensor, and strings as metadata), and the bytes of the tensors, without gaps
 (https://github.com/huggingface/safetensors). Ours end with a tensor `~sha256`, the SHA-256 of every byte
-before it. All that a header says is checked before any memory is taken for what it describes.
+before it. The whole header is checked before any memory is allocated for the tensors.
 """
 
 import json
@@ -26,13 +26,13 @@ SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
-_AXES = 32  # at most
+_AXES = 32  # of a tensor, at most
 _HASHED_AT_ONCE = 1 << 20
-_LONGEST_REASON = 300  # characters of what may be a file's own words
+_LONGEST_REASON = 300  # characters of a message, which may quote the file
 
 
 class Tensor(NamedTuple):
-    """The dtype and shape of a tensor, and its first and last byte after the header."""
+    """The dtype and shape of a tensor, and where its bytes begin and end, counted from the header's end."""
 
     dtype: str
     shape: Shape
@@ -41,13 +41,13 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says of itself.
+    """The header of a file.
 
     Attributes:
-        tensors: by name, in the order of their bytes.
-        metadata: texts by name.
-        text: the header itself, with its length in front.
-        size: bytes of all tensors.
+        tensors: the tensors by name, in the order of their bytes.
+        metadata: strings by name.
+        text: the bytes of the header, with its length in front.
+        size: the number of bytes of all tensors.
     """
 
     tensors: dict[str, Tensor]
@@ -60,12 +60,12 @@ def write(path: Path, tensors: Sequence[tuple[str, str, Shape, Any]], metadata: 
     """Write tensors and their hash, atomically.
 
     Args:
-        path: of the file.
-        tensors: name, dtype, shape and bytes (little-endian) of each, in the order of the file.
-        metadata: texts by name.
+        path: the path of the file.
+        tensors: the name, dtype, shape and bytes (little-endian) of each, in the order of the file.
+        metadata: strings by name.
 
     Raises:
-        FileError: a name twice, a header above 1 MiB, or as for `write_whole`.
+        FileError: two tensors have one name, the header exceeds 1 MiB, or as for `write_whole`.
     """
     table: dict[str, Any] = {"__metadata__": metadata}
     start = 0
@@ -85,7 +85,7 @@ def write(path: Path, tensors: Sequence[tuple[str, str, Shape, Any]], metadata: 
 
 
 def _hashed(chunks: Sequence[Any]) -> Iterator[Any]:
-    """Each of these, and their hash."""
+    """Each chunk, and at the end their hash."""
     found = sha256()
     for chunk in chunks:
         found.update(chunk)
@@ -94,11 +94,11 @@ def _hashed(chunks: Sequence[Any]) -> Iterator[Any]:
 
 
 class Reader:
-    """An open file whose header was read and found to be right.
+    """An open file whose header has been read and checked.
 
     Attributes:
-        path: of the file.
-        header: what it says of itself.
+        path: the path of the file.
+        header: its header.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -115,7 +115,7 @@ class Reader:
         self.header = self._parsed(text, size - 8 - length)
 
     def refuse(self, why: str) -> NoReturn:
-        """Raise the error that says why the file is not right."""
+        """Raise a `FileError` that says what is wrong with the file."""
         msg = f"{self.path} is damaged or no file of this kind: {why[:_LONGEST_REASON]}"
         raise FileError(msg)
 
@@ -159,7 +159,7 @@ class Reader:
         return Tensor(dtype, tuple(shape), *places)
 
     def read(self) -> bytearray:
-        """The bytes of all tensors but the hash, which is checked."""
+        """The bytes of all tensors, after checking the hash."""
         wanted = self._hash_place()
         data = bytearray(self.header.size)
         got, view = 0, memoryview(data)
@@ -176,7 +176,7 @@ class Reader:
             self.refuse("its bytes are not those that were written (SHA-256)")
 
     def verify(self) -> None:
-        """Check the hash, in little memory.
+        """Check the hash, reading 1 MiB at a time.
 
         Raises:
             FileError: the file was changed, or has no hash.
@@ -189,7 +189,7 @@ class Reader:
         self._check(found, memoryview(self._exactly(32)), 0)
 
     def bytes_of(self, name: str) -> bytes:
-        """The bytes of one tensor, read by themselves; b"" where there is none of this name."""
+        """The bytes of one tensor, not checked against the hash; b"" if there is none of this name."""
         place = self.header.tensors.get(name)
         if place is None:
             return b""
@@ -205,10 +205,10 @@ class Reader:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Reader]:
-    """A file whose header is right, to be read.
+    """Open a file for reading, and check its header.
 
     Raises:
-        FileError: there is no such file, it is not a regular one, or its header is not right.
+        FileError: there is no such file, it is not a regular one, or its header is wrong.
     """
     flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
     try:
@@ -231,11 +231,11 @@ def _not_read(path: Path, error: Exception) -> FileError:
 
 
 def parse_json(text: str) -> Any:
-    """JSON without NaN, infinity, or two entries of one name.
+    """Parse JSON; NaN, infinity and duplicate names are errors.
 
     Raises:
-        ValueError: it is not that.
-        RecursionError: it is too deep.
+        ValueError: the text is not such JSON.
+        RecursionError: it is nested too deeply.
 
     >>> parse_json('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}

@@ -1,10 +1,10 @@
-"""Nets, losses and rules as data: plain JSON in which every unit is named from an allow-list.
+"""Nets, losses and rules as data: plain JSON in which every class is named from an allow-list.
 
-A unit is {"unit": its name, and its settings}; a net, its nodes and the learner are written the same
-way. The names are those of this library's units, room and class ("layers.Dense"); a class of someone
-else's has its own name alone, and must be given when the file is read. No name is ever looked up anywhere
-else, and nothing is imported. Fractions, infinity, mappings and sets have forms of their own; numbers
-come back as they were.
+A unit (a layer, activation, loss, schedule or update rule) is {"unit": name, setting: value, …}; a net, its
+nodes and the learner are written in the same way. The name of one of this library's classes is its module
+and class ("layers.Dense"). A class of your own is written by its class name alone, and must be given when
+the file is read. Names are not looked up anywhere else, and nothing is imported. Fractions, infinity,
+mappings and sets are written as objects with one entry; all numbers are restored exactly.
 """
 
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ from ..learner import Learner
 from ..net import Net, Node
 from .safetensors import parse_json
 
-ROOMS = (activations, layers, losses, schedules, updates)  # whose classes are what a file may name
+ROOMS = (activations, layers, losses, schedules, updates)  # a file may name the classes of these modules
 _STRUCTURE = (Learner, Net, Node)
-_DEEPEST = 32  # units within units
-_ENTRIES = 256  # of a mapping, at most
-_LETTERS = 256  # of a name in it
-_DIGITS = 1000  # of a number
+_DEEPEST = 32  # levels of units within units, at most
+_ENTRIES = 256  # entries of a mapping, at most
+_LETTERS = 256  # letters of a name in it, at most
+_DIGITS = 1000  # digits of a numerator or denominator, at most
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 
 @cache
 def library_units() -> dict[str, type]:
-    """The classes of this library that a file may name: those of its rooms that are made from settings.
+    """The classes of this library that a file may name: the dataclasses in the modules of `ROOMS`.
 
     >>> library_units()["layers.Dense"]
     <class 'backprop_xp.layers.dense.Dense'>
@@ -48,7 +48,7 @@ def library_units() -> dict[str, type]:
 
 
 def _is_unit(value: Any, room: str) -> bool:
-    """Whether something in a room is a class of that room which is made from settings."""
+    """Whether an attribute of a module is a concrete dataclass that is defined in that module."""
     own = isinstance(value, type) and value.__module__.startswith(room)
     return own and is_dataclass(value) and not isabstract(value)
 
@@ -62,8 +62,8 @@ def encode(value: Any) -> Any:
     """A learner, or a part of one, as data for JSON.
 
     Raises:
-        BackpropError: it cannot be written so that it comes back: a function, a class that is not told
-            by its settings.
+        FileError: it cannot be written so that it can be read again, such as a function, or an object that
+            is not described by its settings.
 
     >>> from backprop_xp import Dense, tanh
     >>> encode(Dense(3, tanh))
@@ -85,15 +85,15 @@ def encode(value: Any) -> Any:
 
 
 def decode(data: Any, known: Mapping[str, type] | None = None) -> Any:
-    """What `encode` wrote.
+    """The object that `encode` wrote as data.
 
     Args:
-        data: from JSON.
-        known: classes of one's own, by name.
+        data: the data, from JSON.
+        known: classes of your own, by name.
 
     Raises:
-        FileError: the data are not of this form, name a class that is not known, or have settings that
-            it refuses.
+        FileError: the data have another form, name a class that is not known, or settings that it refuses.
+        BackpropError: `known` is not a mapping of new names to classes.
     """
     for name, each in (known or {}).items():
         if not isinstance(each, type) or name in library_units():
@@ -204,7 +204,7 @@ def _unit(data: Mapping[str, Any], known: Mapping[str, type], depth: int) -> Any
     settings = {key: _decoded(each, known, depth + 1) for key, each in data.items() if key != "unit"}
     try:
         return kind(**settings)
-    except Exception as error:  # whatever settings that nobody checked lead to
+    except Exception as error:  # the settings in the file may be anything, and so may the error
         msg = f"the settings of {name} cannot be used: {str(error)[:200] or type(error).__name__}"
         raise FileError(msg) from error
 
@@ -235,10 +235,10 @@ _FORMS: dict[str, Any] = {"fraction": _fraction, "float": _float, "map": _map, "
 
 
 def parse_unit_json(text: str) -> Any:
-    """The data in a text.
+    """The data in a text of JSON; see `parse_json`.
 
     Raises:
-        FileError: it is no JSON of the strict kind.
+        FileError: the text is not such JSON.
     """
     try:
         return parse_json(text)

@@ -1,4 +1,4 @@
-"""What the two estimators share: `fit` is a thin layer over `bp.fit`."""
+"""The base class of the two estimators: `fit` is a thin layer over `bp.fit`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ class Backprop(
     BaseEstimator,  # type: ignore[misc]
     ABC,
 ):
-    """The base of the estimators; see `BackpropRegressor` for the settings."""
+    """The base class of the estimators; see `BackpropRegressor` for the settings."""
 
     learner_: Learner
     weights_: Array
@@ -207,7 +207,7 @@ class Backprop(
 
         Args:
             X: the inputs.
-            reset: whether the categories are learned from X; otherwise X must have the columns of `fit`.
+            reset: whether the categories are taken from X; otherwise X must have the columns of `fit`.
         """
         if reset:
             frame = frame_of(X)
@@ -370,7 +370,7 @@ class Backprop(
         return found[0] if len(found) == 1 else HOST.concat(found)
 
     def transform(self, X: Any) -> Array:
-        """The outputs of the last hidden layer, shape (rows, units): the features that the net has learned.
+        """The outputs of the last hidden layer, shape (rows, units): the features that the net has learnt.
 
         Args:
             X: inputs, shape (rows, features).
@@ -436,7 +436,7 @@ class Backprop(
     def to_onnx(self, *, opset: int = 17) -> Any:
         """The predictions of the net as an `onnx.ModelProto`; `onnx.save(model, path)` writes it.
 
-        The model takes the columns of X as they are: if the estimator standardises, the model does too. With
+        The model takes the columns of X as they are: if the estimator standardizes, the model does too. With
         categories, it has an input "numbers" for the other columns, and inputs "category1", … for the codes.
         The code of a category is its position in `categories_`; a missing or unknown one has the number of
         categories as its code. The output is that of `bp.to_onnx`; a net with one output unit for two classes

@@ -303,7 +303,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             return yes
         if o.shape[1] == 1:
             return xp.concat([-softplus(o, xp=xp), yes], axis=1)
-        return log_softmax(yes, xp=xp)  # each p_k / Σ_j p_j, p_k that of class k against all others
+        return log_softmax(yes, xp=xp)  # one-vs-rest: ln (p_k / Σ_j p_j)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

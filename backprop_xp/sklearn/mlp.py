@@ -21,9 +21,9 @@ RULES = {"adam": "adam", "sgd": "momentum", "lbfgs": "adam"}
 def from_sklearn(mlp: Any) -> Any:
     """Convert a fitted `MLPClassifier` or `MLPRegressor` to an estimator of this library, weights included.
 
-    It makes the same predictions, and can be inspected, explained, saved and trained further. The moments of
-    its update rule begin at 0; the solver 'sgd' becomes momentum, and 'lbfgs' Adam. The penalty `alpha` and
-    the schedule of the learning rate are not taken over.
+    It makes the same predictions, and can be explained, saved, and trained further with `warm_start` or
+    `partial_fit`. The moments of its update rule begin at 0; the solver 'sgd' becomes momentum, and 'lbfgs'
+    Adam. The penalty `alpha` and the schedule of the learning rate are not taken over.
 
     Args:
         mlp: the fitted MLP.
@@ -92,7 +92,7 @@ def to_sklearn(estimator: Backprop) -> Any:
         An `MLPClassifier` or `MLPRegressor`.
 
     Raises:
-        BackpropError: an MLP of scikit-learn cannot have these layers, activations, standardisation or loss.
+        BackpropError: an MLP of scikit-learn cannot have these layers, activations, standardization or loss.
         NotFittedError: it is not fitted.
     """
     check_is_fitted(estimator)
@@ -102,7 +102,7 @@ def to_sklearn(estimator: Backprop) -> Any:
     if len(chosen) > 1 or not chosen <= set(known) or hasattr(estimator, "mean_"):
         msg = (
             f"an MLP of scikit-learn has one activation for all hidden layers, one of {listed(ACTIVATIONS)}, "
-            "and does not standardise: this net has others"
+            "and does not standardize: this net has others"
         )
         raise BackpropError(msg)
     classifier = isinstance(estimator, BackpropClassifier)

@@ -19,7 +19,7 @@ class Table(NamedTuple):
     Attributes:
         numbers: an array, or a SciPy sparse matrix in CSR format; shape (rows, columns).
         codes: for each text column the codes of its categories, shape (rows, 1).
-        scale: the mean and the standard deviation of each column, if `numbers` is still to be standardised.
+        scale: the mean and the standard deviation of each column, if `numbers` is still to be standardized.
     """
 
     numbers: Any
@@ -43,7 +43,7 @@ class Table(NamedTuple):
 
     @property
     def x(self) -> Any:
-        """The input of the net, standardised: an array, or a dict of arrays if the net has several inputs."""
+        """The input of the net, standardized: an array, or a dict of arrays if the net has several inputs."""
         numbers = self.numbers.toarray() if self.is_sparse else self.numbers
         if self.scale is not None:
             numbers = (numbers - self.scale[0]) / self.scale[1]
@@ -75,7 +75,7 @@ class Table(NamedTuple):
 
 
 class ScaledSparse(Sparse):
-    """Sparse rows that are standardised when they are made dense."""
+    """Sparse rows that are standardized when they are made dense."""
 
     def __init__(self, x: Any, t: Any, *, scale: tuple[Array, Array] | None, **settings: Any) -> None:
         self._scale = scale

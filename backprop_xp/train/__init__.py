@@ -1,6 +1,6 @@
-"""Training: epochs over a source of data, one sample at a time, evaluation, what watches it, and progress.
+"""Training in epochs or one sample at a time, evaluation, early stopping, callbacks and progress.
 
-Metrics are in the module `metrics`, which is `bp.metrics` too.
+Metrics are in the module `metrics`, which is also `bp.metrics`.
 """
 
 from . import metrics as metrics

@@ -1,9 +1,9 @@
-"""Which rows each step learns from: a function of (seed, step), so that a stopped run can go on.
+"""Which rows each step learns from: a function of (seed, step), so that a stopped run can be resumed.
 
-The rows of a source that does not lie in memory come in windows, each made of many small blocks at
-random places, so that a file that is sorted by label is mixed all the same; the rows of a window come
-in a random order, those of each shard of a batch from a part of the window of their own. The order of an
-epoch follows from the seed and the step at which it begins.
+The rows of a source that is not in memory come in windows, each made of many small blocks at random
+places, so that even a file sorted by label is mixed. The rows of a window come in a random order; each
+shard of a batch has its own part of the window to take its rows from. The order of an epoch is determined
+by the seed and the step at which it begins.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,10 +17,10 @@ from ..arrays import Array
 from ..step import cuts
 from ..workers import owned
 
-ORDER = 2  # the version of these orders: another one resumes no run
+ORDER = 2  # the version of these orders: a run made with another version cannot be resumed
 _SHUFFLE = 1 << 24  # the stream of random bits; 0 and 1 << 16 onwards are the learner's
 LARGEST_ORDER = 1 << 16  # rows whose order is computed in one call
-_EPOCHS = 64  # at most whose orders are made in one call
+_EPOCHS = 64  # whose orders are computed in one call, at most
 
 
 Piece = tuple[int, int, int]
@@ -32,7 +32,7 @@ class Window(NamedTuple):
     Attributes:
         blocks: ranges (start, stop) of the source, in the order in which they are read.
         n: rows in all of them.
-        key: of their order, words of shape (1, 1).
+        key: the random key of their order, two words of shape (1, 1).
         skip: batches done already.
     """
 
@@ -43,10 +43,10 @@ class Window(NamedTuple):
 
 
 def window_and_block(n: int, size: int, window: int, block: int) -> tuple[int, int]:
-    """Rows of a window and of its blocks, such that one batch an epoch at most is short.
+    """Rows of a window and of its blocks, such that at most one batch of an epoch is short.
 
-    Windows are whole batches and whole blocks. Where these do not go together within three quarters
-    of the window asked for, blocks are made smaller.
+    A window is a whole number of batches and of blocks. Where no such window has at least three quarters
+    of the rows asked for, blocks are made smaller.
 
     Args:
         n: rows of the source.
@@ -77,8 +77,8 @@ class Batches:
         size: rows of a batch.
         window: rows of a window, whole batches and whole blocks; n for one window.
         block: rows of a block.
-        seed: of the run.
-        shuffle: else rows come in their own order.
+        seed: the seed of the run.
+        shuffle: whether rows come in random order; otherwise in the source's.
         forwards: windows are neighbouring rows in their own order, as a stream is read; only the rows of
             each are shuffled.
         shards: parts of a batch, each of which takes its rows from a part of a window of its own, so that
@@ -97,7 +97,7 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch, the short one among them."""
+        """Batches in an epoch, including the short one."""
         return -(-self.n // self.size)
 
     @property
@@ -151,7 +151,7 @@ class Batches:
         return sum(window.n - window.skip * self.size for window in windows)
 
     def epochs(self, begin: int, count: int) -> Array:
-        """The orders of epochs in one window, from the one that begins at step `begin` on: (count, n)."""
+        """The orders of `count` epochs of one window, the first beginning at step `begin`: (count, n)."""
         begins = [begin + k * self.steps for k in range(count)]
         if any(each not in self._orders for each in begins):
             ahead = max(count, min(_EPOCHS, LARGEST_ORDER // self.n))
@@ -166,8 +166,8 @@ class Batches:
 
         Args:
             window: from `windows`.
-            length: how many steps are wanted next, at most: while that is one number, full batches come in
-                chunks of one length, and what is left over one by one, so that few lengths are compiled.
+            length: returns how many steps are wanted next, at most. While that does not change, full batches
+                come in chunks of one length and the rest one by one, so that few lengths are compiled.
         """
         full = window.n // self.size
         steps = 1 << max(1, LARGEST_ORDER // self.size).bit_length() - 1
@@ -201,12 +201,12 @@ class Batches:
         return _host().concatenate(found, axis=1)
 
     def pieces(self, window: Window, own: tuple[int, int] | None = None) -> tuple[Piece, ...]:
-        """What is to be read of a window: (where it comes to lie in it, start and stop in the source).
+        """The pieces to read for a window: (place in the window, start and stop in the source).
 
         Args:
             window: from `windows`.
-            own: the number of a worker and how many there are, for the rows of this one's shards alone;
-                the short last batch is everyone's. Only for batches that are `by_shard`.
+            own: the rank of a worker and the number of workers, to read only the rows of its shards and
+                the short last batch; only for batches that are `by_shard`. None for all rows.
 
         >>> batches = Batches(20, 4, 8, 4, seed=0, shuffle=True, shards=2)
         >>> window = Window(((0, 4), (12, 16)), 8, (0, 0), 0)
@@ -239,7 +239,7 @@ def _host() -> Any:
 
 
 def _merged(blocks: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Ranges in order of place, neighbours joined: what is read is the same, and read forwards."""
+    """The ranges sorted, with adjacent ones joined, so that a file is read forwards."""
     found: list[tuple[int, int]] = []
     for start, stop in sorted(blocks):
         if found and found[-1][1] == start:

@@ -1,4 +1,4 @@
-"""How many steps are made between two reads of the losses."""
+"""How many steps are passed to the backend at once, and how many lie between two reads of the losses."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,16 @@ _SECONDS = 0.2
 class ChunkLength:
     """Steps in a chunk and between two reads, chosen so that losses are read about five times a second.
 
-    The length of a chunk is a power of two at most: a window is cut into chunks of one length. It changes
-    only if it is wrong by a factor of four, since each new length may be compiled anew. The first read
-    after a change is ignored, as its time may include the compilation.
+    The length is a power of two, and changes only if it is wrong by a factor of four, since each new
+    length may have to be compiled. The first read after a change is ignored, as its time may include
+    the compilation.
+
+    Attributes:
+        length: steps in a chunk, at most.
+        between: steps between two reads, at least.
+        step: the step of the last read.
+        second: the time of the last read.
+        fresh: whether the next read is ignored.
 
     >>> chunk = ChunkLength()
     >>> chunk.due(1), chunk.length
@@ -30,11 +37,11 @@ class ChunkLength:
     fresh: bool = True
 
     def due(self, step: int) -> bool:
-        """Whether it is time to read, after so many steps."""
+        """Whether to read the losses now, after `step` steps in all."""
         return step - self.step >= self.between
 
     def read(self, step: int, second: float) -> None:
-        """Record that all steps up to `step` were done at this time in seconds; adapt the length."""
+        """Note that the losses of all steps up to `step` were read at this time; adapt the length."""
         made, spent = step - self.step, max(second - self.second, 1e-9)
         self.step, self.second = step, second
         if self.fresh or not made:

@@ -20,7 +20,7 @@ _PREDICTIONS = 1 << 22  # numbers that are predicted in one call, at most
 
 
 def check_source(source: Any) -> None:
-    """Check that a source of data has rows, and says how many; the rows themselves are checked when read."""
+    """Check that a source has a method `rows` and attributes n, window; rows are checked when read."""
     named = "a source of data must be one such as bp.data.Stored(x, t)"
     if isinstance(source, type) or not callable(getattr(source, "rows", None)):
         msg = f"{named}, got {source.__name__ if isinstance(source, type) else type(source).__name__}"
@@ -33,7 +33,7 @@ def check_source(source: Any) -> None:
 
 
 def read_rows(source: Any, start: int, stop: int) -> tuple[Any, ...]:
-    """Rows of a source, as many as asked for: one that returned others would be trained on the wrong ones."""
+    """Rows of a source; an error if it returns more or fewer than asked for."""
     rows = source.rows(start, stop)
     one = isinstance(rows, (tuple, list))
     counts = [a.shape[0] for a in leaves(rows) if a.ndim] if one else []
@@ -53,7 +53,7 @@ def evaluate(
     batch_size: int = 1024,
     compiled: Compiled | None = None,
 ) -> float:
-    """The mean loss on the rows of a source, Σ v E / Σ v with their weights v (or 1); nothing is updated.
+    """The mean loss on the rows of a source, Σ v E / Σ v with row weights v (or 1); nothing is updated.
 
     Args:
         learner: the net and its loss.
@@ -61,7 +61,7 @@ def evaluate(
         s: the state.
         source: the data.
         batch_size: rows at a time.
-        compiled: what `learner.compile_evaluate(w)` returned, to be used again.
+        compiled: the result of `learner.compile_evaluate(w)`, to reuse it; None compiles here.
 
     Raises:
         BackpropError: data that do not fit the learner.
@@ -87,17 +87,17 @@ def measure(
     batch_size: int = 1024,
     compiled: Compiled | None = None,
 ) -> dict[str, Any]:
-    """Metrics on the rows of a source, and their mean loss as "loss"; memory stays bounded.
+    """Metrics on the rows of a source, and the mean loss as "loss"; rows are read window by window.
 
     Args:
         learner: the net and its loss.
         w: the weights.
         s: the state.
         source: the data.
-        metrics: of `bp.metrics`, by a name of your own.
+        metrics: metrics of `bp.metrics`, by names of your own.
         batch_size: rows at a time.
-        compiled: what `learner.compile_evaluate(w, predictions=True)` returned, to be used again; without
-            metrics `predictions=False`.
+        compiled: the result of `learner.compile_evaluate(w, predictions=True)`, to reuse it; without
+            metrics, with `predictions=False`. None compiles here.
 
     Raises:
         BackpropError: data or metrics that do not fit the learner.
@@ -137,17 +137,17 @@ def measure(
                 for name, own in _sums(learner, metrics, batch, found[-1], index).items():
                     there = sums.get(name)
                     sums[name] = tuple(map(add, there, own)) if there else own
-            del batch  # which makes room for the next
+            del batch  # to free it before the next is read
     totals = host.asarray(losses).sum(axis=0)
     values = {name: metric.value(*sums[name], xp=host) for name, metric in metrics.items()}
     return {"loss": float(totals[0] / (totals[1] if weighted else source.n)), **values}
 
 
 def check_metrics(learner: Learner, metrics: Any) -> None:
-    """Check that metrics are some, by name, and fit a learner.
+    """Check that metrics are a mapping of names to metrics that fit a learner.
 
     Raises:
-        BackpropError: they do not.
+        BackpropError: they are not.
     """
     if not isinstance(metrics, Mapping):
         msg = f"metrics must be given by name, as in {{'accuracy': bp.metrics.accuracy}}; got {metrics!r}"
@@ -155,7 +155,7 @@ def check_metrics(learner: Learner, metrics: Any) -> None:
     for name, metric in metrics.items():
         if not isinstance(name, str) or name == "loss" or not isinstance(metric, Metric):
             msg = (
-                "a metric is one such as bp.metrics.accuracy, by a name that is text and not 'loss'; "
+                "metrics must be such as bp.metrics.accuracy, with names that are text and not 'loss'; "
                 f"got {name!r}: {metric!r}"
             )
             raise BackpropError(msg)
@@ -163,7 +163,7 @@ def check_metrics(learner: Learner, metrics: Any) -> None:
 
 
 def _parts(n: int, size: int, output: tuple[int, ...]) -> Iterator[Any]:
-    """The rows of each batch, of as many at once as leave room for their predictions."""
+    """Indices (batches, size) for the scans: as many batches in each as leave room for their predictions."""
     host, full = backends.get("numpy").xp, n // size * size
     steps = max(1, _PREDICTIONS // (size * prod(output))) if output else n
     index = host.arange(full).reshape(-1, size)
@@ -176,7 +176,7 @@ def _parts(n: int, size: int, output: tuple[int, ...]) -> Iterator[Any]:
 def _sums(
     learner: Learner, metrics: Mapping[str, Metric], batch: tuple[Any, ...], p: Array, index: Array
 ) -> dict[str, tuple[Any, ...]]:
-    """The sums of each metric over the rows in an index, which are neighbours."""
+    """The sums of each metric over the rows in an index, which are consecutive."""
     if not metrics:
         return {}
     host, rows = backends.get("numpy").xp, slice(int(index[0, 0]), int(index[-1, -1]) + 1)

@@ -32,7 +32,7 @@ from .watching import (
     validation,
 )
 
-_BLOCK = 1024  # rows that are read together, unless a source knows better
+_BLOCK = 1024  # rows read together, for a source without an attribute `block`
 
 
 class Fitted(NamedTuple):
@@ -72,21 +72,21 @@ def epochs(
         s: the state that belongs to them.
         source: the data.
         epochs: how many, counted from the step `began`.
-        batch_size: rows of a step.
-        shuffle: a new random order in every epoch.
-        show: is called with a `Report` about five times a second, and stops the training by returning
-            False.
-        step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
-        each: yield after each epoch; else several short epochs may come in one record, which is faster.
-        validate: further data, whose mean loss is recorded after each epoch; or a `Validate`.
+        batch_size: rows in each step.
+        shuffle: whether to draw a new random order in every epoch.
+        show: a function, called with a `Report` about five times a second; it stops the training by
+            returning False.
+        step: the result of `learner.compile(w)`, to reuse it; None compiles the step here.
+        each: yield after each epoch. If False, several short epochs may share a record, which is faster.
+        validate: held-out data, whose mean loss is recorded after each epoch; or a `Validate`.
         began: to resume a training, the value of s.step when it began.
 
     Raises:
         BackpropError: data that do not fit the learner, settings out of range.
         Diverged: a loss or a weight is not finite.
-        KeyboardInterrupt: after Ctrl-C, when the steps under way are done; its attributes w and s hold
-            the weights and the state. After a second Ctrl-C at once, with those from the beginning of
-            the epoch.
+        KeyboardInterrupt: after Ctrl-C, once the steps in progress are done; its attributes w and s hold
+            the weights and the state. A second Ctrl-C raises it at once, with w and s from the beginning
+            of the epoch.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -124,7 +124,7 @@ def _loop(
     run: Run | None = None,
     workers: Exchange | None = None,
 ) -> tuple[Loop, Resumed]:
-    """The loop of a training, and where it begins; everything that it is given is checked."""
+    """Check all arguments; return the training loop, and the point from which it resumes."""
     epochs = check_count(epochs, "the number of epochs")
     batch_size = check_count(batch_size, "the batch size")
     check_source(source)
@@ -177,7 +177,7 @@ def _loop(
 
 
 def _agreed(workers: Exchange, learner: Learner, resumed: Resumed, settings: dict[str, Any]) -> Resumed:
-    """Where worker 0 goes on, which no other worker knows.
+    """The point from which worker 0 resumes, made known to every worker.
 
     Raises:
         BackpropError: a worker was started with other settings.
@@ -188,14 +188,14 @@ def _agreed(workers: Exchange, learner: Learner, resumed: Resumed, settings: dic
         names = [name for name in told if other[name] != each[0][0][name]]
         if names:
             how = "; ".join(f"{name} is {other[name]!r}, not {each[0][0][name]!r}" for name in names)
-            msg = f"worker {k} was started with other settings than worker 0: {how}"
+            msg = f"worker {k} was started with other settings than worker 0: {how}; give all the same"
             raise BackpropError(msg)
     _, began, history, partial = each[0]
     return Resumed(began, tuple(Epoch(*row) for row in history), partial and Partial(*partial))
 
 
 def _settings(learner: Learner, source: Any, batches: Batches, workers: Exchange | None) -> dict[str, Any]:
-    """All that the rows of each step follow from, and the shards in which they are added up."""
+    """Everything that determines the rows of each step, and the shards over which gradients are summed."""
     kinds = {"by_shard": batches.by_shard, "on_devices": isinstance(workers, Devices)}
     return {
         "rows": batches.n,
@@ -231,49 +231,50 @@ def fit(
 ) -> Fitted:
     """Train on every row of a source, `epochs` times; the given w and s are not changed.
 
-    The rows of a step are determined by (s.seed, s.step) alone. To resume a stopped run, call fit with
-    the w and s it returned, the same settings, and `began`: the result is the same, bit for bit, as
-    without the stop. Without `began`, fit trains for `epochs` more epochs. The short last batch of an
-    epoch is used too. Each epoch begins with a copy of w and s, which `Diverged` returns; so do several
-    short epochs that are passed to the backend in one call.
+    The rows of a step are determined by (s.seed, s.step) alone. To resume a stopped training, call fit
+    with the w and s it returned, the same settings, and `began`: the result is the same, bit for bit, as
+    without the stop. Without `began`, fit trains for `epochs` more epochs. The last batch of an epoch is
+    used even if it is short. w and s are copied before each epoch (or before several short epochs that
+    are passed to the backend in one call), and `Diverged` holds these copies.
 
     Args:
         learner: the net, its loss and its update rule.
         w: weights, from `learner.init` or an earlier training.
         s: the state that belongs to them.
         source: the data, such as `bp.data.Stored(x, t)` or `bp.data.Teacher(0, 10_000, features=8)`. If
-            its rows are NumPy arrays and w is not, they are sent to the device of w: with CuPy
-            streamed while steps run, with JAX and Torch one window at a time.
+            its rows are NumPy arrays and w is not, they are sent to the device of w: streamed while steps
+            run with CuPy, one window at a time with JAX and Torch.
         epochs: how many, counted from the step `began`.
-        batch_size: rows of a step.
-        shuffle: a new random order in every epoch: of the source's windows, and of the rows in each.
+        batch_size: rows in each step.
+        shuffle: whether to draw a new random order in every epoch: of the source's blocks of rows, and of
+            the rows within each window.
         progress: 'auto' shows it on standard error; a function is called with a `Report` about five
             times a second, and stops the training by returning False; None shows nothing.
-        validate: further data, whose mean loss is recorded after each epoch; or a `bp.train.Validate`, which
-            has metrics too.
-        step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
+        validate: held-out data, whose mean loss is recorded after each epoch; or a `bp.train.Validate`,
+            which can add metrics.
+        step: the result of `learner.compile(w)`, to reuse it; None compiles the step here.
         began: to resume a training, the value of s.step when it began: 0 if that was directly after
             `learner.init`. None: the training begins now.
-        run: a `bp.RunDir`, which keeps checkpoints. It knows when its training began, also that of an
-            earlier process: `epochs` is how many there are in all.
-        stop: a `bp.train.EarlyStop`: w and s of the best epoch are returned. A run keeps what it knows.
+        run: a `bp.RunDir`, which keeps checkpoints. It also keeps the step at which the training began, so
+            that a later process resumes it: `epochs` then counts all epochs of the run.
+        stop: a `bp.train.EarlyStop`: w and s of the best epoch are returned. A run saves its state.
         callbacks: functions that are called after each epoch with a `bp.train.Record`; one that returns
             False stops the training.
         workers: `bp.workers.mpi()`, where a launcher started this program several times: each worker
             computes its shards of every batch, and all get the same w and s, with the same bits for any
-            number of workers. All give the same settings; w and s are worker 0's. Progress is shown by
-            worker 0, and a run is `bp.RunDir(path, workers=workers)`, which it alone reads and writes.
-            None: this process alone.
+            number of workers. All must be given the same settings; w and s are worker 0's. Progress is
+            shown by worker 0, and a run is `bp.RunDir(path, workers=workers)`, which it alone reads and
+            writes. Or `bp.workers.devices()`, for several JAX devices. None: this process alone.
 
     Returns:
-        The new w and s, and the loss and time of each epoch; with a run those of earlier processes too.
+        The new w and s, and the figures of each epoch; with a run, also those of earlier processes.
 
     Raises:
         BackpropError: data that do not fit the learner, settings out of range.
         Diverged: a loss or a weight is not finite; the error holds w and s from the beginning of the
             epoch.
-        KeyboardInterrupt: after Ctrl-C; its attributes w and s are those to go on from, as for `epochs`.
-            With a run also after the signals TERM and USR1; what was done is saved then.
+        KeyboardInterrupt: after Ctrl-C; its attributes w and s are those to resume from, as for `epochs`.
+            With a run, also after the signals TERM and USR1; the run has then saved a checkpoint.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)), bp.half_squared_error, bp.GradientDescent(0.1))
@@ -325,7 +326,7 @@ def fit(
 
 
 def _go_on(early: Stopping, run: Run, loop: Loop) -> None:
-    """What an earlier process of a run knew of early stopping; a training that it ended does not go on."""
+    """Restore early stopping from the notes of a run; a training that it has ended does not continue."""
     note = run.notes.get(NOTE)
     note = note if loop.workers is None else loop.workers.gather(note)[0]
     if note is None:
@@ -339,14 +340,14 @@ def _go_on(early: Stopping, run: Run, loop: Loop) -> None:
         early.kept = loop.learner.snapshot(*best)
     else:
         warnings.warn(
-            f"the best weights so far, of epoch {early.epoch}, are not in the run's folder any more: unless "
-            "there are better ones, those of the last epoch are returned",
+            f"the best weights so far, of epoch {early.epoch}, are no longer in the run's folder: unless a "
+            "later epoch is better, those of the last epoch are returned",
             stacklevel=3,
         )
 
 
 def _watch(record: Record, loop: Loop, early: Stopping | None, calls: Sequence[Callback]) -> bool | None:
-    """Let early stopping and callbacks look at an epoch that has ended; whether it is the best, if known."""
+    """Show a finished epoch to early stopping and callbacks; whether it is the best, None if not known."""
     validated = loop.judge is None or record.validation is not None
     best = None if early is None else validated and early.see(loop.learner, record, loop.at)
     if early is not None:
@@ -359,7 +360,7 @@ def _watch(record: Record, loop: Loop, early: Stopping | None, calls: Sequence[C
 
 @contextmanager
 def _having_best(early: Stopping | None) -> Iterator[None]:
-    """An error that ends the training has the best weights and their state as its attribute `best`."""
+    """Give an error that ends the training the best weights and their state, as its attribute `best`."""
     try:
         yield
     except (Diverged, KeyboardInterrupt) as error:
@@ -369,9 +370,9 @@ def _having_best(early: Stopping | None) -> Iterator[None]:
 
 
 def _keep(run: Run, loop: Loop, epoch: Epoch, noted: Sequence[int], best: bool | None) -> None:
-    """Tell a run of an epoch, and save it where that is due; always at the end."""
+    """Record an epoch in a run; save a checkpoint if one is due, and at the end of the training."""
     w, s, step = loop.w, loop.s, loop.at
-    if not loop.at_end:  # as progress= said
+    if not loop.at_end:  # progress= stopped the training within the epoch
         run.save(w, s, loop.done())
         return
     best, last = run.record(epoch, step, best=best), step == loop.began + loop.epochs * loop.batches.steps
@@ -385,7 +386,7 @@ def _keep(run: Run, loop: Loop, epoch: Epoch, noted: Sequence[int], best: bool |
 
 @contextmanager
 def _carrying(state: Callable[[], tuple[Array, State]]) -> Iterator[None]:
-    """A Ctrl-C between two epochs has the w and s of the last one, too."""
+    """Give a Ctrl-C between two epochs the w and s of the last one."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -405,13 +406,13 @@ def _check_settings(shuffle: Any, step: Any) -> None:
 
 def _check_workers(workers: Any, step: Any, run: Any) -> None:
     if isinstance(workers, type) or not callable(getattr(workers, "broadcast", None)):
-        msg = f"workers must be such as bp.workers.mpi(), {got_instead(workers)}"
+        msg = f"workers must be what bp.workers.mpi() or bp.workers.devices() made, {got_instead(workers)}"
         raise BackpropError(msg)
     if step is not None:
-        msg = "step= is compiled for one process alone: leave it out where there are workers"
+        msg = "step= is compiled for one process alone: leave it out when workers= is given"
         raise BackpropError(msg)
     if run is not None and workers.size > 1 and getattr(run, "workers", None) is not workers:
-        msg = "a run that workers share must know them: write bp.RunDir(path, workers=workers)"
+        msg = "a run that workers share must be made with them: write bp.RunDir(path, workers=workers)"
         raise BackpropError(msg)
 
 
@@ -419,7 +420,7 @@ def _check_start(learner: Any, w: Array, s: Any) -> None:
     if not isinstance(learner, Learner):
         msg = f"the learner must be a bp.Learner, got a {type(learner).__name__}"
         raise BackpropError(msg)
-    learner.weights(w)  # which checks that they are there
+    learner.weights(w)  # raises if they are not this learner's
     check_state(s, State, learner.pure.moments)
 
 
@@ -436,7 +437,7 @@ def per_sample(
         s: the state.
         batch: inputs, shape (samples, features); targets, shape (samples, units), or integer labels
             (samples,); and optionally weights, shape (samples,).
-        step: what `learner.compile(w)` returned, to be used again; else the step is compiled here.
+        step: the result of `learner.compile(w)`, to reuse it; None compiles the step here.
 
     Returns:
         The new w and s, and the loss of each sample before its update, shape (samples,).

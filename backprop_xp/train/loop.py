@@ -33,7 +33,7 @@ from .shared import SharedStep
 
 Wanted = tuple[int, tuple[Piece, ...]]
 
-_DECAY, _RECENT = 0.98, 1000  # of the smoothed loss: about the mean of 50 steps, of which 1,000 count
+_DECAY, _RECENT = 0.98, 1000  # of the smoothed loss: about 50 steps' mean; of a read, 1,000 steps count
 
 
 class Epoch(NamedTuple):
@@ -41,14 +41,14 @@ class Epoch(NamedTuple):
 
     Attributes:
         epoch: its number, from 1.
-        rows: the rows trained on; fewer than the source has if the epoch began before this call, or
-            was stopped.
+        rows: the number of rows trained on; fewer than the source has if the epoch began before this
+            call, or was stopped.
         loss: the mean loss of these rows, each computed before the update it led to.
         seconds: wall-clock time; epochs that were passed to the backend in one call share it evenly.
         rows_per_second: rows / seconds.
         validation: the mean loss of the validation rows after this epoch, None where they were not
             evaluated.
-        metrics: of the validation rows, by name.
+        metrics: those of the validation rows, by name.
     """
 
     epoch: int
@@ -65,7 +65,7 @@ class Trained(NamedTuple):
 
     Attributes:
         w: the weights, valid until the next record; keep copies with `learner.snapshot`.
-        s: the state, valid as long.
+        s: the state, likewise.
         epochs: the figures of the epochs since the last record, the newest last.
     """
 
@@ -89,12 +89,12 @@ class Partial(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """Where a run goes on.
+    """The point from which a run resumes.
 
     Attributes:
         began: the step at which its first epoch began.
         history: the epochs that are done.
-        partial: of the epoch under way, None at the beginning of one.
+        partial: what is done of the epoch in progress, None at the beginning of one.
     """
 
     began: int
@@ -103,36 +103,36 @@ class Resumed(NamedTuple):
 
 
 class Run(Protocol):
-    """What keeps the checkpoints of a training, such as `bp.RunDir`.
+    """The protocol of what keeps the checkpoints of a training, such as `bp.RunDir`.
 
     Attributes:
         longest: steps that are passed to the backend at once, at most.
-        notes: what else is kept with each checkpoint.
+        notes: further values that are saved with each checkpoint, by name.
     """
 
     longest: int
     notes: dict[str, Any]
 
     def begin(self, learner: Learner, w: Array, s: State, settings: Mapping[str, Any]) -> Resumed:
-        """The training begins, or goes on; `settings` are all that the order of rows follows from."""
+        """Begin or resume a training; `settings` are all that determine the order of its rows."""
 
     def due(self, step: int, *, epoch: int | None = None) -> bool:
-        """Whether it is time for a checkpoint: within an epoch, or at the end of one."""
+        """Whether a checkpoint is due: at the end of this epoch, or (None) within one."""
 
     def record(self, epoch: Epoch, step: int, *, best: bool | None = None) -> bool:
-        """An epoch has ended after this step; whether it is the best so far, and to be saved.
+        """Record an epoch that ended after this step; return whether it is the best so far, to be saved.
 
-        `best` tells that, where it is known; else the validation loss does.
+        `best` says so if the caller knows; if it is None, the validation loss decides.
         """
 
     def best(self, learner: Learner, *, like: Array) -> tuple[Array, State] | None:
-        """The weights and state of the best epoch, as far as they are there."""
+        """The weights and state of the best epoch, None if they were not saved."""
 
     def save(self, w: Array, s: State, partial: Partial | None = None) -> None:
-        """Keep a checkpoint: with what is done of an epoch, or at the end of one."""
+        """Save a checkpoint: within an epoch with what is done of it, or at the end of one."""
 
     def stopped(self, step: int) -> str:
-        """How to go on after this step, where the checkpoint was saved."""
+        """For a message: where the checkpoint of this step was saved, and how to resume from it."""
 
 
 @dataclass
@@ -143,16 +143,16 @@ class Loop:
         learner: the net, its loss and its update rule.
         step: the learner's step, compiled.
         source: the data.
-        batches: their order.
+        batches: which rows each step uses.
         epochs: how many there are, counted from step `began`.
-        show: is given a report a few times a second; False stops the training.
-        each: whether each epoch is wanted by itself.
-        judge: the loss of the validation data and metrics, from w and s; None where there are none.
+        show: a function, given a report a few times a second; it stops the training by returning False.
+        each: whether each epoch needs a record of its own.
+        judge: computes the validation loss and metrics from w and s; None without validation.
         run: keeps checkpoints, within epochs too.
         partial: what an earlier process did of the first epoch.
-        noted: signals that came, where someone else notes them; else Ctrl-C is noted here.
-        every: after how many epochs the validation data are judged.
-        workers: those who share the steps, which all end after the same one.
+        noted: the signals received, if the caller collects them; else the loop collects Ctrl-C itself.
+        every: the number of epochs between two validations.
+        workers: the workers that share each step; all stop after the same one.
     """
 
     learner: Learner
@@ -174,8 +174,8 @@ class Loop:
     workers: Exchange | None = None
     chunk: ChunkLength = field(default_factory=ChunkLength)
     stopped: bool = False
-    own: bool = False  # whether w and s are the loop's own, and no caller's
-    copies: tuple[Array, State] | None = None  # of w and s as they are, where someone made them already
+    own: bool = False  # whether w and s belong to the loop alone, and not to the caller
+    copies: tuple[Array, State] | None = None  # of the present w and s, if early stopping has made some
     interrupted: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -189,7 +189,7 @@ class Loop:
         self.compiled = -1
 
     def records(self) -> Iterator[Trained]:
-        """Train, epoch by epoch or a few at a time, until the end or until `show` stops it."""
+        """Train to the end, or until stopped; yield after each epoch, or after a few short ones."""
         while not self.stopped and self.at < self.began + self.epochs * self.batches.steps:
             self._keep_good()
             with resumable(*self.good):
@@ -199,9 +199,9 @@ class Loop:
             yield Trained(self.w, self.s, found)
 
     def _judged(self, found: tuple[Epoch, ...]) -> tuple[Epoch, ...]:
-        """The figures with those of validation; a rate that waits on a plateau is told of the loss.
+        """Add the figures of validation, and pass the loss to a rate that is reduced on a plateau.
 
-        A signal stops the training here, where no run keeps it first.
+        Without a run, a signal stops the training here; with one, `fit` first saves a checkpoint.
         """
         judges = self._judges
         ends = bool(self.interrupted) and self.run is None
@@ -224,9 +224,10 @@ class Loop:
         return (*before, last)
 
     def _keep_good(self) -> None:
-        """Copies of w and s, to go back to; only before the first step is it the copies that are trained.
+        """Copy w and s, to return them if the training diverges.
 
-        So a compiled step meets its own arrays again, to which it is bound.
+        At first it is the copies that are trained, since w and s are the caller's; later the originals are,
+        since the compiled step is bound to these arrays.
         """
         self.good, self.seen = (self.w, self.s), self.at
         copies, self.copies = self.copies or self.learner.snapshot(self.w, self.s), None
@@ -279,7 +280,7 @@ class Loop:
         return (self.at - self.began) % self.batches.steps == 0
 
     def done(self) -> Partial:
-        """What is done of the epoch under way."""
+        """What is done of the epoch in progress."""
         return Partial(self.losses[0], self.rows[0], perf_counter() - self.start)
 
     def _length(self) -> int:
@@ -287,7 +288,7 @@ class Loop:
         return self.chunk.length if self.run is None else min(self.chunk.length, self.run.longest)
 
     def _save(self) -> None:
-        """A checkpoint within an epoch."""
+        """Save a checkpoint within an epoch."""
         assert self.run is not None
         asked = perf_counter()
         if self.pending and not self._read():
@@ -299,7 +300,7 @@ class Loop:
         self.chunk.second += perf_counter() - asked
 
     def _ends(self, interrupted: list[int]) -> bool:
-        """Whether no further step is made; workers wait for the step after which all know."""
+        """Whether to stop here; workers stop after the first step in which all learn that one wants to."""
         wish = self.stopped or bool(interrupted)
         if not isinstance(self.step, SharedStep):
             return wish
@@ -307,7 +308,7 @@ class Loop:
         return self.step.ended
 
     def _agreed(self, interrupted: list[int]) -> list[int]:
-        """The signals that came, of workers one that came to any; and all know whether one of them stops."""
+        """The signals received; with workers, the first signal of any, and a stop of one stops all."""
         if self.workers is None:
             return list(interrupted)
         each = self.workers.gather([self.stopped, interrupted[:1]])
@@ -315,12 +316,12 @@ class Loop:
         return next((signals for _, signals in each if signals), [])
 
     def meet(self) -> None:
-        """Wait for the other workers, so that none ends while worker 0 still writes."""
+        """Wait for the other workers, so that none exits while worker 0 is still writing."""
         if self.workers is not None:
             self.workers.gather(None)
 
     def _together(self, done: int) -> int:
-        """How many epochs to pass at once: some only where they are short and not wanted by themselves."""
+        """How many epochs to pass at once: several only if they are short and need no separate records."""
         if self.each or self.batches.window < self.batches.n or not self.step.any_length:
             return 1
         return max(1, min(self.epochs - done, self.chunk.length // self.batches.steps))
@@ -340,7 +341,7 @@ class Loop:
         self.before -= self.rows[0]
         for rows, index, first, epochs in steps:
             *self.state, losses = self.step.scan(*self.state, *rows, index)
-            del rows  # a window that is done makes room for the next
+            del rows  # to free this window before the next is read
             self.at += losses.shape[0]
             self.pending.append((losses, index.shape[1], first, epochs))
             if self.chunk.due(self.at) and not self._read():
@@ -353,7 +354,7 @@ class Loop:
             self.stopped = True
 
     def _short_epochs(self, count: int, skip: int) -> Iterator[tuple[Any, Array, int, int]]:
-        """The steps of epochs whose orders are drawn ahead: rows, their index, and which epochs these are."""
+        """The steps of epochs that fit in memory: rows, their index, the first epoch, how many epochs."""
         size, n = self.batches.size, self.batches.n
         rows, orders = self._rows((n, ((0, 0, n),))), self.batches.epochs(self.at - skip, count)
         full = n // size * size
@@ -371,7 +372,7 @@ class Loop:
             skip = 0
 
     def _long_epoch(self, windows: list[Window]) -> Iterator[tuple[Any, Array, int, int]]:
-        """The steps of an epoch that is read window by window, as of short ones."""
+        """The steps of an epoch that is read window by window, in the same form."""
         wanted: Wanted | None = self._wanted(windows[0])
         for k, window in enumerate(windows):
             asked = perf_counter()
@@ -387,18 +388,19 @@ class Loop:
             del rows  # before the next window is read
 
     def _reads_ahead(self) -> bool:
-        """Whether the next window is read while this one is used.
+        """Whether to read the next window while this one is used.
 
-        Where each length of a scan is compiled, this waits for a window in which nothing was: a compiler
-        takes as much memory as a window does.
+        If every length of a scan has to be compiled, only after a window in which nothing was compiled,
+        since a compiler takes as much memory as a window.
         """
         before, self.compiled = self.compiled, self.step.compilations
         return self.step.any_length or before == self.compiled
 
     def _wanted(self, window: Window) -> Wanted:
-        """What is read of a window; workers read their own shards, once they have compared the first one.
+        """What to read of a window; workers read only their own shards, after they compared the first window.
 
-        A last window of fewer rows lies in as many where that takes no memory, and nothing is compiled anew.
+        A short last window is given the length of the others where empty rows take no memory, so that
+        nothing has to be compiled again.
         """
         shared = self.workers is not None and self.own_rows and self.batches.by_shard
         own = (self.workers.rank, self.workers.size) if shared and self.workers is not None else None
@@ -406,18 +408,18 @@ class Loop:
         return self.batches.window if self.step.shares_pages and len(pieces) > 1 else window.n, pieces
 
     def _rows(self, wanted: Wanted) -> Any:
-        """Rows of a source, on the device of the weights; kept for the next epoch."""
+        """The wanted rows, on the device of the weights; the last ones are kept for the next epoch."""
         if self.data is None or self.data[0] != wanted:
             self.data = None
             like = leaves(self.state)[0]
-            fresh = len(wanted[1]) > 1  # made of pieces, and held by nobody else
+            fresh = len(wanted[1]) > 1  # joined from pieces, so nobody else holds them
             batch = mapped(self.reader(wanted), lambda a: self.step.to_device(like, a, fresh=fresh))
-            self.step.check(*self.good, *batch)  # w itself is consumed by steps
+            self.step.check(*self.good, *batch)  # not self.w, which is donated to the steps
             self.data = wanted, batch
         return self.data[1]
 
     def _read_pieces(self, wanted: Wanted) -> Any:
-        """Pieces of a source, each where it belongs among so many rows, where they lie, checked."""
+        """Read and check pieces of a source, and join them, each in its place among the wanted rows."""
         n, pieces = wanted
         parts = ((at, self._read_piece(start, stop)) for at, start, stop in pieces)
         begins, first = next(parts)
@@ -435,7 +437,7 @@ class Loop:
 
     def _read_piece(self, start: int, stop: int) -> Any:
         part = read_rows(self.source, start, stop)
-        if self.unchecked:  # before they are sent to a device, where labels may get fewer bits
+        if self.unchecked:  # now, since labels may lose bits on their way to a device
             self.learner.check_values(*part, first=start)
         return part
 
@@ -459,11 +461,11 @@ class Loop:
         self.seen = self.at
         self.chunk.read(self.at, perf_counter())
         if self.at_end and self._judges:
-            return True  # it is shown with the figures of validation
+            return True  # the report follows with the figures of validation
         return self.show(self._report()) is not False
 
     def _smooth(self, losses: Any, share: float) -> None:
-        """Let the smoothed loss, Σ d^k E / Σ d^k over the steps from the newest on, follow these."""
+        """Update the smoothed loss, Σ_k d^k E_k / Σ_k d^k with k = 0 for the newest step."""
         decay, (total, weight) = _DECAY ** len(losses), self.smooth
         powers = _DECAY ** backends.get("numpy").xp.arange(len(losses) - 1, -1, -1)
         recent = share * float((powers * losses.astype("float64")).sum())
@@ -495,7 +497,7 @@ class Loop:
 
 @contextmanager
 def resumable(w: Array, s: State) -> Iterator[None]:
-    """Within the block Ctrl-C raises a `KeyboardInterrupt` that has w and s, to go on from."""
+    """Within the block, a Ctrl-C raises a `KeyboardInterrupt` with w and s, to resume from."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -505,7 +507,7 @@ def resumable(w: Array, s: State) -> Iterator[None]:
 
 
 def stopped(step: int, run: Run | None, noted: Sequence[int]) -> KeyboardInterrupt:
-    """The end of a training that a signal stopped after this step; the error names the signal."""
+    """The error that ends a training which a signal stopped after this step; it holds the signal."""
     how = "the error has w and s" if run is None else run.stopped(step)
     error = KeyboardInterrupt(f"after step {step}; {how}")
     error.signal = noted[0]  # type: ignore[attr-defined]
@@ -514,13 +516,13 @@ def stopped(step: int, run: Run | None, noted: Sequence[int]) -> KeyboardInterru
 
 @contextmanager
 def interrupts(*others: str) -> Iterator[list[int]]:
-    """Within the block signals are noted in the list, so that a step is never left half done; once alone.
+    """Within the block, the first signal is only noted in the list, so that no step is left half done.
 
-    A second Ctrl-C raises KeyboardInterrupt at once; a second one of the other signals ends the process.
-    A signal that someone else handles is left to them.
+    After it, a Ctrl-C raises KeyboardInterrupt at once, and any other signal ends the process. A signal for
+    which the program has a handler of its own is left to that.
 
     Args:
-        others: names of signals that are noted besides Ctrl-C, where the machine has them.
+        others: names of signals that are noted besides Ctrl-C, if the system has them.
     """
     noted: list[int] = []
     usual = {signal.SIGINT: signal.default_int_handler}
@@ -548,14 +550,14 @@ def interrupts(*others: str) -> Iterator[list[int]]:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Batches one after the other."""
+    """Batches joined along their rows."""
     xp = backends.of(leaves(parts)[0]).xp
     columns = iter([join(list(column), xp=xp) for column in zip(*map(leaves, parts), strict=True)])
     return mapped(parts[0], lambda _: next(columns))
 
 
 def _put(into: Any, rows: Any, at: int) -> None:
-    """Write rows of NumPy from row `at` on."""
+    """Write NumPy rows into others, from row `at` on."""
     columns = list(zip(leaves(into), leaves(rows), strict=True))
     if any(a.dtype != b.dtype or a.shape[1:] != b.shape[1:] for a, b in columns):
         forms = [[f"{a.dtype}{list(a.shape[1:])}" for a in leaves(each)] for each in (into, rows)]

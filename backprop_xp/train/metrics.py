@@ -1,11 +1,12 @@
-"""Metrics: how good predictions are, in figures that people know.
+"""Metrics: accuracy, AUC, R² and others, which say how good predictions are.
 
-A metric is a formula over sums of rows, so that data of any length are measured batch by batch: `sums` of
-predictions p, targets t and weights of rows v gives things that add up, and `value` the figure that follows
-from them. They are computed in float64 on the host, from what the compiled net predicts. `ALL` lists them.
+A metric is computed from sums over rows, so that data of any length can be measured batch by batch: `sums`
+turns predictions p, targets t and row weights v into quantities that are added up over batches, and `value`
+computes the metric from their totals. Both run in float64 on the host. `ALL` lists the metrics by name.
 
-Classes are labels of shape (rows,), or rows of probabilities, of which the largest is the label; a net with
-one output unit between 0 and 1 has the classes 0 and 1. Numbers are targets of the shape of predictions.
+Targets are classes or numbers. Classes are labels of shape (rows,), or rows of probabilities, the largest of
+which is the label; a net with one output unit between 0 and 1 has the classes 0 and 1. Numbers have the
+shape of the predictions.
 """
 
 from abc import ABC, abstractmethod
@@ -19,17 +20,17 @@ from ..errors import BackpropError
 from ..layers import check_count
 from ..losses import Loss
 
-_SMALLEST = 2.0**-52  # the probability whose logarithm is taken in place of that of 0
+_SMALLEST = 2.0**-52  # smaller probabilities count as this one, since log 0 is infinite
 
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """The base: a figure that follows from sums over rows.
+    """The base class: a figure computed from sums over rows.
 
     Attributes:
         of: what is predicted, 'classes' or 'numbers'.
-        larger_is_better: else smaller.
-        is_number: whether the value is one number, which is kept for each epoch.
+        larger_is_better: whether a larger value is better; otherwise a smaller one is.
+        is_number: whether the value is a single number, so that it can be recorded for each epoch.
     """
 
     of: ClassVar[Literal["classes", "numbers"]] = "classes"
@@ -37,10 +38,10 @@ class Metric(ABC):
     is_number: ClassVar[bool] = True
 
     def check(self, loss: Loss, units: int) -> None:
-        """Check that this metric is defined for so many output units and this loss.
+        """Check that this metric is defined for this loss and number of output units.
 
         Raises:
-            BackpropError: it cannot.
+            BackpropError: it is not.
         """
         classes = loss.targets == "distribution" or (loss.targets == "probabilities" and units == 1)
         if self.of == "classes" and not classes:
@@ -50,28 +51,28 @@ class Metric(ABC):
             )
             raise BackpropError(msg)
         if self.of == "numbers" and loss.targets == "distribution":
-            msg = f"{type(self).__name__} needs numbers, and targets of {type(loss).__name__} are classes"
+            msg = f"{type(self).__name__} needs numbers, but targets of {type(loss).__name__} are classes"
             raise BackpropError(msg)
 
     @abstractmethod
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """What adds up over rows.
+        """The quantities that are added up over batches.
 
         Args:
             p: predictions, float64, shape (rows, units).
-            t: targets, as given to the net.
+            t: targets: labels, shape (rows,), or float64, shape (rows, units).
             v: a weight for each row, float64, shape (rows,); 0 for a row whose label is ignored.
             xp: NumPy.
         """
 
     @abstractmethod
     def value(self, *sums: Any, xp: Namespace) -> Any:
-        """The figure; NaN where it is not defined, as for rows of no weight."""
+        """The metric, from the sums of all batches; NaN if it is not defined, as for a total weight of 0."""
 
 
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """The share of right answers, Σ v [argmax p = t] / Σ v.
+    """The fraction of correct predictions, Σ v [argmax p = t] / Σ v.
 
     >>> import numpy as np
     >>> of_rows = accuracy.sums(np.asarray([[0.9, 0.1], [0.8, 0.2]]), np.asarray([0, 1]), np.ones(2), xp=np)
@@ -80,7 +81,7 @@ class Accuracy(Metric):
     """
 
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """Weights of right answers, and of all."""
+        """The weight of the correct rows, and of all rows."""
         p, t = _by_class(p, t, xp=xp)
         return xp.sum(v * (xp.argmax(p, axis=1) == t)), xp.sum(v)
 
@@ -91,10 +92,17 @@ class Accuracy(Metric):
 
 @dataclass(frozen=True)
 class TopK(Metric):
-    """The share of rows whose label is among the k most probable classes; of equal ones the first come first.
+    """The fraction of rows whose label is among the k most probable classes.
+
+    Of classes with equal probabilities the one with the smaller label ranks first.
 
     Args:
         k: how many, 1 or more.
+
+    >>> import numpy as np
+    >>> p, t = np.asarray([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]), np.asarray([1, 2])
+    >>> TopK(2).value(*TopK(2).sums(p, t, np.ones(2), xp=np), xp=np)
+    0.5
     """
 
     k: int = 5
@@ -103,7 +111,7 @@ class TopK(Metric):
         object.__setattr__(self, "k", check_count(self.k, "k of TopK"))
 
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """Weights of right answers, and of all."""
+        """The weight of the correct rows, and of all rows."""
         p, t = _by_class(p, t, xp=xp)
         k = xp.arange(p.shape[1])
         own = xp.sum(xp.where(k == t[:, None], p, 0), axis=1)[:, None]
@@ -117,7 +125,7 @@ class TopK(Metric):
 
 @dataclass(frozen=True)
 class ConfusionMatrix(Metric):
-    """How often each class (row) was taken for each class (column): sums of weights, as nested tuples.
+    """The weight of rows of each class (row) that were predicted as each class (column), as nested tuples.
 
     >>> import numpy as np
     >>> p, t = np.asarray([[0.9, 0.1], [0.8, 0.2]]), np.asarray([0, 1])
@@ -141,15 +149,20 @@ class ConfusionMatrix(Metric):
 
 @dataclass(frozen=True)
 class BalancedAccuracy(ConfusionMatrix):
-    """The mean over classes that occur of the share of right answers in each.
+    """The mean recall: the fraction of correct predictions in each class, averaged over classes that occur.
 
     (Brodersen and others: The balanced accuracy and its posterior distribution, 2010.)
+
+    >>> import numpy as np
+    >>> p, t = np.asarray([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.asarray([0, 1, 1])
+    >>> balanced_accuracy.value(*balanced_accuracy.sums(p, t, np.ones(3), xp=np), xp=np)
+    0.75
     """
 
     is_number = True
 
     def value(self, *sums: Any, xp: Namespace) -> float:
-        """The mean of the diagonal over the sums of rows."""
+        """The mean of the diagonal elements divided by the sums of their rows."""
         of_class = xp.sum(sums[0], axis=1)
         there = of_class > 0
         right = xp.linalg.diagonal(sums[0])[there] / of_class[there]
@@ -158,12 +171,21 @@ class BalancedAccuracy(ConfusionMatrix):
 
 @dataclass(frozen=True)
 class LogLoss(Metric):
-    """−Σ v log p_t / Σ v, p_t the probability of the label, 2⁻⁵² at least; Σ_k t_k log p_k for rows."""
+    """The mean cross entropy, −Σ v log p_t / Σ v, with p_t the predicted probability of the label.
+
+    Where targets are rows of probabilities, log p_t becomes Σ_k t_k log p_k. Probabilities below 2⁻⁵² count
+    as 2⁻⁵².
+
+    >>> import numpy as np
+    >>> sums = log_loss.sums(np.asarray([[0.5, 0.5]]), np.asarray([1]), np.ones(1), xp=np)
+    >>> round(log_loss.value(*sums, xp=np), 4)
+    0.6931
+    """
 
     larger_is_better = False
 
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """Weighted logarithms, and weights."""
+        """The weighted negative log-likelihood, and the weight of all rows."""
         if p.shape[1] == 1:
             p, t = xp.concat([1 - p, p], axis=1), (t if t.ndim == 1 else xp.concat([1 - t, t], axis=1))
         y = t if t.ndim > 1 else (xp.arange(p.shape[1]) == t[:, None])
@@ -177,24 +199,24 @@ class LogLoss(Metric):
 
 @dataclass(frozen=True)
 class AUC(Metric):
-    """The area under the ROC curve, by scikit-learn; of several classes the mean of each against the rest.
+    """The area under the ROC curve, by scikit-learn; for several classes, the mean one-vs-rest area.
 
-    It needs all predictions at once: one number for each row and class stays in memory. NaN where a class
-    does not occur.
+    It needs all predictions at once: one number for each row and class stays in memory. The value is NaN if
+    a class does not occur.
 
     Raises:
-        BackpropError: scikit-learn is not installed; when the metric is first given to something.
+        BackpropError: scikit-learn is not installed; raised when the metric is first used.
     """
 
     def check(self, loss: Loss, units: int) -> None:
-        """Check as for other metrics, and that scikit-learn is there."""
+        """Check as for other metrics, and that scikit-learn is installed."""
         super().check(loss, units)
         if find_spec("sklearn") is None:
             msg = "AUC is computed by scikit-learn, which is not installed: pip install scikit-learn"
             raise BackpropError(msg)
 
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """Lists, which add up to longer ones: probabilities, labels and weights."""
+        """Probabilities, labels and weights, each in a list: adding lists joins them."""
         p, t = _by_class(p, t, xp=xp)
         there = v > 0
         return [p[there]], [t[there]], [v[there]]
@@ -209,18 +231,24 @@ class AUC(Metric):
             return nan
         if classes == 2:
             return float(roc_auc_score(t, p[:, 1], sample_weight=v))
-        p = p / xp.sum(p, axis=1, keepdims=True)  # which in float32 is 1 but for its last bits
+        p = p / xp.sum(p, axis=1, keepdims=True)  # scikit-learn insists on sums of 1
         return float(roc_auc_score(t, p, multi_class="ovr", sample_weight=v))
 
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(Metric):
-    """MAE = Σ v |p − t| / Σ v, the mean over output units."""
+    """MAE = Σ v |p − t| / Σ v, averaged over output units.
+
+    >>> import numpy as np
+    >>> sums = mean_absolute_error.sums(np.asarray([[1.0], [5.0]]), np.zeros((2, 1)), np.ones(2), xp=np)
+    >>> mean_absolute_error.value(*sums, xp=np)
+    3.0
+    """
 
     of, larger_is_better = "numbers", False
 
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """Weighted distances, and weights."""
+        """The weighted absolute errors, and the weight of all rows."""
         return xp.sum(v * xp.mean(xp.abs(p - t), axis=1)), xp.sum(v)
 
     def value(self, *sums: Any, xp: Namespace) -> float:
@@ -230,12 +258,18 @@ class MeanAbsoluteError(Metric):
 
 @dataclass(frozen=True)
 class MeanSquaredError(Metric):
-    """MSE = Σ v (p − t)² / Σ v, the mean over output units."""
+    """MSE = Σ v (p − t)² / Σ v, averaged over output units.
+
+    >>> import numpy as np
+    >>> sums = mean_squared_error.sums(np.asarray([[1.0], [5.0]]), np.zeros((2, 1)), np.ones(2), xp=np)
+    >>> mean_squared_error.value(*sums, xp=np)
+    13.0
+    """
 
     of, larger_is_better = "numbers", False
 
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """Weighted squares, and weights."""
+        """The weighted squared errors, and the weight of all rows."""
         return xp.sum(v * xp.mean((p - t) ** 2, axis=1)), xp.sum(v)
 
     def value(self, *sums: Any, xp: Namespace) -> float:
@@ -245,15 +279,20 @@ class MeanSquaredError(Metric):
 
 @dataclass(frozen=True)
 class R2(Metric):
-    """R² = 1 − Σ v (p − t)² / Σ v (t − t̄)², the mean over output units; t̄ is the weighted mean.
+    """R² = 1 − Σ v (p − t)² / Σ v (t − t̄)², averaged over output units; t̄ is the weighted mean.
 
-    Of targets that are all equal it is 1 where every prediction is right, else 0, as in scikit-learn.
+    If all targets are equal it is 1 where every prediction is correct, else 0, as in scikit-learn.
+
+    >>> import numpy as np
+    >>> p, t = np.asarray([[1.0], [3.0], [4.0]]), np.asarray([[1.0], [3.0], [5.0]])
+    >>> r2.value(*r2.sums(p, t, np.ones(3), xp=np), xp=np)
+    0.875
     """
 
     of = "numbers"
 
     def sums(self, p: Array, t: Array, v: Array, *, xp: Namespace) -> tuple[Any, ...]:
-        """Weighted squares of errors, and the spread of targets."""
+        """The weighted squared errors of each unit, and the spread of its targets."""
         return xp.sum(v[:, None] * (p - t) ** 2, axis=0), Spread.of(t, v, xp=xp)
 
     def value(self, *sums: Any, xp: Namespace) -> float:
@@ -268,7 +307,7 @@ class R2(Metric):
 
 @dataclass(frozen=True)
 class Spread:
-    """Σ v, the mean t̄ and Σ v (t − t̄)² of each column: those of two sets of rows add up without cancellation.
+    """Σ v, the mean t̄ and Σ v (t − t̄)² of each column; adding those of two sets of rows cancels no digits.
 
     (Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979.)
     """
@@ -279,13 +318,13 @@ class Spread:
 
     @classmethod
     def of(cls, t: Array, v: Array, *, xp: Namespace) -> "Spread":
-        """That of some rows."""
+        """The spread of these rows."""
         weight = float(xp.sum(v))
         mean = xp.sum(v[:, None] * t, axis=0) / (weight or 1.0)
         return cls(weight, mean, xp.sum(v[:, None] * (t - mean) ** 2, axis=0))
 
     def __add__(self, other: "Spread") -> "Spread":
-        """That of both."""
+        """The spread of both sets of rows together."""
         weight, apart = self.weight + other.weight, other.mean - self.mean
         share = other.weight / (weight or 1.0)
         squares = self.squares + other.squares + apart**2 * self.weight * share
@@ -307,7 +346,7 @@ def _quotient(total: Any, weight: Any) -> float:
 
 
 def is_better(figure: float, best: float | None, *, larger: bool, by: float = 0) -> bool:
-    """Whether a figure is better than the best so far, by more than this; NaN and infinity never are.
+    """Whether a figure is better than the best so far by more than `by`; NaN and infinity never are.
 
     >>> is_better(0.5, None, larger=False), is_better(0.4, 0.5, larger=False, by=0.2)
     (True, False)

@@ -23,12 +23,12 @@ class Report(NamedTuple):
         rows: rows of this epoch that are done; `total_rows` at its end.
         total_rows: rows of an epoch.
         loss: the mean loss per row so far in this epoch, each computed before the update it led to.
-        rows_per_second: the average of this call.
+        rows_per_second: the average since the call of `fit`.
         seconds_left: the estimated time until the last epoch ends.
         smoothed: the mean loss of about the last 50 steps; newer ones count more.
         validation: the mean loss of the validation rows after this epoch; None before its end.
-        metrics: of the validation rows after this epoch; empty before its end.
-        memory: bytes that arrays take up on the device; None where it is the host, or is not known.
+        metrics: those of the validation rows after this epoch; empty before its end.
+        memory: bytes that arrays take up on the device; None on the host, or if it is not known.
     """
 
     epoch: int
@@ -86,7 +86,7 @@ class Lines:
     """Progress as lines of text: one per epoch, if there are at most 50, and one every few seconds.
 
     Args:
-        to: a text stream; without one standard error.
+        to: a text stream; None for standard error.
         every: seconds between two lines within an epoch.
     """
 
@@ -166,5 +166,5 @@ def _check_takes_a_report(function: Any) -> None:
     except TypeError as error:
         msg = f"progress must be a function of one argument, a Report; {function!r}: {error}"
         raise BackpropError(msg) from error
-    except ValueError:  # a function that tells no signature
+    except ValueError:  # a function without a signature, such as some builtins
         pass

@@ -13,15 +13,14 @@ from ..arrays import Array, leaves
 
 
 class ReadAhead:
-    """Calls `read(place)`, for one place ahead in a thread of its own.
+    """Calls `read(place)`, and reads one place ahead in a thread of its own.
 
-    A context manager: with the block the thread ends, however that ends. What `read` raises in the thread
-    is raised when its place is asked for, so errors come in the order of places, and after all that was
-    read before. The thread starts only once rows have been read that lie in NumPy's memory: other
-    libraries have devices and streams that belong to a thread.
+    A context manager: the thread ends with the block, even after an error. What `read` raises in the thread
+    is raised when its place is asked for, so errors come in the order of places. Only rows of NumPy arrays
+    are read ahead: in other libraries, devices and streams belong to a thread.
 
     Attributes:
-        on_host: the rows that were read last lie in NumPy's memory.
+        on_host: whether the rows that were read last are NumPy arrays.
 
     >>> with ReadAhead(lambda k: backends.get("numpy").xp.full(2, k)) as reader:
     ...     for k in range(3):
@@ -55,7 +54,7 @@ class ReadAhead:
         return found
 
     def ahead(self, place: Hashable | None) -> None:
-        """Begin to read a place, if there is one; to be called when the rows before are no longer held."""
+        """Begin to read a place, if there is one; call it when the rows before the present ones are freed."""
         if place is None or not self.on_host:
             return
         self._pool = self._pool or ThreadPoolExecutor(1, "backprop-xp-reader")
@@ -63,9 +62,9 @@ class ReadAhead:
 
 
 def pages(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Zeros in pages of their own, which take no memory until they are written, nor once they are gone.
+    """Zeros in memory mapped for this array alone: taken when first written, returned when it is freed.
 
-    Memory that malloc is given back it may keep, in pieces between others.
+    malloc may keep freed memory instead of returning it to the system.
 
     >>> pages((2, 3), "float32").tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
@@ -76,6 +75,6 @@ def pages(shape: tuple[int, ...], dtype: Any) -> Array:
         return host.zeros(shape, dtype=dtype)
     memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # not every kernel has them
+        with suppress(OSError):  # not every kernel has huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     return host.frombuffer(memory, dtype=dtype).reshape(shape)

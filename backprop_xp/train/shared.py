@@ -17,13 +17,13 @@ from ..workers import Devices, Exchange, owned
 
 
 def sharded(learner: Learner, workers: Exchange) -> Learner:
-    """The learner with the number of shards that workers share out.
+    """The learner, with its batches cut into the shards that these workers share.
 
     Raises:
-        BackpropError: fewer shards than workers, or a learner that sees whole batches alone.
+        BackpropError: fewer shards than workers, or layers that need whole batches.
     """
     if any(learner.net.state):
-        msg = "layers with running state, such as BatchNorm, see whole batches alone: leave workers= out"
+        msg = "layers with running state, such as BatchNorm, need whole batches: leave workers= out"
         raise BackpropError(msg)
     found = replace(learner, shards=workers.shards) if learner.shards == 1 else learner
     if found.shards < workers.size:
@@ -67,7 +67,7 @@ def compile_shared(learner: Learner, w: Array, workers: Exchange) -> Compiled:
 def _of_equal_size(
     batch: Any, parts: list[tuple[int, int]], shards: int, dtype: Any, *, xp: Namespace
 ) -> tuple[Array, ...]:
-    """Each shard's first row's number, and its rows; where some have fewer, these get rows of weight 0."""
+    """The number of each shard's first row, and its rows; short shards are padded with rows of weight 0."""
     host = backends.get("numpy").xp
     most = max(j - i for i, j in parts)
     parts = parts + [(0, 0)] * (shards - len(parts))
@@ -85,17 +85,17 @@ def _of_equal_size(
 class SharedStep(Compiled):
     """A learner's step in its two halves, between which gradients are added up across workers.
 
-    A vector holds a shard's gradient, its loss, and a word: 1 where a worker wants to stop. So all stop after
-    the same step.
+    The vector that is summed holds a shard's gradient, its loss, and a flag that is 1 if a worker wants to
+    stop. So all workers stop after the same step.
 
     Args:
         learner: with the number of shards.
-        w: the weights; their library, and nothing else, is looked at.
-        workers: how they share.
+        w: weights; only their library, device and dtype matter.
+        workers: how the workers exchange vectors.
 
     Attributes:
-        wish: this worker wants to stop.
-        ended: the last step was told that one wants to, or its loss is not finite.
+        wish: whether this worker wants to stop.
+        ended: whether any worker wanted to stop at the last step, or its loss is not finite.
     """
 
     any_length = False
@@ -124,7 +124,7 @@ class SharedStep(Compiled):
         return w, s, losses[0]
 
     def scan(self, *args: Any) -> Any:
-        """Steps until the index ends, or until one was told to be the last."""
+        """Steps over the rows of the index, until a worker wants to stop or a loss is not finite."""
         w, s, *rows, index = args
         size, host = batch_size(index), backends.get("numpy").xp
         index, losses = self.index_to_device(tuple(rows), index), []
@@ -158,7 +158,7 @@ class SharedStep(Compiled):
     def _vectors(
         self, w: Array, s: State, rows: Any, index: Array, parts: list[tuple[int, int]]
     ) -> Iterator[Array]:
-        """The gradient, loss and word of each of some shards."""
+        """The gradient, loss and stop flag of each of these shards, as one vector each."""
         to, compute = self.library, self.gradients[index.shape[0]]
         for k, (i, j) in enumerate(parts):
             vector = compute(w, s, self._first(i, w), *_taken(rows, index[i:j], to.xp))
@@ -178,7 +178,7 @@ class SharedStep(Compiled):
         return self.firsts[i]
 
     def _compare(self, w: Array, s: State, rows: Any, index: Array, cut: tuple[int, int]) -> None:
-        """Refuse workers that would not get the same bits from the same rows."""
+        """Raise an error if workers have other data, or compute other bits from the same data."""
         to, xp, (i, j) = self.library, self.library.xp, cut
         wish, self.wish = self.wish, False
         (vector,) = self._vectors(w, s, rows, index, [cut])
@@ -198,7 +198,7 @@ class SharedStep(Compiled):
                     "; from the same rows they compute other bits, so their processors, libraries or numbers "
                     "of threads differ"
                 ) * (name == "gradient")
-                msg = f"workers {', '.join(others)} and worker 0 have another {name}{why}"
+                msg = f"workers {', '.join(others)} and worker 0 differ in their {name}{why}"
                 raise BackpropError(msg)
 
 

@@ -1,4 +1,4 @@
-"""What watches a training: validation, early stopping, and callbacks, functions of one record."""
+"""Validation, early stopping, and callbacks, which are functions of a `Record`."""
 
 import re
 import warnings
@@ -17,7 +17,7 @@ from ..step import State
 from .evaluate import check_metrics, check_source, measure
 from .metrics import Metric, is_better
 
-NOTE = "early_stop"  # the name under which a run keeps what an EarlyStop knows
+NOTE = "early_stop"  # the name under which a run saves the state of early stopping
 
 
 class Record(NamedTuple):
@@ -25,14 +25,14 @@ class Record(NamedTuple):
 
     Attributes:
         w: the weights, valid until the callback returns; keep copies with `learner.snapshot`.
-        s: the state, valid as long.
+        s: the state, likewise.
         epoch: the number of the epoch, from 1.
         rows: the rows trained on.
         loss: the mean loss of these rows.
         seconds: wall-clock time.
         rows_per_second: rows / seconds.
         validation: the mean loss of the validation rows, None where they were not evaluated.
-        metrics: of the validation rows, by name.
+        metrics: those of the validation rows, by name.
     """
 
     w: Array
@@ -51,16 +51,17 @@ Callback = Callable[[Record], Any]
 
 @dataclass(frozen=True)
 class Validate:
-    """Rows on which the net is evaluated after each epoch, and by which metrics besides the loss.
+    """Held-out data on which the net is evaluated after an epoch: by its loss, and by metrics.
 
     Args:
         source: the data.
-        metrics: of `bp.metrics`, by a name of your own; each is one number.
-        every: after how many epochs, counted from the first of the training.
+        metrics: metrics of `bp.metrics` by names of your own; the value of each must be one number.
+        every: evaluate after every so many epochs, counted from the first of the training.
         batch_size: rows at a time.
 
     Raises:
-        BackpropError: no source of data, no such metrics, settings out of range.
+        BackpropError: `source` is no source of data, or settings are out of range; metrics are checked
+            when the training begins.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -82,7 +83,7 @@ class Validate:
         object.__setattr__(self, "batch_size", check_count(self.batch_size, "the batch size of Validate"))
 
     def judge(self, learner: Learner, w: Array) -> Callable[..., dict[str, float]]:
-        """The loss and metrics as a function of w and s, for weights of this library.
+        """A function of w and s that returns the loss and metrics, compiled for the library of these weights.
 
         Raises:
             BackpropError: data or metrics that do not fit the learner.
@@ -91,8 +92,8 @@ class Validate:
         learner.check_source(self.source)
         if whole := [name for name, metric in self.metrics.items() if not metric.is_number]:
             msg = (
-                f"{listed(whole)} is no single number, which a training could keep for each epoch: compute "
-                "it afterwards by bp.train.measure"
+                f"{listed(whole)} is not a single number, as a metric of each epoch must be: compute it "
+                "after training, with bp.train.measure"
             )
             raise BackpropError(msg)
         compiled = learner.compile_evaluate(w, predictions=bool(self.metrics))
@@ -101,23 +102,23 @@ class Validate:
 
 
 def validation(given: Any) -> Validate | None:
-    """What `validate=` was given, a source of data or a `Validate`."""
+    """The argument `validate=`, a source of data or a `Validate`, as the latter."""
     return given if given is None or isinstance(given, Validate) else Validate(given)
 
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """End a training when a figure has not become better for some epochs; the best weights are returned.
+    """End a training when a figure has not improved for some epochs, and return the best weights.
 
     They are returned however the training ends: `fit` gives the w and s of the best epoch, and errors that
     end it have them as an attribute `best`. (Prechelt: Early stopping, but when?, 1998.)
 
     Args:
-        figure: "loss", that of validation or, without it, of training; or the name of a metric of
-            validation.
-        patience: the epochs without a better figure after which it ends; only epochs that were validated
-            count.
-        min_delta: a figure is better if it is so by more than this.
+        figure: "loss", the validation loss or, without validation, the training loss; or the name of a
+            validation metric.
+        patience: the number of epochs without improvement after which the training ends; only epochs that
+            were validated count.
+        min_delta: a figure must be better by more than this to count as an improvement.
 
     Raises:
         BackpropError: settings out of range.
@@ -149,16 +150,16 @@ class EarlyStop:
 
 @dataclass
 class Stopping:
-    """An `EarlyStop` at work.
+    """The state of early stopping during a training.
 
     Attributes:
-        rule: its settings.
+        rule: the settings.
         larger: whether a larger figure is better.
         best: the best figure so far.
-        epoch: in which it was reached.
-        step: after which it was reached.
-        waited: epochs since then.
-        kept: copies of the weights and the state of then.
+        epoch: the epoch in which it was reached.
+        step: the step after which it was reached.
+        waited: validated epochs since then.
+        kept: copies of the weights and the state at that step.
     """
 
     rule: EarlyStop
@@ -175,7 +176,7 @@ class Stopping:
         return self.waited >= self.rule.patience
 
     def see(self, learner: Learner, record: Record, step: int) -> bool:
-        """Look at an epoch; whether it is the best so far."""
+        """Take an epoch into account; return whether it is the best so far."""
         loss = record.loss if record.validation is None else record.validation
         figure = loss if self.rule.figure == "loss" else record.metrics[self.rule.figure]
         if not is_better(figure, self.best, larger=self.larger, by=float(self.rule.min_delta)):
@@ -186,78 +187,79 @@ class Stopping:
         return True
 
     def note(self) -> dict[str, Any]:
-        """What is to be known to go on, as numbers by name."""
+        """What a run saves of this, to resume from."""
         told = {"best": self.best, "epoch": self.epoch, "step": self.step, "waited": self.waited}
         return {"figure": self.rule.figure, **told}
 
     def go_on(self, note: Any) -> None:
-        """Take over what an earlier process noted.
+        """Restore what an earlier process saved.
 
         Raises:
-            BackpropError: it is of another figure.
+            BackpropError: it is for another figure, or damaged.
         """
         known = note if isinstance(note, Mapping) else {}
         if known.get("figure") != self.rule.figure:
             msg = (
-                f"this run is stopped early by {known.get('figure')!r}, not by {self.rule.figure!r}: use the "
-                "figure of before, or another folder"
+                f"this run's early stopping watches {known.get('figure')!r}, not {self.rule.figure!r}: use "
+                "the same figure as before, or another folder"
             )
             raise BackpropError(msg)
         counts = {name: known.get(name) for name in ("epoch", "step", "waited")}
         if not all(type(n) is int and n >= 0 for n in counts.values()) or not (
             known.get("best") is None or is_number(known["best"])
         ):
-            msg = f"what the run notes of early stopping is damaged: {note!r}"
+            msg = f"the state of early stopping in the run's folder is damaged: {note!r}"
             raise BackpropError(msg)
         self.best = known["best"]
         vars(self).update(counts)
 
 
 def stopping(stop: Any, validate: Validate | None) -> Stopping | None:
-    """What `stop=` was given, at work.
+    """The state with which early stopping begins, from the argument `stop=`; None without it.
 
     Raises:
-        BackpropError: it is no `EarlyStop`, or its figure is not there.
+        BackpropError: it is no `EarlyStop`, or validation has no metric of that name.
     """
     if stop is None:
         return None
     if not isinstance(stop, EarlyStop):
-        msg = f"stop must be one such as bp.train.EarlyStop('loss', patience=5), {got_instead(stop)}"
+        msg = f"stop must be such as bp.train.EarlyStop('loss', patience=5), {got_instead(stop)}"
         raise BackpropError(msg)
     if stop.figure == "loss":
         return Stopping(stop, larger=False)
     metrics = {} if validate is None else validate.metrics
     if stop.figure not in metrics:
         known = listed(["loss", *metrics])
-        msg = f"EarlyStop waits for {stop.figure!r}, and validate= has {known}"
+        msg = f"EarlyStop watches {stop.figure!r}, but validate= has only {known}"
         raise BackpropError(msg)
     return Stopping(stop, larger=metrics[stop.figure].larger_is_better)
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
-    """What `callbacks=` was given: functions.
+    """The argument `callbacks=`, as a list of functions.
 
     Raises:
-        BackpropError: one of them is none.
+        BackpropError: one of them is not a function.
     """
     found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for each in found:
         if not callable(each):
-            msg = f"callbacks are functions of a bp.train.Record, got {each!r}"
+            msg = f"callbacks must be functions of a bp.train.Record, got {each!r}"
             raise BackpropError(msg)
     return found
 
 
 def warn_health(health: Callable[..., Iterable[str]], learner: Learner, *batch: Any) -> Callback:
-    """A callback that warns of what keeps a net from learning: each kind of sentence once.
+    """A callback that warns once of each kind of problem that keeps a net from learning.
 
     Args:
-        health: a function of (learner, w, s, *batch) that returns sentences, such as `bp.insight.health`.
+        health: a function of (learner, w, s, *batch) that returns problems as sentences, such as
+            `bp.insight.health`.
         learner: the net, its loss and its update rule.
-        batch: rows on which it is looked at, after each epoch; some hundred are enough.
+        batch: rows on which the net is examined after each epoch; a few hundred are enough.
 
     Warns:
-        UserWarning: the epoch, and the sentence.
+        UserWarning: with the epoch and the sentence.
 
     >>> import backprop_xp as bp
     >>> learner = bp.Learner(bp.chain(2, bp.Dense(1)))
@@ -275,7 +277,7 @@ def warn_health(health: Callable[..., Iterable[str]], learner: Learner, *batch: 
 
     def callback(record: Record) -> None:
         for sentence in health(learner, record.w, record.s, *batch):
-            kind = re.sub(r"(?<![a-zA-Z])[\d.]+(e[+-]?\d+)?", "", sentence)  # numbers; not names of layers
+            kind = re.sub(r"(?<![a-zA-Z])[\d.]+(e[+-]?\d+)?", "", sentence)  # not the 1 of dense1
             if kind not in told:
                 told.add(kind)
                 warnings.warn(f"epoch {record.epoch}: {sentence}", stacklevel=2)
