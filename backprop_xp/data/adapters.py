@@ -233,7 +233,7 @@ class Rows(Slices):
     ) -> None:
         self._items, self._names = items, (x, t)
         if not hasattr(items, "__len__") or not hasattr(items, "__getitem__"):
-            msg = f"a data set must have a length, and items by number; got a {type(items).__name__}"
+            msg = f"a data set must have a length, and items by index; got a {type(items).__name__}"
             raise BackpropError(msg)
         self._begin(len(items), units, dtype, window, block)
 

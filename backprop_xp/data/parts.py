@@ -51,7 +51,7 @@ def split(source: Any, rows: int, seed: int) -> tuple[Part, Part]:
     """
     n, size = source.n, max(1, min(source.block, source.n // _BLOCKS))
     if not 0 < rows < n:
-        msg = f"two rows or more are needed, of which some are held out; got {n}"
+        msg = f"of {n} rows, {rows} cannot be held out: hold out one at least, and leave one to train on"
         raise BackpropError(msg)
     host, blocks = backends.get("numpy").xp, n // size
     chosen = (

@@ -74,11 +74,12 @@ def encode(value: Any) -> Any:
     try:
         again = _encoded(_decoded(found, library_units() | own, 0), {}, 0)
     except FileError as error:
-        msg = f"what is saved could not be read again: {error}"
+        msg = f"this cannot be saved, since it could not be read again: {error}"
         raise FileError(msg) from error
     if again != found:
         msg = (
-            "what is saved would not come back as it is: the settings of a class are not what it is made from"
+            "this cannot be saved, since it would differ when it is read again: a class of it does not keep "
+            "its settings as they were given"
         )
         raise FileError(msg)
     return found
@@ -112,7 +113,7 @@ def _encoded(value: Any, own: dict[str, type], depth: int) -> Any:
         return _encoded_number(value)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            msg = f"the names of a mapping that is saved are text, got {listed(value)}"
+            msg = f"the names of a mapping must be text, to be saved; got {listed(value)}"
             raise FileError(msg)
         return {"map": [[key, _encoded(each, own, depth + 1)] for key, each in value.items()]}
     if isinstance(value, frozenset):
@@ -243,5 +244,5 @@ def parse_unit_json(text: str) -> Any:
     try:
         return parse_json(text)
     except (ValueError, RecursionError) as error:
-        msg = f"the settings in the file are no JSON of the strict kind ({str(error)[:80]})"
+        msg = f"the settings in the file are not strict JSON ({str(error)[:80]})"
         raise FileError(msg) from error
