@@ -12,7 +12,7 @@ from ..errors import BackpropError
 from .source import check_slice
 
 _SPLIT = (1 << 25) + 16  # the stream of random bits
-_BLOCKS = 1000  # the least number of blocks to choose from, where there are as many rows
+_BLOCKS = 1000  # blocks to choose from, at least, if there are as many rows
 
 
 class Part:

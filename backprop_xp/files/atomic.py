@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import FileError
 
-SUFFIX = ".tmp"  # of a temporary file, whose name begins with a dot
+SUFFIX = ".tmp"  # of temporary files, whose names also begin with a dot
 
 
 def write_whole(path: Path, chunks: Iterable[Any]) -> None:

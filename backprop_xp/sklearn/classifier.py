@@ -47,7 +47,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         clip: a bound on the gradient.
         batch_size: the rows of a step; "auto" is min(200, rows).
         max_iter: the largest number of epochs.
-        patience: the epochs without a lower loss after which the training ends; None for no end.
+        patience: the epochs without a lower loss after which the training ends; None: it does not end early.
         tol: a loss counts as lower if it is lower by more than this.
         early_stopping: whether a share of the rows is set aside for validation.
         validation_fraction: this share.

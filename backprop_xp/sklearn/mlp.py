@@ -94,6 +94,11 @@ def to_sklearn(estimator: Backprop) -> Any:
     Raises:
         BackpropError: an MLP of scikit-learn cannot have these layers, activations, standardization or loss.
         NotFittedError: it is not fitted.
+
+    >>> from backprop_xp.sklearn import BackpropRegressor, to_sklearn
+    >>> model = BackpropRegressor((3,), max_iter=5, random_state=0).fit([[0.0], [1.0]], [0.0, 2.0])
+    >>> to_sklearn(model).hidden_layer_sizes
+    (3,)
     """
     check_is_fitted(estimator)
     hidden, names = _plain(estimator), {own: name for name, own in ACTIVATIONS.items()}
@@ -102,7 +107,7 @@ def to_sklearn(estimator: Backprop) -> Any:
     if len(chosen) > 1 or not chosen <= set(known) or hasattr(estimator, "mean_"):
         msg = (
             f"an MLP of scikit-learn has one activation for all hidden layers, one of {listed(ACTIVATIONS)}, "
-            "and does not standardize: this net has others"
+            "and does not standardize its inputs: this net has others"
         )
         raise BackpropError(msg)
     classifier = isinstance(estimator, BackpropClassifier)
