@@ -82,7 +82,7 @@ def test_a_text_file_has_names_separators_and_text(tmp_path):
         ("a.csv", "", {}, "it is empty"),
         ("a.csv", "a,b\n", {}, "it has no rows"),
         ("a.csv", "a,a\n1,2\n", {}, "two columns have the same name"),
-        ("a.csv", "a,b\n1,2\n3\n", {}, "line 3 has 1 cells, and there are 2 columns"),
+        ("a.csv", "a,b\n1,2\n3\n", {}, "line 3 has 1 cells, but there are 2 columns"),
         ("a.csv", "a,b\n1,2\n", {"target": "c"}, "there is no column 'c'; the columns are 'a', 'b'"),
         ("a.csv", "a,b\n1,2\n", {"drop": ["c"]}, "there is no column 'c'"),
         ("a.csv", "a,b\nx,2\n", {}, "columns that hold no numbers: 'a'"),
@@ -261,7 +261,7 @@ def test_an_update_is_explained_in_the_numbers_and_classes_of_the_table(saved, t
     assert own["net"]["layers"][0]["labels"] == ["length"]
     assert cli.main(["show", str(max(run.glob("step-*")))]) == 0
     assert "target 'name', 3 classes, by the columns 'length'" in capsys.readouterr().out
-    for words, told in (("--inputs 1 --targets d", "no classes of the table: 'd'"),
+    for words, told in (("--inputs 1 --targets d", "the table has no class 'd'"),
                         ("--inputs 1,2 --targets a", "a row has 1 numbers, 'length'; got 2"),
                         ("--inputs 1;2 --targets a", "2 samples and --targets 1: equally many")):  # fmt: skip
         assert cli.main(["explain", "--model", str(run), *words.split()]) == 2

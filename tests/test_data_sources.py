@@ -283,8 +283,8 @@ def test_a_missing_class_is_an_error():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: bp.data.Sliced(X), "as t, or as target="),
-        (lambda: bp.data.Sliced(X, T, target=0), "as t, or as target="),
+        (lambda: bp.data.Sliced(X), "either as t, or as target="),
+        (lambda: bp.data.Sliced(X, T, target=0), "either as t, or as target="),
         (lambda: bp.data.Sliced(X, T[:3]), r"got \(50, 4\), \(3, 1\)"),
         (lambda: bp.data.Sliced(X, target=4), "the number of a column"),
         (lambda: bp.data.Sliced(X, T, units=2), "2 units, got 1"),

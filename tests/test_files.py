@@ -379,7 +379,7 @@ def deep(told):
         (lambda told: told["learner"]["net"]["nodes"][2]["layer"].update(units=4), "cannot be used"),
         (lambda told: told["learner"].update(update={"unit": "updates.GradientDescent"}), "needs 9 tensors"),
         (deep, "units are nested more than 32 deep"),
-        (lambda told: told.update(format=99), "is of format 99, this library reads 1"),
+        (lambda told: told.update(format=99), "is of format 99, but this library reads 1"),
         (lambda told: told.update(dtype="float32"), "where its learner needs 'early.w', F32"),
         (lambda told: told.pop("rules"), "lack the versions"),
     ],

@@ -292,7 +292,7 @@ def test_partial_fit_is_an_epoch(flowers):
     whole = small(patience=None, max_iter=3).fit(x[:100], y[:100])
     assert net.n_iter_ == whole.n_iter_ == 3
     net.partial_fit(x[100:], y[100:])
-    with pytest.raises(ValueError, match="y has labels that are none of the classes"):
+    with pytest.raises(ValueError, match="y has labels that are not among the classes"):
         net.partial_fit(x[:2], ["setosa", "rose"])
 
 

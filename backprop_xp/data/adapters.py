@@ -146,7 +146,7 @@ class Sliced(Slices):
         counts = {part.shape[0] for part in parts if getattr(part, "shape", None)}
         if (t is None) == (target is None) or len(counts) != 1:
             shapes = ", ".join(str(getattr(part, "shape", type(part).__name__)) for part in parts)
-            msg = f"{_HELP} as t, or as target= a column of x; got {shapes}"
+            msg = f"{_HELP}; the target must be given either as t, or as target=, a column of x; got {shapes}"
             raise BackpropError(msg)
         self._parts, self._target = parts, target
         if target is not None and not (len(x.shape) == 2 and -x.shape[1] <= target < x.shape[1] > 1):
@@ -233,7 +233,7 @@ class Rows(Slices):
     ) -> None:
         self._items, self._names = items, (x, t)
         if not hasattr(items, "__len__") or not hasattr(items, "__getitem__"):
-            msg = f"a data set must have a length, and items by index; got a {type(items).__name__}"
+            msg = f"a data set must have len(items) and items[k]; got a {type(items).__name__}"
             raise BackpropError(msg)
         self._begin(len(items), units, dtype, window, block)
 

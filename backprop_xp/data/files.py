@@ -147,7 +147,7 @@ def _whole(column: Array) -> Array:
 def _npy(path: str) -> dict[str, Array]:
     table = backends.get("numpy").xp.load(path, mmap_mode="r", allow_pickle=False)
     if table.ndim != 2:
-        msg = f"it has shape {table.shape}, and rows and columns are needed"
+        msg = f"it has shape {table.shape}, but rows and columns are needed"
         raise BackpropError(msg)
     return {str(k): table[:, k] for k in range(table.shape[1])}
 
@@ -160,7 +160,7 @@ def _npz(path: str, *, needed: bool) -> dict[str, Array]:
             raise BackpropError(msg)
         x, t = (next((name for name in pair if name in file), "") for pair in (("x", "X"), ("t", "y")))
         if not x or (needed and not t):
-            msg = f"it holds {listed(file)}, and arrays x and t, or X and y, are needed"
+            msg = f"it holds {listed(file)}, but arrays x and t, or X and y, are needed"
             raise BackpropError(msg)
         inputs, targets = file[x], file[t] if t else None
     if not inputs.ndim:
@@ -193,7 +193,7 @@ def _csv(path: str) -> dict[str, Array]:
     numeric = [True] * len(names)
     for number, cells in _lines(path, headed):
         if len(cells) != len(names):
-            msg = f"line {number} has {len(cells)} cells, and there are {len(names)} columns"
+            msg = f"line {number} has {len(cells)} cells, but there are {len(names)} columns"
             raise BackpropError(msg)
         numeric = [
             known and (_is_number(cell) or cell.lower() in _MISSING)

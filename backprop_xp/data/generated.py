@@ -163,7 +163,7 @@ class Generated(ABC):
         """
         own: Any = self
         if own.task != "classification":
-            msg = f"{type(self).__name__} has numbers as targets, no classes: floor(loss) is what is known"
+            msg = f"{type(self).__name__} has numbers as targets, not classes: use floor(loss) instead"
             raise BackpropError(msg)
         return self._bayes_error()
 

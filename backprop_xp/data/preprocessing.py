@@ -62,7 +62,7 @@ class Preprocessing(NamedTuple):
             FileError: they are damaged.
         """
         if not isinstance(data, dict) or data.keys() != set(cls._fields) or not _is_whole(**data):
-            msg = "what the file says of the columns of its table is damaged"
+            msg = "the file's description of the columns of its table is damaged"
             raise FileError(msg)
         return cls(**data)
 
@@ -106,7 +106,7 @@ class Preprocessing(NamedTuple):
         }
         found = [known.get(name, numbers.get(_number(name))) for name in names]
         if missing := [name for name, label in zip(names, found, strict=True) if label is None]:
-            msg = f"no classes of the table: {listed(missing)}; there are {listed(known)}"
+            msg = f"the table has no class {listed(missing)}; its classes are {listed(known)}"
             raise BackpropError(msg)
         return [label for label in found if label is not None]
 

@@ -58,7 +58,7 @@ class GaussianMixture(Generated):
         super().__post_init__()
         _check_number("distance", self.distance, 0, 1e6)
         if self.outputs > self.features:
-            msg = f"{self.outputs} classes need as many features, got features={self.features}"
+            msg = f"{self.outputs} classes need at least as many features, got features={self.features}"
             raise BackpropError(msg)
         v, xp = setting(self.seed, 1, self.features), on_host().xp
         reflection = xp.eye(self.features)[: self.outputs, :] - 2 * v[:, : self.outputs].T * v / xp.sum(v * v)
@@ -238,7 +238,7 @@ class Friedman1(Generated):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.features < 5:
-            msg = f"friedman1 has 5 features or more, got features={self.features}"
+            msg = f"Friedman1 needs 5 features or more, got features={self.features}"
             raise BackpropError(msg)
 
     def rows_of_block(self, start: int) -> tuple[Array, Array]:

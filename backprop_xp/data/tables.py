@@ -83,7 +83,7 @@ class Table(Slices):
         self.classes = self._found_classes(task)
         self.task: Task = "classification" if self.classes else "regression"
         if task == "regression" and self._columns([target], 0, 1)[0].dtype.kind not in "iufb":
-            msg = f"the target {target!r} holds no numbers, so that it cannot be predicted as one"
+            msg = f"the target {target!r} holds no numbers, as regression needs: use task='classification'"
             raise BackpropError(msg)
         self._begin(n, len(self.classes) or None, dtype, window, block)
 

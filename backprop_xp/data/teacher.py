@@ -133,7 +133,8 @@ class HiddenManifold(Generated):
         self._set(latent=check_count(self.latent, "the number of latent dimensions"))
         if self.latent > self.features:
             msg = (
-                f"a surface of {self.latent} dimensions needs as many features, got features={self.features}"
+                f"a surface of {self.latent} dimensions needs at least as many features, "
+                f"got features={self.features}"
             )
             raise BackpropError(msg)
         teacher = Teacher(

@@ -259,7 +259,7 @@ def told(reader: Reader) -> dict[str, Any]:
         reader.refuse("its metadata lack the versions")
     if found["format"] != FORMAT:
         now = f"this library reads {FORMAT}: use the version that wrote it"
-        msg = f"{reader.path} is of format {str(found['format'])[:20]}, {now}"
+        msg = f"{reader.path} is of format {str(found['format'])[:20]}, but {now}"
         raise FileError(msg)
     kinds = ("float32", "float64", "rational")
     if found.get("dtype") not in kinds or not isinstance(found.get("learner"), dict):
@@ -286,7 +286,7 @@ def read_arrays(reader: Reader, learner: Learner, kind: str) -> tuple[tuple[Arra
     """
     free = backends.get("numpy").free_memory(None)
     if free is not None and reader.header.size > free:
-        msg = f"{reader.path} holds {in_bytes(reader.header.size)}, and {in_bytes(free)} of memory are free"
+        msg = f"{reader.path} holds {in_bytes(reader.header.size)}, but {in_bytes(free)} of memory are free"
         raise FileError(msg)
     try:
         one = reader.header.tensors["s.rule.count"].shape == ()
@@ -313,7 +313,7 @@ def _check_table(reader: Reader, leaves: list[Leaf]) -> None:
         if name not in (HASH, HISTORY)
     ]
     if len(there) != len(wanted):
-        reader.refuse(f"its learner needs {len(wanted)} tensors, and {len(there)} are there")
+        reader.refuse(f"its learner needs {len(wanted)} tensors, but it has {len(there)}")
     for (name, dtype, shape), (own, kind, size) in zip(wanted, there, strict=True):
         if (name, dtype) != (own, kind) or shape not in (None, size) or (len(size) != 1 and shape is None):
             reader.refuse(

@@ -460,7 +460,7 @@ def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if names:
         each = "; ".join(f"{name} was {_short(old.get(name))}, now {_short(new.get(name))}" for name in names)
-        msg = f"{path} cannot go on bit for bit: {each}. Use the earlier settings, or another folder"
+        msg = f"{path} cannot go on bit for bit: {each}. Use the same settings as before, or another folder"
         if names == ["kernels"]:
             msg += (
                 "; BACKPROP_XP_NATIVE=0 turns machine code off, allow_other_bits=True (--allow-other-bits) "

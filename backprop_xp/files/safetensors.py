@@ -107,7 +107,7 @@ class Reader:
         length = int.from_bytes(self._exactly(8), "little") if size >= 8 else 0
         if not 2 <= length <= min(LARGEST_HEADER, size - 8):
             self.refuse(
-                f"its first bytes give a header of {length:,} bytes, and the file has {size:,}"
+                f"its first bytes give a header of {length:,} bytes, but the file has {size:,}"
                 if size
                 else "it is empty"
             )
@@ -143,7 +143,7 @@ class Reader:
                 self.refuse(f"tensor {name!r} begins at byte {each.start:,}, not at {end:,}")
             end = each.stop
         if end != size:
-            self.refuse(f"its tensors have {end:,} bytes, and {size:,} are there")
+            self.refuse(f"its tensors have {end:,} bytes, but {size:,} follow its header")
         return Header(tensors, metadata, len(text).to_bytes(8, "little") + text, size)
 
     def _tensor(self, name: str, found: Any) -> Tensor:

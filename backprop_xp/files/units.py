@@ -78,8 +78,8 @@ def encode(value: Any) -> Any:
         raise FileError(msg) from error
     if again != found:
         msg = (
-            "this cannot be saved, since it would differ when it is read again: a class of it does not keep "
-            "its settings as they were given"
+            "what is saved could not be restored: the attributes of a class differ from the settings that "
+            "its constructor was given"
         )
         raise FileError(msg)
     return found
@@ -98,7 +98,7 @@ def decode(data: Any, known: Mapping[str, type] | None = None) -> Any:
     """
     for name, each in (known or {}).items():
         if not isinstance(each, type) or name in library_units():
-            msg = f"known= gives a class for each name that is not this library's own; got {name!r}: {each!r}"
+            msg = f"known= gives a class for each name, which is not the library's; got {name!r}: {each!r}"
             raise BackpropError(msg)
     return _decoded(data, library_units() | dict(known or {}), 0)
 
@@ -113,7 +113,7 @@ def _encoded(value: Any, own: dict[str, type], depth: int) -> Any:
         return _encoded_number(value)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            msg = f"the names of a mapping must be text, to be saved; got {listed(value)}"
+            msg = f"the names of a mapping must be text to be saved, got {listed(value)}"
             raise FileError(msg)
         return {"map": [[key, _encoded(each, own, depth + 1)] for key, each in value.items()]}
     if isinstance(value, frozenset):
@@ -155,7 +155,7 @@ def _name(value: Any, own: dict[str, type]) -> str:
     if kind.__module__ == "builtins" or not told or "unit" in _settings(kind):
         msg = (
             f"{str(value)[:60]} cannot be saved, a {name}: units are frozen dataclasses, whose settings are "
-            "numbers, texts, tuples, mappings and other units, none of them named 'unit'"
+            "numbers, strings, tuples, mappings and other units, none of them named 'unit'"
         )
         raise FileError(msg)
     own[name] = kind
@@ -195,7 +195,7 @@ def _unit(data: Mapping[str, Any], known: Mapping[str, type], depth: int) -> Any
     kind = known.get(name) if isinstance(name, str) else None
     if kind is None:
         msg = (
-            f"{str(name)[:60]!r} is none of this library's units: if the class is your own, give it by "
+            f"{str(name)[:60]!r} is none of this library's units: if the class is your own, write "
             f"bp.load(path, known={{{str(name)[:60]!r}: …}})"
         )
         raise FileError(msg)

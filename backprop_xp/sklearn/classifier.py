@@ -170,7 +170,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             classes = backends.host(classes) if xp is HOST else moved(classes, y, y.dtype)
         at = xp.clip(xp.searchsorted(classes, y), 0, classes.shape[0] - 1)
         if not bool(xp.all(xp.take(classes, at, axis=0) == y)):
-            msg = f"y has labels that are none of the classes seen at the first fit: {self.classes_!r}"
+            msg = f"y has labels that are not among the classes of the first fit: {self.classes_!r}"
             raise ValueError(msg)
         return at
 
