@@ -43,7 +43,7 @@ def open_table(
     task: Task | None = None,
     dtype: Any = None,
 ) -> Table:
-    """The table in a file, whose format is told by its ending.
+    """Open the table in a file, whose format follows from its ending.
 
     - .csv, .tsv, .txt, separated by commas, semicolons, tabs or bars: the first line names the columns,
       unless it contains a number; then they are named 0, 1, 2, …

@@ -117,7 +117,7 @@ class Generated(ABC):
     def rows_of_block(self, start: int) -> tuple[Array, Array]:
         """The `block` rows from `start` on, the first row of a block; rows past the last one are not used."""
 
-    # ------------------------------------------------------------ what is known
+    # ------------------------------------------------------------ the best possible loss and error
     def floor(self, loss: Loss) -> float:
         """The lowest mean loss any net can reach on unseen rows: the loss due to the noise alone.
 

@@ -12,7 +12,7 @@ from ..errors import BackpropError
 from .source import check_slice
 
 _SPLIT = (1 << 25) + 16  # the stream of random bits
-_BLOCKS = 1000  # the least number of blocks to choose from, where there are as many rows
+_BLOCKS = 1000  # blocks to choose from, at least, if there are as many rows
 
 
 class Part:
@@ -51,7 +51,7 @@ def split(source: Any, rows: int, seed: int) -> tuple[Part, Part]:
     """
     n, size = source.n, max(1, min(source.block, source.n // _BLOCKS))
     if not 0 < rows < n:
-        msg = f"at least 2 rows are needed, to train on some and hold out others; got {n}"
+        msg = f"of {n} rows, {rows} cannot be held out: hold out one at least, and leave one to train on"
         raise BackpropError(msg)
     host, blocks = backends.get("numpy").xp, n // size
     chosen = (

@@ -10,10 +10,10 @@ from ..layers import check_count
 from ..losses import Loss
 from ..printed import short
 
-WINDOW = 1 << 16  # rows in a window, at most: they are in memory, and shuffled, together
-_NUMBERS = 1 << 23  # numbers in a window, at most: 32 MiB of float32
+WINDOW = 1 << 16  # rows in a window, by default at most: they are in memory, and shuffled, together
+_NUMBERS = 1 << 23  # numbers in a window, by default at most: 32 MiB of float32
 _BLOCKS = 64  # blocks in a window, at random places of the source
-BLOCK = 1024  # rows in a block, at most: they are read together
+BLOCK = 1024  # rows in a block, which are read together, unless a source has blocks of its own
 
 
 class Source(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import FileError
 
-SUFFIX = ".tmp"  # of a temporary file, whose name begins with a dot
+SUFFIX = ".tmp"  # of temporary files, whose names also begin with a dot
 _ADVICE: dict[int | None, str] = {
     errno.EACCES: "use a folder that you may write to",
     errno.EROFS: "use a folder on a disk that can be written to",
@@ -30,8 +30,8 @@ def write_whole(path: Path, chunks: Iterable[Any]) -> None:
         chunks: bytes, or objects with a buffer.
 
     Raises:
-        FileError: the file cannot be written, or the path exists and is not a regular file. What was
-            there before is still there, and the temporary file is removed.
+        FileError: the file cannot be written, or the path exists and is not a regular file. An existing
+            file is kept until the new one is written, and the temporary file is removed.
     """
     check_regular(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}{SUFFIX}")

@@ -69,6 +69,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     found = parse_unit_json(read_text(folder / "run.json", _LARGEST_TEXT))
     if not isinstance(found, dict):
-        msg = f"{folder / 'run.json'} must be an object"
+        msg = f"{folder / 'run.json'} must hold a JSON object, got a {type(found).__name__}"
         raise FileError(msg)
     return found

@@ -154,7 +154,7 @@ def write_model(
     try:
         text = json.dumps(told, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
-        msg = f"the settings cannot be written as text: {error}"
+        msg = f"the settings cannot be written as JSON: {error}"
         raise FileError(msg) from error
     tensors: list[tuple[str, str, Shape, Any]] = []
     leaves = table(learner, kind, one_count=not s.rule.count.ndim)
@@ -243,7 +243,7 @@ def _tensors(a: Array, leaf: Leaf) -> Iterator[tuple[str, str, Shape, Any]]:
 def _line(value: Fraction) -> str:
     line = f"{value.numerator:x}/{value.denominator:x}\n"
     if len(line) > _DIGITS:
-        msg = f"a fraction of {len(line):,} digits is too long to be saved; {_DIGITS:,} are the most"
+        msg = f"a fraction of {len(line):,} digits is too long to be saved; at most {_DIGITS:,} are allowed"
         raise FileError(msg)
     return line
 
@@ -252,13 +252,13 @@ def _line(value: Fraction) -> str:
 def told(reader: Reader) -> dict[str, Any]:
     """The metadata of a model file, parsed and checked."""
     if KEY not in reader.header.metadata:
-        reader.refuse(f"its metadata have no '{KEY}', so bp.save did not write it")
+        reader.refuse(f"its metadata have no entry '{KEY}', which bp.save writes")
     found = parse_unit_json(reader.header.metadata[KEY])
     whole = ("format", "order", "rules")
     if not isinstance(found, dict) or not all(type(found.get(name)) is int for name in whole):
         reader.refuse("its metadata lack the versions")
     if found["format"] != FORMAT:
-        now = f"this library reads {FORMAT}: use another version of it"
+        now = f"this library reads {FORMAT}: use the version that wrote it"
         msg = f"{reader.path} is of format {str(found['format'])[:20]}, but {now}"
         raise FileError(msg)
     kinds = ("float32", "float64", "rational")

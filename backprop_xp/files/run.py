@@ -95,7 +95,7 @@ class RunDir:
     ) -> None:
         self.path = checked_path(path)
         self._other_bits = allow_other_bits
-        self.keep = check_count(keep, "the number of checkpoints that are kept")
+        self.keep = check_count(keep, "the number of checkpoints to keep")
         self._count, self._unit = parse_every(every)
         self.longest = LONGEST
         if self._unit == "step":
@@ -469,7 +469,7 @@ def _refuse_other(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         if names == ["kernels"]:
             msg += (
                 "; BACKPROP_XP_NATIVE=0 turns machine code off, allow_other_bits=True (--allow-other-bits) "
-                "lets bits differ"
+                "accepts other last bits"
             )
         raise FileError(msg)
 
@@ -493,7 +493,7 @@ def _history(reader: Reader, data: bytearray, names: Any) -> list[Epoch]:
         return []
     columns = _FIGURES + len(names)
     if place.dtype != "F64" or place.shape[1:] != (columns,):
-        reader.refuse(f"its epochs are {place.dtype} {place.shape}")
+        reader.refuse(f"its epochs must be F64 in {columns} columns, got {place.dtype} {place.shape}")
     host = backends.get("numpy").xp
     rows = host.frombuffer(data, dtype="<f8", count=place.shape[0] * columns, offset=place.start)
     return [_epoch(each, names) for each in rows.reshape(place.shape).tolist()]

@@ -79,7 +79,7 @@ def write(path: Path, tensors: Sequence[tuple[str, str, Shape, Any]], metadata: 
     header = json.dumps(table, separators=(",", ":")).encode("ascii")
     header += b" " * (-len(header) % 8)
     if len(header) > LARGEST_HEADER:
-        msg = f"the header of {path} would have {len(header):,} bytes; {LARGEST_HEADER:,} are the most"
+        msg = f"the header of {path} would have {len(header):,} bytes; at most {LARGEST_HEADER:,} are allowed"
         raise FileError(msg)
     write_whole(path, _hashed([len(header).to_bytes(8, "little"), header, *(data for *_, data in tensors)]))
 
@@ -131,10 +131,10 @@ class Reader:
         except (ValueError, RecursionError) as error:
             self.refuse(f"its header is not strict JSON ({str(error)[:80]})")
         if not text.startswith(b"{") or not isinstance(table, dict):
-            self.refuse("its header must be an object")
+            self.refuse("its header must be a JSON object")
         metadata = table.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(each, str) for each in metadata.values()):
-            self.refuse("its metadata must be texts")
+            self.refuse("its metadata must be strings by name")
         tensors = {name: self._tensor(name, each) for name, each in table.items()}
         tensors = dict(sorted(tensors.items(), key=lambda item: item[1][2:]))
         end = 0
@@ -153,9 +153,11 @@ class Reader:
         if not isinstance(dtype, str) or dtype not in SIZES:
             self.refuse(f"the dtype of {name!r} must be one of {listed(SIZES)}, got {str(dtype)[:20]!r}")
         if not _whole(shape) or len(shape) > _AXES or not _whole(places) or len(places) != 2:
-            self.refuse(f"the shape and the data_offsets of {name!r} must be integers, 0 or more")
+            self.refuse(
+                f"{name!r} must have a shape of at most {_AXES} axes and two data_offsets, integers 0 or more"
+            )
         if places[1] - places[0] != SIZES[dtype] * prod(shape):
-            self.refuse(f"the bytes of {name!r} are not those of its shape")
+            self.refuse(f"the number of bytes of {name!r} does not fit its dtype and shape")
         return Tensor(dtype, tuple(shape), *places)
 
     def read(self) -> bytearray:
@@ -246,13 +248,13 @@ def parse_json(text: str) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        msg = "two entries have one name"
+        msg = "two entries have the same name"
         raise ValueError(msg)
     return found
 
 
 def _no_number(text: str) -> NoReturn:
-    msg = f"{text} is no number"
+    msg = f"{text} is not a finite number"
     raise ValueError(msg)
 
 

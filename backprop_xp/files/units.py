@@ -74,7 +74,7 @@ def encode(value: Any) -> Any:
     try:
         again = _encoded(_decoded(found, library_units() | own, 0), {}, 0)
     except FileError as error:
-        msg = f"what is saved could not be read again: {error}"
+        msg = f"this cannot be saved, since it could not be read again: {error}"
         raise FileError(msg) from error
     if again != found:
         msg = (

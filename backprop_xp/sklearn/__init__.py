@@ -1,6 +1,7 @@
-"""Estimators for scikit-learn: nets of this library with `fit` and `predict`, for arrays of any library.
+"""Estimators for scikit-learn: neural nets with `fit` and `predict`, on arrays of any library.
 
-`import backprop_xp` does not import this; `import backprop_xp.sklearn` needs scikit-learn, 1.8 or newer.
+`import backprop_xp` does not import this package: write `import backprop_xp.sklearn`. It needs scikit-learn
+1.8 or newer.
 """
 
 from .classifier import BackpropClassifier as BackpropClassifier

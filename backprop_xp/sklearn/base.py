@@ -28,16 +28,16 @@ from .settings import batch_size, learner_of, net_of
 from .steps import compiled_step, few_threads
 from .table import Table, categories_of, check_frame, coded, frame_of, moved_table
 
-ROWS = 1 << 14  # rows predicted at a time
+ROWS = 1 << 14  # predicted at a time
 
 
 class Batch(NamedTuple):
-    """Rows to learn from, in one library and on one device.
+    """Rows to train on, in one library and on one device.
 
     Attributes:
-        x: inputs.
-        t: targets in the form that the loss takes.
-        weight: a weight for each row; None for 1.
+        x: the inputs.
+        t: the targets, as the loss takes them.
+        weight: the weight of each row, shape (rows,); None for 1.
     """
 
     x: Table
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     weight: Array | None
 
     def split(self, index: Any) -> "Batch":
-        """Some of the rows."""
+        """The rows with these numbers."""
         weight = None if self.weight is None else rows(self.weight, index)
         return Batch(self.x.split(index), rows(self.t, index), weight)
 
@@ -94,30 +94,30 @@ class Backprop(
         self._set(locals())
 
     def _set(self, given: Mapping[str, Any]) -> None:
-        """Store each setting as an attribute of its name, as scikit-learn requires."""
+        """Store each setting as an attribute of the same name, as scikit-learn requires."""
         for name in self._get_param_names():
             setattr(self, name, given[name])
 
-    # ------------------------------------------------------------ what a subclass defines
+    # ------------------------------------------------------------ where the two estimators differ
     @abstractmethod
     def _read_targets(self, y: Any, classes: Any = None) -> None:
-        """Determine the kind of targets, and the classes, from y."""
+        """Find out from y what kind of targets these are, such as its classes."""
 
     @abstractmethod
     def _targets(self, y: Any, like: Array) -> tuple[Array, int]:
-        """The targets in the form that the loss takes, on the device of X, and the number of output units."""
+        """The targets as the loss takes them, in the library of `like`, and the number of output units."""
 
     @abstractmethod
     def _loss(self) -> Loss:
         """The loss that was given, or the default."""
 
     def _weights(self, y: Any, weight: Array | None, like: Array) -> Array | None:
-        """The sample weights, multiplied by those of their classes."""
+        """The sample weights, multiplied by the weights of their classes; None if all are 1."""
         return weight
 
     @property
     def _kept(self) -> tuple[str, ...]:
-        """The names of attributes that are saved in a file."""
+        """The names of fitted attributes that `save` writes."""
         return ("n_features_in_", "n_iter_", "loss_curve_", "validation_curve_")
 
     # ------------------------------------------------------------ fit
@@ -132,16 +132,24 @@ class Backprop(
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
-        """Train on all rows, for `max_iter` epochs or until `patience` ends the training.
+        """Train for `max_iter` epochs, or until the loss has not improved for `patience` epochs.
 
         Args:
             X: inputs, shape (rows, features).
-            y: targets.
-            sample_weight: a weight for each row; they are scaled so that their mean is 1. A row of weight 2
-                counts as two such rows; exactly so if every step uses all rows.
-            X_val: rows for validation, instead of a fraction of X.
-            y_val: their targets.
-            sample_weight_val: their weights.
+            y: targets, shape (rows,) or (rows, outputs).
+            sample_weight: a weight for each row, 0 or more; None for 1. They are scaled to a mean of 1. A row
+                of weight 2 counts as two such rows, exactly so if every step uses all rows.
+            X_val: inputs to validate on after each epoch. Without them, validation uses a share of X if
+                `early_stopping` is set.
+            y_val: the targets of X_val.
+            sample_weight_val: the weights of X_val.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: scikit-learn's checks refuse X, y or the weights.
+            BackpropError: a setting is out of range, or a warm start has other layers than before.
         """
         again = self.warm_start and self.__sklearn_is_fitted__()
         x, t = self._checked(X, y, reset=not again, like=self.weights_ if again else None)
@@ -178,7 +186,7 @@ class Backprop(
         return self
 
     def _checked(self, X: Any, y: Any, *, reset: bool, like: Array | None) -> tuple[Table, Any]:
-        """X and y, checked, as arrays; X as floats, in the library and on the device of `like`, if given."""
+        """X and y as checked arrays; X as floats, in the library and on the device of `like`, if given."""
         if like is not None:
             check_same_place(X, like, f"{type(self).__name__}.fit")
         if y is None:
@@ -195,11 +203,11 @@ class Backprop(
         return (found if like is None else moved_table(found, like)), y
 
     def _coded(self, X: Any, *, reset: bool) -> Table | None:
-        """The numbers, not yet checked, and the codes of a frame with categories; None for other inputs.
+        """The unchecked numbers and the category codes of a frame with text columns; None for other inputs.
 
         Args:
             X: the inputs.
-            reset: whether to determine the categories from X.
+            reset: whether the categories are taken from X; otherwise X must have the columns of `fit`.
         """
         if reset:
             frame = frame_of(X)
@@ -240,12 +248,12 @@ class Backprop(
         return Batch(x, t, weight)
 
     def _share(self, whole: Batch, seed: int) -> tuple[Batch, Batch]:
-        """The rows to train on, and those held out for validation."""
+        """The rows to train on, and a random share of them set aside for validation."""
         n, share = whole.x.n, self.validation_fraction
         if not 0 < share < 1 or n < 2:
             msg = (
                 "validation_fraction must be between 0 and 1, and there must be at least 2 rows; got "
-                f"{share} of {n}"
+                f"validation_fraction={share!r} and {n} rows"
             )
             raise BackpropError(msg)
         order = HOST.random.RandomState(seed).permutation(n)
@@ -253,7 +261,7 @@ class Backprop(
         return whole.split(order[k:]), whole.split(order[:k])
 
     def _set_scale(self, train: Batch) -> None:
-        """Compute the mean and standard deviation of each column, if inputs are to be standardized."""
+        """Compute the weighted mean and standard deviation of each column, if `standardize` is set."""
         for name in ("mean_", "scale_"):
             self.__dict__.pop(name, None)
         if not self.standardize or not train.x.numbers.shape[1]:
@@ -273,7 +281,7 @@ class Backprop(
         return x._replace(scale=(self.mean_, self.scale_)) if hasattr(self, "mean_") else x
 
     def _begin(self, train: Batch, units: int, seed: int, *, again: bool) -> None:
-        """Make the learner and its initial weights and state; on a warm start, keep the present ones."""
+        """Make the learner and its initial weights and state; a warm start keeps the earlier ones."""
         features, counts = train.x.numbers.shape[1], [len(known) for known in self.categories_.values()]
         net = net_of(self.hidden, self.activation, self.dropout, features, units, counts)
         learner = learner_of(net, self._loss(), self.get_params(deep=False), train.x.n)
@@ -285,7 +293,10 @@ class Backprop(
             self.weights_, self.state_ = learner.init(seed, like=train.x.like, initial=initial)
             self._forget_unknown(learner)
         elif learner.net != self.learner_.net:
-            msg = "the layers have changed since the last fit: a warm start needs the same net"
+            msg = (
+                "the layers have changed since the last fit: a warm start needs the same net; keep hidden, "
+                "activation and dropout, or set warm_start=False"
+            )
             raise BackpropError(msg)
         elif learner.update != self.learner_.update:
             blocks = self.learner_.weights(self.weights_)
@@ -294,7 +305,7 @@ class Backprop(
         self._n_features_out = learner.net.outputs[-2][-1]
 
     def _forget_unknown(self, learner: Learner) -> None:
-        """Set the last row of each embedding, that of unknown categories, to zeros."""
+        """Set the last row of each embedding to 0: it is shared by unknown and missing categories."""
         blocks = learner.weights(self.weights_)
         for node in learner.net.nodes:
             if isinstance(node.layer, Embedding):
@@ -354,7 +365,7 @@ class Backprop(
         return self._by_piece(X, method, predicted)
 
     def _by_piece(self, X: Any, method: str, function: Callable[[Any], Array]) -> Array:
-        """Call a function on the net's inputs, for all rows at once, or for sparse ones a few at a time."""
+        """A function of the net's inputs, called on all rows at once; sparse rows a few at a time."""
         found = [function(piece.x) for piece in self._inputs(X, method).pieces()]
         return found[0] if len(found) == 1 else HOST.concat(found)
 
@@ -363,6 +374,10 @@ class Backprop(
 
         Args:
             X: inputs, shape (rows, features).
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: X has other columns than in `fit`, or NaN.
         """
 
         def hidden(x: Any) -> Array:
@@ -372,12 +387,20 @@ class Backprop(
         return self._by_piece(X, "transform", hidden)
 
     def explain(self, X: Any, y: Any, **settings: Any) -> Explanation:
-        """Explain how each weight would change if the net learnt from these rows now; nothing is changed.
+        """Explain how each weight would change, and why, in a training step on these rows.
+
+        The estimator itself is not changed. `print` shows the explanation; its method `page` writes it as a
+        web page.
 
         Args:
-            X: a few rows, shape (rows, features).
+            X: inputs of a few rows, shape (rows, features).
             y: their targets.
-            settings: further arguments of `bp.explain`, such as batch_size=8 or language="de".
+            settings: those of `bp.explain`, such as batch_size=8 or language="de".
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: X or y does not have the form of `fit`.
+            BackpropError: as for `bp.explain`.
         """
         x = self._inputs(X, "explain")
         _, y = self._checked(X, y, reset=False, like=self.weights_)
@@ -395,30 +418,37 @@ class Backprop(
 
     # ------------------------------------------------------------ files
     def save(self, path: str | Path) -> None:
-        """Save the fitted estimator in a safetensors file, which contains no code; `bp.load` reads it too.
+        """Save the fitted estimator in a safetensors file, which holds no code.
 
-        Callbacks, `random_state` and `verbose` are not saved.
+        `load` reads it as an estimator, `bp.load` as a learner with weights and state. Callbacks,
+        `random_state` and `verbose` are not saved.
 
         Args:
             path: the path of the file; an existing regular file is replaced.
 
         Raises:
-            FileError: the file cannot be written, or a setting cannot be written as data.
+            NotFittedError: `fit` was not called.
+            FileError: the file cannot be written, or a setting cannot be expressed as data.
         """
         check_is_fitted(self)
         saved.save(self, path)
 
     def to_onnx(self, *, opset: int = 17) -> Any:
-        """The net's predictions as an `onnx.ModelProto`; `onnx.save(model, path)` writes it.
+        """The predictions of the net as an `onnx.ModelProto`; `onnx.save(model, path)` writes it.
 
-        Its input takes the columns of X as they are: it standardizes them if the estimator does. With
-        categories, the input "numbers" takes the other columns, and "category1", … the code of each category:
-        its index in `categories_`, or the number of categories if it is missing or unknown. The output is
-        that of `bp.to_onnx`: the probabilities of the classes; of two classes, that of the second alone.
-        Classes, column names and categories are in the model's metadata, as JSON.
+        The model takes the columns of X as they are: if the estimator standardizes, the model does too. With
+        categories, it has an input "numbers" for the other columns, and inputs "category1", … for the codes.
+        The code of a category is its position in `categories_`; a missing or unknown one has the number of
+        categories as its code. The output is that of `bp.to_onnx`; a net with one output unit for two classes
+        gives the probability of the second class. Classes, column names and categories are in the model's
+        metadata as JSON.
 
         Args:
             opset: the version of ONNX's operators, from 17 to 21.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            BackpropError: as for `bp.to_onnx`, such as for a layer that ONNX lacks.
         """
         check_is_fitted(self)
         return saved.exported(self, opset)
@@ -433,22 +463,23 @@ class Backprop(
         backend: str | None = None,
         device: Any = None,
     ) -> Self:
-        """The estimator in a file that `save` wrote.
+        """Load an estimator from a file that `save` wrote.
 
         Args:
             path: the path of the file.
-            known: classes of your own that the estimator uses, by name.
-            like: an array whose library and device are used.
-            backend: without `like`, the name of the library; None for NumPy.
+            known: classes of your own that the estimator uses, by name, as in {"Swish": Swish}.
+            like: an array whose library and device the weights get.
+            backend: without `like`, the name of the library; None for the one chosen by
+                `with bp.backend(...)`, or NumPy.
             device: a device of that library.
 
         Raises:
-            FileError: the file cannot be read, or holds no such estimator.
+            FileError: the file cannot be read, or holds no estimator of this class.
         """
         return saved.load(cls, path, known, like, backend, device)  # type: ignore[no-any-return]
 
     def _adopt(self, coefs: Any, intercepts: Any, n_iter: int, curve: list[float]) -> None:
-        """Use these weight matrices and biases of all layers, and this history of their training."""
+        """Become fitted with these weight matrices and biases (NumPy arrays, one per layer) and figures."""
         net = net_of(self.hidden, self.activation, 0, self.n_features_in_, coefs[-1].shape[1])
         self.learner_ = learner_of(net, self._loss(), self.get_params(deep=False), 200)
         values = [each for pair in zip(coefs, intercepts, strict=True) for each in pair]
@@ -458,7 +489,7 @@ class Backprop(
         self.n_iter_, self.loss_curve_, self.validation_curve_, self.categories_ = n_iter, curve, [], {}
 
     def _take(self, learner: Learner, w: Array, s: Any, found: Mapping[str, Any]) -> None:
-        """Use what was read from a file: a learner, its weights and state, and attributes by name."""
+        """Become fitted with a learner, its weights and state, and the fitted attributes by name."""
         self.learner_, self.weights_, self.state_ = learner, w, s
         self._n_features_out, self._units = learner.net.outputs[-2][-1], learner.net.outputs[-1][-1]
         for name in self._kept:

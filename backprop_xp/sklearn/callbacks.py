@@ -1,4 +1,4 @@
-"""Support for scikit-learn's own callbacks, new in scikit-learn 1.9."""
+"""Support for scikit-learn's own callbacks, which it has since version 1.9."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +12,10 @@ try:
 except ImportError:  # scikit-learn 1.8
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """A base class without methods, since scikit-learn has no callbacks before 1.9."""
+        """An empty base class: scikit-learn 1.8 has no callbacks."""
 
     def with_callbacks(method: Any) -> Any:
-        """The method unchanged."""
+        """The method, unchanged."""
         return method
 
 
@@ -24,9 +24,9 @@ class Calls:
 
     Args:
         estimator: the estimator that is being fitted.
-        X: the inputs that `fit` was given.
-        y: the targets.
-        metadata: the row weights, as a dict with their name; None without weights.
+        X: the inputs given to `fit`.
+        y: the targets given to `fit`.
+        metadata: {"sample_weight": the weights given to `fit`}; None without weights.
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any, metadata: Any) -> None:
@@ -38,11 +38,11 @@ class Calls:
 
     @property
     def active(self) -> bool:
-        """Whether there are callbacks."""
+        """Whether the estimator has callbacks of scikit-learn."""
         return bool(getattr(self.estimator, "_skl_callbacks", ()))
 
     def __call__(self, record: Record) -> Any:
-        """Report an epoch that has ended; return False to end the training."""
+        """Report the end of an epoch; False means that a callback ends the training."""
         epoch = self.context.subcontext(task_name="epoch")
         epoch.call_on_fit_task_begin(estimator=self.estimator, **self.told)
         made: Callable[[], dict[str, Any]] = partial(self._fitted, record)
@@ -56,7 +56,7 @@ class Calls:
         return {"weights_": w, "state_": s}
 
     def end(self) -> None:
-        """Report that the training has ended."""
+        """Report the end of the training."""
         if self.context is not None:
             self.context.call_on_fit_task_end(
                 estimator=self.estimator, reconstruction_attributes=dict, **self.told

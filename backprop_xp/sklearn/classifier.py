@@ -25,50 +25,54 @@ def _has_probabilities(self: Any) -> bool:
 
 
 class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
-    """A net that predicts classes, as an estimator of scikit-learn.
+    """A scikit-learn estimator: a neural net that predicts classes.
 
-    The task may be binary, multiclass or multilabel (y of zeros and ones, a column for each label). Labels
-    may be numbers or text. X is as for `BackpropRegressor`, which also describes the settings in more
-    detail.
+    Targets are binary, multiclass or multilabel (y of zeros and ones, a column per label). Labels are numbers
+    or text. X is as for `BackpropRegressor`.
 
     Args:
         hidden: the widths of the hidden layers; or layers, or both, as for `bp.chain`.
-        class_weight: a dict with a weight for each label; "balanced" for weights inversely proportional to
-            the classes' frequencies; None for 1. Multilabel targets ignore it.
-        activation: the activation of hidden layers given by their widths.
-        loss: "softmax_cross_entropy", "sigmoid_cross_entropy" or "hinge"; or a loss, such as
-            bp.losses.SoftmaxCrossEntropy(smoothing=0.1). None for softmax cross entropy if multiclass, else
-            sigmoid cross entropy. With "hinge" there are no probabilities.
-        update: the update rule, by name or as a rule.
+        class_weight: a mapping from label to weight; or "balanced" for weights inversely proportional to the
+            class frequencies; None for 1. It is not used with multilabel targets.
+        activation: as for `BackpropRegressor`, which describes all settings below except `loss` in full.
+        loss: "softmax_cross_entropy", "sigmoid_cross_entropy" or "hinge"; or a loss object, such as
+            bp.losses.SoftmaxCrossEntropy(smoothing=0.1). None for softmax cross-entropy with three or more
+            classes, and sigmoid cross-entropy with binary and multilabel targets. With "hinge" there are no
+            probabilities.
+        update: the update rule, by name or as an object.
         rate: the learning rate of a rule given by name.
-        schedule: how that rate changes over the steps.
-        dropout: the fraction of units dropped after each hidden layer given by its width.
-        penalty: on the weights.
+        schedule: a schedule of this learning rate over all steps.
+        dropout: the share of outputs dropped after each hidden layer given by its width.
+        penalty: the strength of an L2 penalty, or as for `bp.Learner`.
         clip: a bound on the gradient.
-        batch_size: rows in each step; "auto" is min(200, rows).
-        max_iter: the number of epochs, at most.
-        patience: the number of epochs without a lower loss after which training ends.
-        tol: a loss must be lower by more than this to count as lower.
-        early_stopping: hold out a fraction of the rows for validation.
-        validation_fraction: this fraction.
-        standardize: scale each column of X to mean 0 and standard deviation 1.
-        warm_start: `fit` continues with the weights and state of the last `fit`.
+        batch_size: the rows of a step; "auto" is min(200, rows).
+        max_iter: the largest number of epochs.
+        patience: the epochs without a lower loss after which the training ends; None: it does not end early.
+        tol: a loss counts as lower if it is lower by more than this.
+        early_stopping: whether a share of the rows is set aside for validation.
+        validation_fraction: this share.
+        standardize: whether each column of X is scaled to mean 0 and standard deviation 1.
+        warm_start: whether `fit` continues from the weights and state of the last fit.
         callbacks: functions of a `bp.train.Record`, called after each epoch.
-        random_state: determines everything that is random.
-        verbose: show progress on standard error.
+        random_state: the seed of everything random.
+        verbose: whether progress is shown on standard error.
 
     Attributes:
-        classes_: the labels in ascending order, in the library of y.
-        learner_: the `bp.Learner`; with `weights_` and `state_`, all functions of `backprop_xp` can be used.
+        classes_: the labels in ascending order, in the library of y; with multilabel targets 0, 1, ….
+        learner_: the `bp.Learner`; see `BackpropRegressor` for this and the following.
         weights_: the vector w of all weights.
         state_: the state s.
         n_iter_: the number of epochs so far.
-        loss_curve_: the mean loss of each epoch.
+        loss_curve_: the loss of each epoch.
         validation_curve_: the validation loss after each epoch; empty without validation.
         n_features_in_: the number of columns of X.
-        feature_names_in_: their names, if X was a data frame.
-        categories_: the categories of each column of text, by its name.
-        mean_, scale_: the mean and standard deviation of each column, if `standardize`.
+        feature_names_in_: the names of the columns, if X was a frame.
+        categories_: the categories of each text column, by column name.
+        mean_, scale_: the mean and standard deviation of the columns, with `standardize`.
+
+    Raises:
+        BackpropError: by `fit`, if a setting is out of range.
+        ValueError: by `fit` and the predictions, if scikit-learn's checks refuse X or y.
 
     >>> from backprop_xp.sklearn import BackpropClassifier
     >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
@@ -113,16 +117,25 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         classes: Any = None,
         sample_weight: Any = None,
     ) -> Self:
-        """Train for one epoch on these rows; the first call draws the initial weights.
+        """Train one epoch on these rows; the first call initializes the net.
 
         Args:
             X: inputs, shape (rows, features).
-            y: labels.
-            classes: all labels that any call will have, given to the first call; None for those of y.
-            sample_weight: a weight for each row.
+            y: labels, shape (rows,); or zeros and ones, shape (rows, classes).
+            classes: all labels that will ever occur, at the first call; None for those of y. Later calls and
+                multilabel targets do not use it.
+            sample_weight: a weight for each row, 0 or more; None for 1.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: class_weight is "balanced", a label is not among the classes, or scikit-learn's checks
+                refuse X or y.
+            BackpropError: a setting is out of range.
         """
         if self.class_weight == "balanced":
-            msg = "class_weight='balanced' needs all rows at once: give partial_fit a dict of weights"
+            msg = "class_weight='balanced' needs all rows at once: set it to a dict for partial_fit"
             raise ValueError(msg)
         return self._partial_fit(X, y, sample_weight, classes)
 
@@ -145,7 +158,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             raise ValueError(msg)
 
     def _codes(self, y: Any) -> Array:
-        """The index of each label among the classes, in the library of y.
+        """The index of each label in `classes_`, in the library of y.
 
         Raises:
             ValueError: a label is not among the classes.
@@ -157,7 +170,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             classes = backends.host(classes) if xp is HOST else moved(classes, y, y.dtype)
         at = xp.clip(xp.searchsorted(classes, y), 0, classes.shape[0] - 1)
         if not bool(xp.all(xp.take(classes, at, axis=0) == y)):
-            msg = f"y has labels that are not among the classes: {self.classes_!r}"
+            msg = f"y has labels that are not among the classes of the first fit: {self.classes_!r}"
             raise ValueError(msg)
         return at
 
@@ -165,7 +178,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         xp, kind, n = backends.of(like).xp, self._loss().targets, self.classes_.shape[0]
         if self._several:
             if not type_of_target(y).startswith("multilabel") or y.shape[1] != n:
-                msg = f"y must be zeros and ones in {n} columns, as in the first fit"
+                msg = f"y must be 0 and 1 in {n} columns, as at the first fit; got shape {tuple(y.shape)}"
                 raise ValueError(msg)
             t = moved(y, like)
         else:
@@ -203,10 +216,14 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
 
     # ------------------------------------------------------------ predictions
     def predict(self, X: Any) -> Any:
-        """The label of each row, shape (rows,); if multilabel, zeros and ones, shape (rows, classes).
+        """The predicted label of each row, shape (rows,); multilabel: zeros and ones, shape (rows, classes).
 
         Args:
             X: inputs, shape (rows, features).
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: X has other columns than in `fit`, or NaN.
         """
         decision = self._decision(self._output(X, "predict", net_input=True))
         xp = backends.of(decision).xp
@@ -216,7 +233,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return self._labels(codes)
 
     def _labels(self, codes: Array) -> Any:
-        """Labels by their indices: in the indices' library, or in NumPy if that library lacks their dtype."""
+        """The labels with these indices, in the library of `codes`; a NumPy array if it lacks their dtype."""
         classes, to = self.classes_, backends.of(codes)
         if isinstance(classes, HOST.ndarray):
             if to.name == "numpy" or not hasattr(to.xp, str(classes.dtype)):
@@ -228,13 +245,17 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return to.xp.take(classes, codes, axis=0)
 
     def decision_function(self, X: Any) -> Array:
-        """The net inputs that predictions follow from: (rows,) for two classes, else (rows, classes).
+        """The logits (net input of the output units) by which `predict` decides.
 
-        Of two classes, a value above 0 predicts the second; of several, the largest value wins; multilabel
-        targets have each label whose value is above 0.
+        Shape (rows, classes): `predict` takes the largest, or with multilabel targets each that is above 0.
+        For two classes shape (rows,): above 0 for the second class; with two output units, their difference.
 
         Args:
             X: inputs, shape (rows, features).
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: X has other columns than in `fit`, or NaN.
         """
         return self._decision(self._output(X, "decision_function", net_input=True))
 
@@ -245,22 +266,30 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
-        """The probability of each class, shape (rows, classes).
+        """The probability of each class, shape (rows, classes); not there with the hinge loss.
+
+        Sigmoid outputs of three or more classes are divided by their sum, but not with multilabel targets.
 
         Args:
             X: inputs, shape (rows, features).
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: X has other columns than in `fit`, or NaN.
         """
         logs = self._log_probabilities(X, "predict_proba")
         return backends.of(logs).xp.exp(logs)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Array:
-        """The logarithm of the probability of each class, shape (rows, classes).
-
-        It is computed from the net input, so probabilities that round to 0 have a finite logarithm.
+        """The logarithm of `predict_proba`, from the logits: it stays finite where a probability rounds to 0.
 
         Args:
             X: inputs, shape (rows, features).
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: X has other columns than in `fit`, or NaN.
         """
         return self._log_probabilities(X, "predict_log_proba")
 
@@ -274,7 +303,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
             return yes
         if o.shape[1] == 1:
             return xp.concat([-softplus(o, xp=xp), yes], axis=1)
-        return log_softmax(yes, xp=xp)  # one-vs-rest
+        return log_softmax(yes, xp=xp)  # one-vs-rest: ln (p_k / Σ_j p_j)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -19,16 +19,20 @@ RULES = {"adam": "adam", "sgd": "momentum", "lbfgs": "adam"}
 
 
 def from_sklearn(mlp: Any) -> Any:
-    """A fitted `MLPClassifier` or `MLPRegressor` as an estimator of this library with the same weights.
+    """Convert a fitted `MLPClassifier` or `MLPRegressor` to an estimator of this library, weights included.
 
-    It predicts the same, and can be explained, saved, and trained further with `warm_start` or
-    `partial_fit`; the moments of its update rule begin at 0.
+    It makes the same predictions, and can be explained, saved, and trained further with `warm_start` or
+    `partial_fit`. The moments of its update rule begin at 0; the solver 'sgd' becomes momentum, and 'lbfgs'
+    Adam. The penalty `alpha` and the schedule of the learning rate are not taken over.
 
     Args:
-        mlp: the estimator.
+        mlp: the fitted MLP.
+
+    Returns:
+        A `BackpropClassifier` or `BackpropRegressor`.
 
     Raises:
-        BackpropError: it is another kind of estimator.
+        BackpropError: it is not an MLP of scikit-learn, or its loss has no counterpart here.
         NotFittedError: it is not fitted.
 
     >>> from sklearn.neural_network import MLPRegressor
@@ -76,16 +80,25 @@ def from_sklearn(mlp: Any) -> Any:
 
 
 def to_sklearn(estimator: Backprop) -> Any:
-    """A fitted estimator as an `MLPClassifier` or `MLPRegressor` with the same weights.
+    """Convert a fitted estimator to an `MLPClassifier` or `MLPRegressor` with the same weights.
 
-    It predicts the same, but cannot continue the training: its `fit` begins anew.
+    It makes the same predictions. It has no state of the training: its `fit` begins anew.
 
     Args:
-        estimator: a fitted estimator whose hidden layers are all Dense, with biases and the same activation,
-            one that scikit-learn has.
+        estimator: a fitted `BackpropClassifier` or `BackpropRegressor`, whose hidden layers are all Dense,
+            with biases and one activation that scikit-learn has.
+
+    Returns:
+        An `MLPClassifier` or `MLPRegressor`.
 
     Raises:
-        BackpropError: scikit-learn has no such net.
+        BackpropError: an MLP of scikit-learn cannot have these layers, activations, standardization or loss.
+        NotFittedError: it is not fitted.
+
+    >>> from backprop_xp.sklearn import BackpropRegressor, to_sklearn
+    >>> model = BackpropRegressor((3,), max_iter=5, random_state=0).fit([[0.0], [1.0]], [0.0, 2.0])
+    >>> to_sklearn(model).hidden_layer_sizes
+    (3,)
     """
     check_is_fitted(estimator)
     hidden, names = _plain(estimator), {own: name for name, own in ACTIVATIONS.items()}
@@ -94,7 +107,7 @@ def to_sklearn(estimator: Backprop) -> Any:
     if len(chosen) > 1 or not chosen <= set(known) or hasattr(estimator, "mean_"):
         msg = (
             f"an MLP of scikit-learn has one activation for all hidden layers, one of {listed(ACTIVATIONS)}, "
-            "and does not standardise: this net has others"
+            "and does not standardize its inputs: this net has others"
         )
         raise BackpropError(msg)
     classifier = isinstance(estimator, BackpropClassifier)
@@ -121,7 +134,7 @@ def to_sklearn(estimator: Backprop) -> Any:
 
 
 def _plain(estimator: Backprop) -> list[Dense]:
-    """The hidden layers, all of them Dense; Dropout is ignored, as it does nothing in predictions."""
+    """The hidden layers, all of them Dense, without Dropout, which does nothing in predictions."""
     nodes = estimator.learner_.net.nodes
     layers = [node.layer for node in nodes if not isinstance(node.layer, (Dropout, Input))]
     dense = [each for each in layers if isinstance(each, Dense) and each.bias]
@@ -132,7 +145,7 @@ def _plain(estimator: Backprop) -> list[Dense]:
 
 
 def _check_outputs(estimator: BackpropClassifier) -> None:
-    """Check that the last layer has as many units as that of scikit-learn's MLP."""
+    """Check that the loss is the one of scikit-learn's MLP, which decides about units and activation."""
     n, kind = estimator.classes_.shape[0], estimator.learner_.loss.targets
     fits = kind == ("probabilities" if estimator._several or n == 2 else "distribution")
     if not fits:

@@ -1,4 +1,4 @@
-"""Move arrays to the library and device of X, where everything that is fitted stays."""
+"""The library and device of arrays: those of X are used for everything that is fitted."""
 
 from typing import Any
 
@@ -13,14 +13,15 @@ HOST = backends.get("numpy").xp
 
 
 def namespace(a: Any) -> Any:
-    """The namespace of an array; NumPy arrays may be of text or objects."""
+    """The namespace of an array; NumPy's, too, for its arrays of text and of objects."""
     return HOST if isinstance(a, HOST.ndarray) else backends.of(a).xp
 
 
 def floats(a: Array) -> Array:
-    """An array, or sparse matrix, of floats: float32 and float64 stay, all other dtypes become float64.
+    """An array, or a sparse matrix, as floats: float32 and float64 stay, all other dtypes become float64.
 
-    So bytes (uint8) are numbers from 0 to 255, as in scikit-learn, whereas a net reads them as x / 255.
+    So bytes (uint8) are numbers from 0 to 255, as everywhere in scikit-learn; without this, a net would read
+    them as x / 255.
     """
     if hasattr(a, "tocsr"):
         return a if a.dtype in (HOST.float32, HOST.float64) else a.astype("float64")
@@ -30,7 +31,7 @@ def floats(a: Array) -> Array:
 
 
 def moved(a: Any, like: Array, dtype: Any = None) -> Array:
-    """An array in the library and on the device of `like`, with its dtype, or the one given."""
+    """An array in the library and on the device of `like`, with its dtype or the one given."""
     to, dtype = backends.of(like), like.dtype if dtype is None else dtype
     device = to.device_of(like)
     if backends.of(a) is to and to.device_of(a) == device:
@@ -39,7 +40,7 @@ def moved(a: Any, like: Array, dtype: Any = None) -> Array:
 
 
 def rows(a: Any, index: Any) -> Any:
-    """Some rows of an array, by a NumPy array of their indices."""
+    """The rows of an array whose numbers are in a NumPy array."""
     if isinstance(a, HOST.ndarray):
         return a[index]
     to = backends.of(a)
@@ -47,15 +48,15 @@ def rows(a: Any, index: Any) -> Any:
 
 
 def check_same_place(X: Any, like: Array, method: str) -> None:
-    """Check that X is in the library and on the device of the weights, if array API dispatch is on.
+    """Check that X is in the library and on the device of the weights, if `array_api_dispatch` is on.
 
     Args:
-        X: inputs, an array or what scikit-learn converts to a NumPy array.
+        X: inputs, an array or something that scikit-learn makes a NumPy array of.
         like: the weights.
         method: the estimator's class and method, for the message.
 
     Raises:
-        ValueError: it is elsewhere.
+        ValueError: it is not.
     """
     if not get_config()["array_api_dispatch"]:
         return
@@ -70,7 +71,7 @@ def check_same_place(X: Any, like: Array, method: str) -> None:
 
 
 def backend_of(a: Any) -> Backend:
-    """The backend of an array; NumPy's for what scikit-learn converts to a NumPy array."""
+    """The backend of an array; NumPy's for everything that scikit-learn makes a NumPy array of."""
     try:
         return backends.of(a)
     except BackpropError:  # lists, frames, objects

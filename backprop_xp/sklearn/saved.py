@@ -1,4 +1,4 @@
-"""Save fitted estimators in files, load them, and convert them to ONNX models."""
+"""Fitted estimators in files, and as ONNX models."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def save(estimator: Any, path: str | Path) -> None:
 
 
 def _fitted(estimator: Any) -> dict[str, Any]:
-    """The fitted attributes that describe inputs and targets, as lists; those that exist."""
+    """The fitted attributes that describe inputs and targets, those that exist, as lists."""
     found = {name: host_values(getattr(estimator, name)) for name in ARRAYS if hasattr(estimator, name)}
     return found | {"categories_": estimator.categories_}
 
@@ -46,7 +46,7 @@ def load(
     backend: str | None,
     device: Any,
 ) -> Any:
-    """The estimator in a file; see `Backprop.load`."""
+    """Load an estimator; see `Backprop.load`."""
     with opened(checked_path(path)) as reader:
         about = told(reader).get("estimator")
         if not isinstance(about, dict) or about.get("class") != kind.__name__:
@@ -58,13 +58,13 @@ def load(
         found = about["fitted"]
         estimator._take(learner, *to_backend(tree, dtypes, like, backend, device), found)
     except (KeyError, TypeError, AttributeError) as error:
-        msg = f"{path} does not describe an estimator as this library writes it: {error}"
+        msg = f"{path} does not describe an estimator in the form that save writes: {error}"
         raise FileError(msg) from error
     return estimator
 
 
 def _as_tuples(value: Any) -> Any:
-    """Settings with lists replaced by tuples, since a file cannot hold lists."""
+    """Settings with tuples in place of lists, since files have only tuples."""
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return tuple(map(_as_tuples, value))
     return {key: _as_tuples(each) for key, each in value.items()} if isinstance(value, dict) else value
@@ -84,6 +84,6 @@ def exported(estimator: Any, opset: int) -> Any:
 
 
 def taken_arrays(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The column names and classes in a file, as NumPy arrays."""
+    """The column names and classes in a file as NumPy arrays."""
     kinds = {"feature_names_in_": object, "classes_": None}
     return {name: HOST.asarray(found[name], dtype=kind) for name, kind in kinds.items() if name in found}

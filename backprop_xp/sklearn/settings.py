@@ -1,4 +1,4 @@
-"""Make a learner from the settings of an estimator."""
+"""A learner from the settings of an estimator."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
@@ -16,12 +16,12 @@ from ..net import Net, chain, concat, named
 from ..number import is_number
 from .table import NUMBERS
 
-WIDEST = 50  # the largest embedding; with n categories it has n // 2 + 1 numbers, if that is less
+WIDEST = 50  # numbers in the vector of a category, at most; else count // 2 + 1 for count categories
 SCHEDULES = ("cosine", "one_cycle", "plateau")
 
 
 def batch_size(given: Any, n: int) -> int:
-    """The rows of a step: as many as asked for, but at most n; "auto" is min(200, n)."""
+    """The rows of a step, at most all n rows; "auto" is min(200, n)."""
     if given == "auto":
         return min(200, n)
     size = as_integer(given)
@@ -32,13 +32,13 @@ def batch_size(given: Any, n: int) -> int:
 
 
 def loss_of(given: Any, usual: Loss, kinds: Sequence[str], refused: tuple[type, ...] = ()) -> Loss:
-    """The loss that the user gave, by name or as a loss; `usual` for None.
+    """The loss that the user gave, by name or as an object; `usual` if none is given.
 
     Args:
-        given: the user's setting.
+        given: the setting of the user.
         usual: the default.
-        kinds: the kinds of targets that a loss may be for.
-        refused: classes of losses that do not fit the estimator's last layer.
+        kinds: the kinds of targets that the estimator can give to a loss.
+        refused: classes of losses that need an activation in the last layer, which has none.
 
     Raises:
         BackpropError: there is no such loss, or it is for other targets.
@@ -46,7 +46,7 @@ def loss_of(given: Any, usual: Loss, kinds: Sequence[str], refused: tuple[type, 
     known = {name: each for name, each in losses.ALL.items() if _fits(each, kinds, refused)}
     found = usual if given is None else known.get(given) if isinstance(given, str) else given
     if not isinstance(found, Loss) or not _fits(found, kinds, refused):
-        msg = f"loss must be {listed(known)}, or such a loss with settings of its own; got {given!r}"
+        msg = f"loss must be one of {listed(known)}, or a loss object of such a kind; got {given!r}"
         raise BackpropError(msg)
     return found
 
@@ -58,22 +58,25 @@ def _fits(loss: Loss, kinds: Sequence[str], refused: tuple[type, ...]) -> bool:
 def net_of(
     hidden: Any, activation: Any, dropout: Any, features: int, units: int, categories: Sequence[int] = ()
 ) -> Net:
-    """A net with these hidden layers, and a last layer without an activation.
+    """A net of hidden layers, given by width or as layers, and a last layer without an activation.
 
     Args:
-        hidden: widths, and layers as for `bp.chain`; or a single width.
-        activation: the activation for all widths, by name or as an activation; or a list with one for each.
-        dropout: the fraction of units dropped after each layer given by its width.
-        features: the number of numeric columns in X.
+        hidden: widths, and anything that `bp.chain` takes; a single width need not be in a tuple.
+        activation: the activation of the layers given by width, by name or as an object; or one for each.
+        dropout: the share of outputs dropped after each of these layers.
+        features: the number of numeric columns of X.
         units: the number of output units.
-        categories: the number of categories in each column of text, not counting unknown ones.
+        categories: the number of categories of each text column, without the unknown one.
+
+    Raises:
+        BackpropError: an activation is not known, or there are not as many as widths.
     """
     layers = [hidden] if isinstance(hidden, Integral) or not isinstance(hidden, Iterable) else list(hidden)
     widths = [k for k, each in enumerate(layers) if isinstance(each, Integral)]
     several = isinstance(activation, (list, tuple))
     chosen = list(activation) if several else [activation] * len(widths)
     if len(chosen) != len(widths):
-        msg = f"activation must be one, or one for each of {len(widths)} widths; got {len(chosen)}"
+        msg = f"activation must be a single one, or one for each of {len(widths)} widths; got {len(chosen)}"
         raise BackpropError(msg)
     for k, f in reversed(list(zip(widths, chosen, strict=True))):
         layers[k : k + 1] = [Dense(layers[k], _activation(f)), *([Dropout(dropout)] if dropout else [])]
@@ -81,7 +84,7 @@ def net_of(
 
 
 def _first(features: int, categories: Sequence[int]) -> list[Any]:
-    """The inputs: numbers, and an embedding for each column of categories, concatenated."""
+    """The first layers: the numeric columns beside the output of an embedding for each text column."""
     found: list[Any] = [named(NUMBERS, Input(features))] if features and categories else [features]
     found, sources = (found, [NUMBERS]) if features else ([], [])
     for k, count in enumerate(categories, 1):
@@ -104,8 +107,11 @@ def learner_of(net: Net, loss: Loss, settings: Mapping[str, Any], n: int) -> Lea
     Args:
         net: the net.
         loss: the loss.
-        settings: the estimator's settings, by name.
-        n: the number of rows to train on, for a schedule over all steps.
+        settings: the settings of the estimator, by name.
+        n: the number of training rows, for a schedule over all steps.
+
+    Raises:
+        BackpropError: a setting is not known or out of range.
     """
     penalty = settings["penalty"]
     if is_number(penalty):
@@ -118,10 +124,10 @@ def _update(settings: Mapping[str, Any], n: int) -> Any:
     if not isinstance(update, str):
         return update
     if update not in updates.ALL:
-        msg = f"update must be one of {listed(updates.ALL)}, or such a rule as it is; got {update!r}"
+        msg = f"update must be one of {listed(updates.ALL)}, or a rule object; got {update!r}"
         raise BackpropError(msg)
     if schedule is not None and (not isinstance(schedule, str) or schedule not in SCHEDULES):
-        msg = f"schedule must be one of {listed(SCHEDULES)}, got {schedule!r}: give others as rate="
+        msg = f"schedule must be one of {listed(SCHEDULES)}, got {schedule!r}; give other schedules as rate="
         raise BackpropError(msg)
     if schedule == "plateau":
         rate = schedules.Plateau(rate)

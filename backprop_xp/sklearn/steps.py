@@ -1,4 +1,4 @@
-"""Compiled steps that are reused by the fits of a thread, as in a search or a cross-validation."""
+"""Compiled steps, shared by the fits of a thread: those of a search or a cross-validation compile once."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from ..errors import BackpropError
 from ..files.units import decode, encode
 from ..learner import Learner
 
-MOST = 4  # steps kept by a thread
-LARGEST = 1_000_000  # the most weights of a net whose step is kept
-SMALL = 4_000_000  # the most multiplications in a product with which a fit uses one thread
+MOST = 4  # steps kept per thread
+LARGEST = 1_000_000  # weights of a net whose step is kept, at most
+SMALL = 4_000_000  # multiplications in the largest matrix product up to which a fit uses one thread
 
 
 class _Kept(local):
-    """The steps of a thread, by backend, device and learner; the most recently used is last."""
+    """The steps of a thread, by backend, device and learner as JSON; the least recently used comes first."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Compiled] = {}
@@ -29,14 +29,14 @@ _kept = _Kept()
 
 
 def compiled_step(learner: Learner, w: Array) -> Compiled:
-    """The compiled step of a learner; that of an equal learner, if this thread has one.
+    """The compiled step of a learner; that of an equal learner, if this thread has used one recently.
 
-    Learners are equal if all their settings are. A learner with layers or other units that are not this
-    library's own is always compiled anew, since their settings cannot be compared.
+    Learners are equal if they are made of this library's own units with the same settings. A learner with a
+    unit of the user's own is always compiled anew, since only its class knows all of its settings.
     """
     try:
         data = encode(learner)
-        decode(data)  # fails for units that are not the library's own
+        decode(data)  # fails for units that are not this library's
     except BackpropError:
         return learner.compile(w)
     to = backends.of(w)
@@ -51,10 +51,10 @@ def compiled_step(learner: Learner, w: Array) -> Compiled:
 
 @contextmanager
 def few_threads(learner: Learner, w: Array, rows: int) -> Iterator[None]:
-    """Within the block, NumPy uses one thread if all matrix products are small; it is set once for all steps.
+    """Let NumPy's matrix products use one thread within the block, if they are small.
 
-    The limit is higher than for a single step, because fits often run side by side, as in a search, and
-    then threads that wait for each other cost far more than they gain.
+    The limit is higher than that of a single step: fits often run beside others, as in a search, where
+    threads that wait for each other cost far more than they gain. It is set once per fit, not in every step.
     """
     largest = max((shape[0] * shape[-1] for shape in learner.net.shapes.values()), default=0)
     small = rows * largest <= SMALL and backends.of(w).name == "numpy"

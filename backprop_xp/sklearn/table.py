@@ -1,4 +1,4 @@
-"""An estimator's inputs: numbers, dense or sparse, and the categories of a data frame as codes."""
+"""The inputs of an estimator: numbers, dense or sparse, and the categories of a frame as integer codes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,17 +9,17 @@ from ..data import Sparse, Stored
 from ..errors import BackpropError, listed
 from .place import HOST, moved, rows
 
-DENSE = 1 << 24  # numbers that sparse rows may have when they are made dense together
-NUMBERS = "numbers"  # the name of the input for numbers in a net with inputs for categories
+DENSE = 1 << 24  # numbers that are made dense at a time
+NUMBERS = "numbers"  # the name of the input for numbers in a net with categories
 
 
 class Table(NamedTuple):
     """Rows of inputs.
 
     Attributes:
-        numbers: an array, or a sparse matrix of SciPy in compressed rows.
-        codes: the codes of each column of categories, each of shape (rows, 1).
-        scale: the mean and standard deviation of each column of numbers, if they are to be standardized.
+        numbers: an array, or a SciPy sparse matrix in CSR format; shape (rows, columns).
+        codes: for each text column the codes of its categories, shape (rows, 1).
+        scale: the mean and the standard deviation of each column, if `numbers` is still to be standardized.
     """
 
     numbers: Any
@@ -43,7 +43,7 @@ class Table(NamedTuple):
 
     @property
     def x(self) -> Any:
-        """The net's inputs: an array, or a dict of arrays if there are several."""
+        """The input of the net, standardized: an array, or a dict of arrays if the net has several inputs."""
         numbers = self.numbers.toarray() if self.is_sparse else self.numbers
         if self.scale is not None:
             numbers = (numbers - self.scale[0]) / self.scale[1]
@@ -53,12 +53,12 @@ class Table(NamedTuple):
         return named if len(named) > 1 else named.popitem()[1]
 
     def split(self, index: Any) -> "Table":
-        """Some of the rows."""
+        """The rows with these numbers."""
         some = self.numbers[index] if self.is_sparse else rows(self.numbers, index)
         return Table(some, tuple(rows(code, index) for code in self.codes), self.scale)
 
     def pieces(self) -> Iterator["Table"]:
-        """All rows: together, or if sparse in pieces that are small enough to be made dense."""
+        """All rows: at once, or if they are sparse in pieces small enough to be made dense."""
         if not self.is_sparse:
             yield self
             return
@@ -75,7 +75,7 @@ class Table(NamedTuple):
 
 
 class ScaledSparse(Sparse):
-    """Sparse rows that are standardized as they are made dense."""
+    """Sparse rows that are standardized when they are made dense."""
 
     def __init__(self, x: Any, t: Any, *, scale: tuple[Array, Array] | None, **settings: Any) -> None:
         self._scale = scale
@@ -88,16 +88,16 @@ class ScaledSparse(Sparse):
 
 # ---------------------------------------------------------------- frames
 def frame_of(X: Any) -> Any:
-    """A data frame of pandas, polars or pyarrow as one of narwhals; None for other inputs.
+    """A frame of pandas, polars or pyarrow as a narwhals frame; None if X is no frame.
 
     Raises:
-        BackpropError: it has columns of dates or times, which would become nanoseconds.
+        BackpropError: it has columns of dates or times, which would become counts of nanoseconds.
     """
     if not hasattr(X, "columns"):
         return None
     try:
         import narwhals
-    except ImportError:  # scikit-learn then converts the frame to an array
+    except ImportError:  # scikit-learn then turns a frame into an array by itself
         return None
     if not hasattr(X, "shape"):
         return None
@@ -109,12 +109,12 @@ def frame_of(X: Any) -> Any:
 
 
 def categories_of(frame: Any) -> dict[str, list[str]]:
-    """The categories of each column of text, sorted, by the column's name; missing values are left out.
+    """The sorted categories of each text column, by the name of the column, without missing values.
 
-    Columns of strings, categories and enumerations are text.
+    Text columns are those of strings, categoricals and enumerations.
 
     Raises:
-        BackpropError: there are such columns, and the name of a column is not text.
+        BackpropError: there are text columns, and the name of a column is not text.
     """
     import narwhals
 
@@ -134,9 +134,9 @@ def _texts(frame: Any, name: str) -> list[str | None]:
 
 
 def coded(frame: Any, categories: Mapping[str, list[str]]) -> tuple[Any, tuple[Array, ...]]:
-    """The numbers of a frame, and for each column of categories the code of each row, shape (rows, 1).
+    """The numbers of a frame, and for each text column the code of each row, shape (rows, 1).
 
-    A code is the index among the categories; missing and unknown ones have the number of categories.
+    The code of a category is its position in the list; a missing or unknown one has the length of the list.
     """
     names = [name for name in frame.columns if name not in categories]
     numbers = frame.select(names).to_numpy() if names else HOST.empty((len(frame), 0))
@@ -151,8 +151,12 @@ def coded(frame: Any, categories: Mapping[str, list[str]]) -> tuple[Any, tuple[A
 def check_frame(X: Any, categories: Mapping[str, Any]) -> Any:
     """X as a narwhals frame.
 
+    Args:
+        X: the inputs.
+        categories: the text columns that `fit` found, by name, for the message.
+
     Raises:
-        BackpropError: it is not a data frame, though `fit` had one with these columns of categories.
+        BackpropError: X is no frame.
     """
     frame = frame_of(X)
     if frame is None:
@@ -162,12 +166,12 @@ def check_frame(X: Any, categories: Mapping[str, Any]) -> Any:
 
 
 def host_values(a: Any) -> Any:
-    """The values of an array of any library, as lists; NumPy arrays may be of text."""
+    """The values of an array of any library as lists; text in NumPy arrays too."""
     return (a if isinstance(a, HOST.ndarray) else backends.host(a)).tolist()
 
 
 def moved_table(table: Table, like: Array) -> Table:
-    """A table in the library and on the device of `like`; a sparse one stays, in the dtype of `like`."""
+    """A table in the library, on the device and in the dtype of `like`; sparse numbers stay with SciPy."""
     if table.is_sparse:
         return table._replace(numbers=table.numbers.astype(str(like.dtype), copy=False))
     return table._replace(numbers=moved(table.numbers, like))
