@@ -206,6 +206,7 @@ def test_hidden_layers_are_widths_or_layers_or_both(line):
         ({"loss": "huber"}, BackpropClassifier, "loss must be"),
         ({"update": "adma"}, BackpropRegressor, "update must be one of"),
         ({"schedule": "cosinus"}, BackpropRegressor, "schedule must be one of 'cosine'"),
+        ({"schedule": "cosine", "update": bp.Adam()}, BackpropRegressor, "give the rule object the schedule"),
         ({"batch_size": 0}, BackpropRegressor, "batch_size must be 'auto' or a positive integer"),
         ({"early_stopping": True, "validation_fraction": 1}, BackpropRegressor, "must be between 0 and 1"),
         ({"patience": 0}, BackpropRegressor, "patience of EarlyStop"),
@@ -296,13 +297,16 @@ def test_partial_fit_is_an_epoch(flowers):
         net.partial_fit(x[:2], ["setosa", "rose"])
 
 
-def test_class_weights_are_weights_of_rows(flowers):
+def test_class_weights_are_sample_weights(flowers):
     x, y = flowers
     weight = {"setosa": 0.0, "versicolor": 2.0, "virginica": 1.0}
     settings = {"batch_size": 150, "max_iter": 10, "patience": None}
     by_class = small(class_weight=weight, **settings).fit(x, y)
     by_row = small(**settings).fit(x, y, sample_weight=[weight[name] for name in y])
     np.testing.assert_allclose(by_class.weights_, by_row.weights_, rtol=1e-12)
+    several = np.stack([y == name for name in weight], axis=1).astype(int)
+    with pytest.raises(bp.BackpropError, match="y is multilabel: use sample_weight"):
+        small(class_weight={0: 2.0}, **settings).fit(x, several)
 
 
 def test_two_classes_decide_alike_by_every_loss(flowers):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import column_or_1d
 from .. import backends, losses
 from ..activations import log_softmax, softplus
 from ..arrays import Array
+from ..errors import BackpropError
 from ..losses import Loss
 from .base import Backprop
 from .place import HOST, moved, namespace
@@ -33,7 +34,7 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
     Args:
         hidden: the widths of the hidden layers; or layers, or both, as for `bp.chain`.
         class_weight: a mapping from label to weight; or "balanced" for weights inversely proportional to the
-            class frequencies; None for 1. It is not used with multilabel targets.
+            class frequencies; None for 1, as multilabel targets need it.
         activation: as for `BackpropRegressor`, which describes all settings below except `loss` in full.
         loss: "softmax_cross_entropy", "sigmoid_cross_entropy" or "hinge"; or a loss object, such as
             bp.losses.SoftmaxCrossEntropy(smoothing=0.1). None for softmax cross-entropy with three or more
@@ -198,8 +199,11 @@ class BackpropClassifier(ClassifierMixin, Backprop):  # type: ignore[misc]
         return loss_of(self.loss, usual, kinds, _ON_OUTPUTS)
 
     def _weights(self, y: Any, weight: Array | None, like: Array) -> Array | None:
-        if self.class_weight is None or self._several:
+        if self.class_weight is None:
             return weight
+        if self._several:
+            msg = "class_weight needs one label a row, and y is multilabel: use sample_weight instead"
+            raise BackpropError(msg)
         classes = self.classes_ if isinstance(self.classes_, HOST.ndarray) else backends.host(self.classes_)
         codes = backends.host(self._codes(y))
         own = compute_class_weight(self.class_weight, classes=classes, y=classes[codes])[codes]

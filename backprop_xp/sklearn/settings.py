@@ -122,6 +122,9 @@ def learner_of(net: Net, loss: Loss, settings: Mapping[str, Any], n: int) -> Lea
 def _update(settings: Mapping[str, Any], n: int) -> Any:
     update, rate, schedule = settings["update"], settings["rate"], settings["schedule"]
     if not isinstance(update, str):
+        if schedule is not None:
+            msg = f"schedule={schedule!r} is for a rule given by name; give the rule object the schedule"
+            raise BackpropError(msg)
         return update
     if update not in updates.ALL:
         msg = f"update must be one of {listed(updates.ALL)}, or a rule object; got {update!r}"
