@@ -138,6 +138,10 @@ def child(name: str, rank: int, meeting: str, steps: int) -> None:
     if rank == 0:
         share = timed.seconds / seconds if timed else None
         print(json.dumps({"seconds": seconds / steps, "exchange": share, "losses": losses}))
+    if name == DDP:
+        import torch
+
+        torch.distributed.destroy_process_group()  # else it may abort at the end of the process
 
 
 def started(name: str, steps: int) -> dict[str, Any]:
