@@ -131,8 +131,10 @@ class NativeBound(Bound):
         place = module.memories.index(like.memory)
         own = self._table[place]
         self._table[place] = out.ctypes.data
-        self.run()
-        self._table[place] = own
+        try:
+            self.run()
+        finally:
+            self._table[place] = own
 
     def scan(self, rows: list[Any], index: Any, out: list[Any]) -> None:
         """Many calls, in chunks between which Python can handle signals.
