@@ -985,7 +985,7 @@ def test_precisions_of_cupy_are_named(cupy):
         replace(ADAM, precision="int3").compile(w)
     layered = replace(LEARNERS["layer by layer"], precision="float16")
     for refused in (lambda: layered.compile(w), lambda: on_device(layered)):
-        with pytest.raises(bp.BackpropError, match="'bfloat16' here, got 'float16'"):
+        with pytest.raises(bp.BackpropError, match="'bfloat16', got 'float16'"):
             refused()
 
 

@@ -293,7 +293,7 @@ def test_a_missing_class_is_an_error():
         (lambda: bp.data.Sliced(np.asarray([["a"]]), T[:1]), "rows must be numbers"),
         (lambda: bp.data.Sliced(X[:0], T[:0]), "the number of rows"),
         (lambda: bp.data.Sparse(X, T), "a SciPy sparse matrix, got a ndarray"),
-        (lambda: bp.data.Rows(iter([])), "must have a length"),
+        (lambda: bp.data.Rows(iter([])), r"must have len\(items\)"),
         (lambda: bp.data.Rows([{"a": 1}]), "inputs at 0 and a target at 1"),
         (lambda: bp.data.Rows([(X[0], 1)]), "say how many classes there are, with units="),
         (lambda: bp.data.Stream(stream(0), N), "a function that makes the iterator"),

@@ -401,7 +401,7 @@ def test_a_sparse_file_of_a_terabyte_takes_no_memory(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(made({"__metadata__": {"backprop_xp": json.dumps(told)}} | table))
     os.truncate(path, path.stat().st_size + size + 32)
-    with pytest.raises(FileError, match=r"holds 1,099.5 GB, and .* of memory are free"):
+    with pytest.raises(FileError, match=r"holds 1,099.5 GB, but .* of memory are free"):
         bp.load(path)
 
 
