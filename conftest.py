@@ -7,6 +7,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn asks for it where 
 
 # Tests of bits are of NumPy's calls, which round as eager code does; test_native.py turns machine code on.
 os.environ.setdefault("BACKPROP_XP_NATIVE", "0")
+os.environ.pop("FORCE_COLOR", None)  # tests read what is printed as plain text
 
 _NEEDED = {  # what some doctests need, which may be missing
     "backprop_xp/sklearn/*": ("sklearn",),

@@ -108,7 +108,7 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), width: int |
 def _block(names: Sequence[str], row: Sequence[str]) -> str:
     """A row of a table as a block of lines; a column without a name belongs to the next that has one."""
     cells: dict[str, list[str]] = {}
-    name = next(each for each in reversed(names) if each)
+    name = next((each for each in reversed(names) if each), "")
     for own, cell in reversed(list(zip(names, row, strict=False))[1:]):
         name = own or name
         cells[name] = [cell, *cells.get(name, [])]

@@ -23,7 +23,7 @@ def shared(size: int, workers: Any) -> mmap.mmap | None:
         if workers.rank == 0:
             number = os.memfd_create("backprop_xp")
             os.ftruncate(number, size)
-            told = [os.getpid(), number, _identity(number)]
+            told = [os.getpid(), number, _identity(os.fstat(number))]
     except (AttributeError, OSError):
         pass
     found = _opened(size, workers.gather(told)[0])
@@ -38,16 +38,18 @@ def _opened(size: int, told: Any) -> mmap.mmap | None:
         return None
     process, number, identity = told
     try:
-        own = os.open(f"/proc/{process}/fd/{number}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        path = Path(f"/proc/{process}/fd/{number}")
+        if _identity(path.stat()) != identity:  # a file of another process, which is not to be opened
+            return None
+        own = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
-            return mmap.mmap(own, size) if _identity(own) == identity else None
+            return mmap.mmap(own, size) if _identity(os.fstat(own)) == identity else None
         finally:
             os.close(own)
     except (OSError, ValueError):
         return None
 
 
-def _identity(number: int) -> list[Any]:
-    """What tells a file from all others, of other machines too."""
-    found = os.fstat(number)
+def _identity(found: os.stat_result) -> list[Any]:
+    """The facts that distinguish a file from all others, on other machines too."""
     return [_BOOT.read_text(encoding="ascii").strip(), found.st_dev, found.st_ino, found.st_size]

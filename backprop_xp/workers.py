@@ -28,6 +28,7 @@ _SPINS = 2000  # polls before a worker sleeps between them
 _NAP = 5e-5  # seconds
 _WORD = 1.0  # seconds that worker 0 has to print what went wrong, before others do
 _START = 300.0  # seconds that all workers have to begin, at least
+_KINDS = 16  # of sums whose memory is kept
 FAILED = 75  # the exit status of workers that give up; of <sysexits.h>: try again later
 
 
@@ -245,6 +246,8 @@ class Mpi:
         """The sum along the fixed tree: each worker sums its slice of the vector, then all gather them."""
         key = parts, out.shape, str(out.dtype)
         if key not in self._sums:
+            if len(self._sums) == _KINDS:  # each has memory of its own, and a file descriptor
+                del self._sums[next(iter(self._sums))]
             self._sums[key] = self._made(parts, out)
         return self._sums[key].sum(write, out)
 

@@ -137,7 +137,7 @@ def typed(words, after, key):
 
 
 def test_ctrl_c_in_a_terminal_saves_says_how_to_go_on_and_costs_no_bit(tmp_path, capsys):
-    words = ["train", "--rows", "40000", "--batch-size", "4", "--layers", "16", "--epochs", "3"]
+    words = ["train", "--rows", "40000", "--batch-size", "4", "--layers", "16", "--epochs", "12"]
     stopped, whole = str(tmp_path / "a"), str(tmp_path / "b")
     told, status = typed([*words, "--run", stopped, "--every", "500 steps"], b"saved", b"\x03")
     assert status == 130, told
@@ -146,6 +146,6 @@ def test_ctrl_c_in_a_terminal_saves_says_how_to_go_on_and_costs_no_bit(tmp_path,
     assert cli.main(["resume", stopped, "--quiet"]) == 0
     assert cli.main([*words, "--run", whole, "--quiet"]) == 0
     assert cli.main(["resume", whole]) == 0
-    assert "3 of 3 are made already" in capsys.readouterr().out
+    assert "12 of 12 are made already" in capsys.readouterr().out
     ended = [bp.load(max(step_files(Path(folder)))) for folder in (stopped, whole)]
     assert ended[0][1].tobytes() == ended[1][1].tobytes()

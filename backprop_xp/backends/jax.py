@@ -74,14 +74,16 @@ class Jax(Backend):
         return self.jax.device_put(own, device)  # xp.asarray compiles a program for each shape
 
     def to_host(self, a: Array) -> Any:
-        """A NumPy copy."""
+        """A NumPy array; on the processor a read-only view."""
         return numpy.asarray(a)
 
     def copy(self, a: Array) -> Array:
         """A copy; on the processor no program is compiled for it, which would take a megabyte or two."""
         if not self._on_processor(a):
             return super().copy(a)
-        return self.jax.device_put(a, a.device, may_alias=False)
+        return self.asarray(
+            numpy.asarray(a), a.dtype, a.device
+        )  # device_put of JAX 0.5 would share the memory
 
     def all_finite(self, a: Array) -> bool:
         """Whether no number is NaN or infinite; on the processor NumPy looks, and nothing is compiled."""
